@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+)
+
+// Decision is the answer to a request. A Decision may be used for many requests, one after the
+// other.
+type Decision struct {
+	// Over is the overall verdict: true refuses the request.
+	Over bool
+	// Now is when it was decided, by the store's clock; 0 where no limit applied.
+	Now limit.Micros
+	// Statuses has one entry per descriptor, in order.
+	Statuses []Status
+}
+
+// Limit is the limit that applied to a descriptor.
+type Limit struct {
+	Name            string
+	RequestsPerUnit uint32
+	Unit            policy.Unit
+	Multiplier      uint32 // 0 where none was given
+	Spec            limit.Spec
+}
+
+// Status is the verdict on one descriptor.
+type Status struct {
+	// Rule is the rule of the policy that matched; nil if none did, or if the request brought the
+	// limit itself.
+	Rule *policy.Rule
+	// Limited says that a limit applied: the fields below mean something.
+	Limited bool
+	// Unlimited says that a rule matched which admits without counting.
+	Unlimited bool
+
+	Limit Limit
+	// Exceeded says that the limit has no room for the amount.
+	Exceeded bool
+	// Over is this descriptor's verdict: Exceeded, unless the rule is in shadow.
+	Over bool
+	// Quota says that it refuses only together with the request's other quotas.
+	Quota bool
+	// Amount is how many hits were asked for.
+	Amount int64
+	// Remaining is how many units are left in this window; 0 where the limit is over, shadow or not.
+	Remaining int64
+	// ResetAfter is how long after Now the window ends.
+	ResetAfter limit.Micros
+}
+
+// Quoted returns the index of the status that response headers quote, as the established contract
+// chooses it: the smallest remaining, the first of equals; but the last one that refused and is no
+// quota comes before all. -1 if no limit applied.
+func (d *Decision) Quoted() int {
+	quoted := -1
+	for i := range d.Statuses {
+		s := &d.Statuses[i]
+		if s.Limited && (quoted < 0 || s.Remaining < d.Statuses[quoted].Remaining) {
+			quoted = i
+		}
+	}
+	for i := range d.Statuses {
+		if s := &d.Statuses[i]; s.Over && !s.Quota {
+			quoted = i
+		}
+	}
+	return quoted
+}
+
+// Binding returns the index of the status that keeps the caller waiting longest, or -1 if none
+// refuses.
+func (d *Decision) Binding() int {
+	binding := -1
+	for i := range d.Statuses {
+		s := &d.Statuses[i]
+		if s.Over && (binding < 0 || s.ResetAfter > d.Statuses[binding].ResetAfter) {
+			binding = i
+		}
+	}
+	return binding
+}
+
+// Never says that waiting does not help: the limit is zero, or smaller than the amount asked for.
+func (s *Status) Never() bool {
+	return s.Over && s.Amount > s.Limit.Spec.Limit
+}

@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
+)
+
+// Options of an engine. The zero value is ready to use.
+type Options struct {
+	// Shadow lets every request pass, whatever its limits say.
+	Shadow bool
+	// Quota makes every descriptor a quota: a request is refused only if all of them refuse.
+	Quota bool
+	// Bounds limits what a request may contain.
+	Bounds Bounds
+	// Metrics is where decisions are counted; nil counts them where nobody looks.
+	Metrics *Metrics
+}
+
+// Engine decides. It is safe for concurrent use.
+type Engine struct {
+	store   store.Store
+	opts    Options
+	metrics *Metrics
+	current atomic.Pointer[loaded]
+	scratch sync.Pool
+}
+
+// loaded is a policy with what hangs on it: one pointer is swapped when it changes.
+type loaded struct {
+	policy *policy.Policy
+	since  time.Time
+	rules  []*ruleCounters // by policy.Rule.Index
+}
+
+// New returns an engine over s. It decides nothing before SetPolicy.
+func New(s store.Store, opts Options) *Engine {
+	opts.Bounds = opts.Bounds.withDefaults()
+	e := &Engine{store: s, opts: opts, metrics: opts.Metrics}
+	if e.metrics == nil {
+		e.metrics = NewMetrics()
+	}
+	e.scratch.New = func() any { return new(scratch) }
+	return e
+}
+
+// SetPolicy makes p the policy of all decisions that start from now on. Counters are kept: they
+// belong to what was asked for, not to the policy.
+func (e *Engine) SetPolicy(p *policy.Policy) {
+	e.current.Store(&loaded{policy: p, since: time.Now(), rules: e.metrics.bind(p)})
+}
+
+// Policy returns the policy in force and since when, or nil if none was loaded yet.
+func (e *Engine) Policy() (p *policy.Policy, since time.Time) {
+	if l := e.current.Load(); l != nil {
+		return l.policy, l.since
+	}
+	return nil, time.Time{}
+}
+
+// Ready reports whether the store can decide now.
+func (e *Engine) Ready(ctx context.Context) error { return e.store.Ready(ctx) }

@@ -1,0 +1,81 @@
+package rls
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/rationhq/ration/engine"
+)
+
+// encodeMetadata describes the request, and what the rules that admitted it have to say, as the
+// established contract does under RESPONSE_DYNAMIC_METADATA. It never changes a loaded policy.
+func encodeMetadata(request *engine.Request, d *engine.Decision) ([]byte, error) {
+	descriptors := make([]any, len(request.Descriptors))
+	for i := range request.Descriptors {
+		descriptors[i] = describe(&request.Descriptors[i])
+	}
+	fields := map[string]any{"domain": request.Domain, "descriptors": descriptors}
+	if request.Hits != 0 {
+		fields["hitsAddend"] = float64(request.Hits)
+	}
+	if merged := mergedMetadata(d); len(merged) > 0 {
+		fields["metadata"] = merged
+	}
+	message, err := structpb.NewStruct(fields)
+	if err != nil {
+		return nil, fmt.Errorf("describe the request: %w", err)
+	}
+	encoded, err := proto.Marshal(message)
+	if err != nil {
+		return nil, fmt.Errorf("describe the request: %w", err)
+	}
+	return encoded, nil
+}
+
+func describe(d *engine.Descriptor) map[string]any {
+	entries := make([]any, len(d.Entries))
+	for i, e := range d.Entries {
+		entries[i] = e.Key + "=" + e.Value
+	}
+	fields := map[string]any{"entries": entries}
+	if d.Override != nil {
+		fields["limit"] = fmt.Sprintf("requests_per_unit:%d unit:%d", d.Override.RequestsPerUnit, d.Override.Unit)
+	}
+	if d.HasHits {
+		fields["hitsAddend"] = float64(d.Hits)
+	}
+	return fields
+}
+
+// mergedMetadata merges the metadata of the rules that admitted: of scalars the first one stands,
+// maps are merged.
+func mergedMetadata(d *engine.Decision) map[string]any {
+	merged := map[string]any{}
+	for i := range d.Statuses {
+		if s := &d.Statuses[i]; s.Limited && !s.Over && s.Rule != nil {
+			merge(merged, s.Rule.Metadata)
+		}
+	}
+	return merged
+}
+
+func merge(into, from map[string]any) {
+	for key, value := range from {
+		inner, isMap := value.(map[string]any)
+		existing, taken := into[key]
+		switch {
+		case !taken && isMap:
+			fresh := map[string]any{}
+			merge(fresh, inner)
+			into[key] = fresh
+		case !taken:
+			into[key] = value
+		case isMap:
+			if both, ok := existing.(map[string]any); ok {
+				merge(both, inner)
+			}
+		}
+	}
+}

@@ -1,0 +1,273 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	grpchealth "google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
+	"github.com/rationhq/ration/engine"
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/server/debug"
+	"github.com/rationhq/ration/server/health"
+	"github.com/rationhq/ration/server/rls"
+	"github.com/rationhq/ration/server/status"
+)
+
+// Config of a server.
+type Config struct {
+	// Where to listen: host:port, or unix:/path. Empty: not at all.
+	GRPCAddr, HTTPAddr, MetricsAddr, DebugAddr string
+	// TLS of the gRPC listener; nil serves plaintext.
+	TLS *tls.Config
+	// MaxConnectionAge asks clients to reconnect, so that load spreads to new replicas; calls under
+	// way have MaxConnectionAgeGrace to end. 0 means 24 h and 1 h.
+	MaxConnectionAge, MaxConnectionAgeGrace time.Duration
+	// Keepalive is how long a silent connection lives before it is probed; 0 means 2 h.
+	Keepalive time.Duration
+	// DrainDelay is how long calls are still answered after the health has said NOT_SERVING.
+	DrainDelay time.Duration
+	// StopTimeout bounds the wait for calls under way after that; 0 means 10 s.
+	StopTimeout time.Duration
+	// RLS says how Envoy's service answers.
+	RLS rls.Options
+	// Version is what the status service reports.
+	Version *rationv1.GetVersionResponse
+	// Log takes what an operator should know; nil discards it.
+	Log *slog.Logger
+}
+
+// Server is a server whose listeners are open.
+type Server struct {
+	config Config
+	health *health.State
+	grpc   *grpc.Server
+	serve  []func() error
+	web    []*http.Server
+	addrs  map[string]string
+}
+
+// New opens all listeners, or none: an error names the address that cannot be had.
+func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.Registry) (_ *Server, err error) {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.StopTimeout <= 0 {
+		config.StopTimeout = 10 * time.Second
+	}
+	s := &Server{config: config, health: h, addrs: make(map[string]string)}
+	var opened []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range opened {
+				_ = l.Close()
+			}
+		}
+	}()
+	listen := func(name, addr string) (net.Listener, error) {
+		l, err := open(addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen for %s on %s: %w", name, addr, err)
+		}
+		opened = append(opened, l)
+		s.addrs[name] = l.Addr().String()
+		return l, nil
+	}
+
+	service := rls.New(e, config.RLS)
+	metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "ration_panics_total", Help: "Calls that ended in a panic, which was caught.",
+	}, func() float64 { return float64(service.Panics()) }))
+	s.grpc = newGRPC(config, e, h, service)
+	if config.GRPCAddr != "" {
+		l, err := listen("gRPC", config.GRPCAddr)
+		if err != nil {
+			return nil, err
+		}
+		s.serve = append(s.serve, func() error { return s.grpc.Serve(l) })
+	}
+	for _, site := range []struct {
+		name, addr string
+		handler    http.Handler
+	}{
+		{"HTTP", config.HTTPAddr, public(service, h)},
+		{"metrics", config.MetricsAddr, metricsHandler(metrics)},
+		{"debug", config.DebugAddr, debug.New(e)},
+	} {
+		if site.addr == "" {
+			continue
+		}
+		l, err := listen(site.name, site.addr)
+		if err != nil {
+			return nil, err
+		}
+		web := &http.Server{
+			Handler: site.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			ErrorLog: slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
+		}
+		s.web = append(s.web, web)
+		s.serve = append(s.serve, func() error { return web.Serve(l) })
+	}
+	return s, nil
+}
+
+// Addr returns where the server listens for "gRPC", "HTTP", "metrics" or "debug"; empty if it does
+// not.
+func (s *Server) Addr(name string) string { return s.addrs[name] }
+
+func open(addr string) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(addr, "unix:")
+	if !isUnix {
+		return net.Listen("tcp", addr)
+	}
+	// A socket file that nobody answers on was left by a process that did not end by itself.
+	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			_ = conn.Close()
+			return nil, errors.New("another process answers there")
+		}
+		_ = os.Remove(path)
+	}
+	return net.Listen("unix", path)
+}
+
+func newGRPC(config Config, e *engine.Engine, h *health.State, service *rls.Service) *grpc.Server {
+	// One request of grpc-go is a goroutine with a small stack that has to grow; workers keep theirs.
+	workers := uint32(8 * runtime.GOMAXPROCS(0))
+	// Larger messages than rls reads are received as far as here, so that their sender gets an answer
+	// that says what is wrong.
+	const receive = 16 << 20
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(rls.NewCodec()),
+		grpc.NumStreamWorkers(workers),
+		grpc.MaxRecvMsgSize(receive),
+		grpc.MaxConcurrentStreams(1 << 16),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
+			MaxConnectionAgeGrace: orElse(config.MaxConnectionAgeGrace, time.Hour),
+			Time:                  orElse(config.Keepalive, 2*time.Hour),
+		}),
+		// Envoy's keepalive pings are welcome, also on idle connections.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	}
+	if config.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
+	}
+	server := grpc.NewServer(options...)
+	service.Register(server)
+	rationv1.RegisterStatusServiceServer(server, status.New(config.Version, e, h))
+	registerHealth(server, h)
+	reflection.Register(server)
+	return server
+}
+
+func orElse(d, fallback time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return fallback
+}
+
+// registerHealth serves grpc.health.v1. The server as a whole ("") is alive until it stops; the
+// services are fit while it can decide.
+func registerHealth(server *grpc.Server, h *health.State) {
+	checks := grpchealth.NewServer()
+	healthv1.RegisterHealthServer(server, checks)
+	h.OnChange(func(serving bool) {
+		status := healthv1.HealthCheckResponse_NOT_SERVING
+		if serving {
+			status = healthv1.HealthCheckResponse_SERVING
+		}
+		checks.SetServingStatus("ratelimit", status)
+		checks.SetServingStatus(ratelimitv3.RateLimitService_ServiceDesc.ServiceName, status)
+	})
+}
+
+// public serves the HTTP address.
+func public(service *rls.Service, h *health.State) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/json", service)
+	mux.HandleFunc("/healthcheck", func(w http.ResponseWriter, _ *http.Request) {
+		if !h.Serving() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprint(w, "OK")
+	})
+	return mux
+}
+
+func metricsHandler(metrics *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// Serve answers until ctx ends, then takes the server down without losing a call: the health says
+// NOT_SERVING, calls are answered for the drain delay while clients turn away, then connections are
+// closed as their calls end. It returns nil if everything ended in time.
+func (s *Server) Serve(ctx context.Context) error {
+	failed := make(chan error, len(s.serve))
+	for _, serve := range s.serve {
+		go func() { failed <- serve() }()
+	}
+	select {
+	case err := <-failed:
+		s.kill()
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.health.Drain()
+	s.config.Log.Info("draining", "delay", s.config.DrainDelay)
+	time.Sleep(s.config.DrainDelay)
+	return s.stop()
+}
+
+func (s *Server) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.StopTimeout)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.grpc.GracefulStop()
+	}()
+	var late error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		late = fmt.Errorf("calls were still under way after %v: ended", s.config.StopTimeout)
+		s.grpc.Stop()
+		<-done
+	}
+	for _, web := range s.web {
+		if err := web.Shutdown(ctx); err != nil {
+			_ = web.Close()
+		}
+	}
+	return late
+}
+
+func (s *Server) kill() {
+	s.grpc.Stop()
+	for _, web := range s.web {
+		_ = web.Close()
+	}
+}

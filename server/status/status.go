@@ -1,0 +1,103 @@
+// Package status serves ration.v1.StatusService: what runs here, what it limits, and how it is.
+//
+// It translates and decides nothing.
+package status
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rationhq/ration/engine"
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/health"
+)
+
+// Service implements rationv1.StatusServiceServer.
+type Service struct {
+	rationv1.UnimplementedStatusServiceServer
+	version *rationv1.GetVersionResponse
+	engine  *engine.Engine
+	health  *health.State
+}
+
+// New returns the service of a server that is of the given version.
+func New(version *rationv1.GetVersionResponse, e *engine.Engine, h *health.State) *Service {
+	return &Service{version: version, engine: e, health: h}
+}
+
+// GetVersion implements rationv1.StatusServiceServer.
+func (s *Service) GetVersion(context.Context, *rationv1.GetVersionRequest) (*rationv1.GetVersionResponse, error) {
+	return s.version, nil
+}
+
+// ListPolicies implements rationv1.StatusServiceServer.
+func (s *Service) ListPolicies(_ context.Context, r *rationv1.ListPoliciesRequest) (*rationv1.ListPoliciesResponse, error) {
+	response := &rationv1.ListPoliciesResponse{}
+	p, since := s.engine.Policy()
+	if p == nil {
+		return response, nil
+	}
+	for _, d := range p.Domains() {
+		if r.GetDomain() != "" && r.GetDomain() != d.Name() {
+			continue
+		}
+		listed := &rationv1.Policy{
+			Domain: d.Name(), Files: files(d), RuleCount: uint32(len(d.Rules())),
+			Version: p.Version(), LoadedAt: timestamppb.New(since),
+		}
+		if !r.GetOmitRules() {
+			for _, rule := range d.Rules() {
+				listed.Rules = append(listed.Rules, describe(rule))
+			}
+		}
+		response.Policies = append(response.Policies, listed)
+	}
+	if len(response.Policies) == 0 && r.GetDomain() != "" {
+		return nil, grpcstatus.Errorf(codes.NotFound, "domain: no policy has the domain %q", r.GetDomain())
+	}
+	return response, nil
+}
+
+// files returns the files that the domain's rules stand in, in their order.
+func files(d *policy.Domain) []string {
+	var names []string
+	for _, r := range d.Rules() {
+		if !slices.Contains(names, r.File) {
+			names = append(names, r.File)
+		}
+	}
+	return names
+}
+
+func describe(r *policy.Rule) *rationv1.Rule {
+	return &rationv1.Rule{
+		Path: r.Path, Limit: r.Explain(), Shadow: r.Shadow, Quota: r.Quota, Unlimited: r.Unlimited, Name: r.Name,
+		Source: &rationv1.SourceLocation{File: r.File, Line: uint32(r.Line)},
+	}
+}
+
+// GetHealth implements rationv1.StatusServiceServer.
+func (s *Service) GetHealth(context.Context, *rationv1.GetHealthRequest) (*rationv1.GetHealthResponse, error) {
+	response := &rationv1.GetHealthResponse{Status: statusOf(s.health.Serving())}
+	for _, c := range s.health.Components() {
+		response.Components = append(response.Components, &rationv1.ComponentHealth{
+			Name: c.Name, Status: statusOf(c.Serving), Detail: c.Detail,
+		})
+	}
+	if f := s.health.LastFailure(); f != nil {
+		response.ReloadFailure = &rationv1.ReloadFailure{FailedAt: timestamppb.New(f.At), Errors: f.Errors}
+	}
+	return response, nil
+}
+
+func statusOf(serving bool) rationv1.ServingStatus {
+	if serving {
+		return rationv1.ServingStatus_SERVING_STATUS_SERVING
+	}
+	return rationv1.ServingStatus_SERVING_STATUS_NOT_SERVING
+}
