@@ -2,6 +2,7 @@ package rls
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -14,6 +15,7 @@ import (
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store/memory"
 )
 
 // fromGenerated says in the engine's words what the generated type holds: the truth that decode is
@@ -229,5 +231,38 @@ func TestPanicIsContained(t *testing.T) {
 		if s.Panics() != n {
 			t.Errorf("%d panics counted, want %d", s.Panics(), n)
 		}
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	for _, n := range []int{1, 3} {
+		b.Run(fmt.Sprintf("%d descriptors", n), func(b *testing.B) {
+			store := memory.New(memory.Options{})
+			defer store.Close()
+			e := engine.New(store, engine.Options{})
+			p, _, err := policy.Parse([]policy.Source{{Name: "p", Data: []byte(
+				"domain: bench\ndescriptors:\n- key: user\n  rate_limit: { unit: hour, requests_per_unit: 4000000000 }\n")}}, policy.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			e.SetPolicy(p)
+			s := New(e, Options{})
+			m := &ratelimitv3.RateLimitRequest{Domain: "bench"}
+			for i := range n {
+				m.Descriptors = append(m.Descriptors, &commonv3.RateLimitDescriptor{
+					Entries: []*commonv3.RateLimitDescriptor_Entry{{Key: "user", Value: fmt.Sprint("user-", i)}},
+				})
+			}
+			in, err := proto.Marshal(m)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.answer(context.Background(), in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
