@@ -63,6 +63,8 @@ type Server struct {
 	serve  []func() error
 	web    []*http.Server
 	addrs  map[string]string
+	// stopping is closed when no call is waited for any more that only its client would end.
+	stopping chan struct{}
 }
 
 // New opens all listeners, or none: an error names the address that cannot be had.
@@ -73,7 +75,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	if config.StopTimeout <= 0 {
 		config.StopTimeout = 10 * time.Second
 	}
-	s := &Server{config: config, health: h, addrs: make(map[string]string)}
+	s := &Server{config: config, health: h, addrs: make(map[string]string), stopping: make(chan struct{})}
 	var opened []net.Listener
 	defer func() {
 		if err != nil {
@@ -96,7 +98,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "ration_panics_total", Help: "Calls that ended in a panic, which was caught.",
 	}, func() float64 { return float64(service.Panics()) }))
-	s.grpc = newGRPC(config, e, h, service)
+	s.grpc = newGRPC(config, e, h, service, s.stopping)
 	if config.GRPCAddr != "" {
 		l, err := listen("gRPC", config.GRPCAddr)
 		if err != nil {
@@ -149,7 +151,9 @@ func open(addr string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-func newGRPC(config Config, e *engine.Engine, h *health.State, service *rls.Service) *grpc.Server {
+func newGRPC(
+	config Config, e *engine.Engine, h *health.State, service *rls.Service, stopping <-chan struct{},
+) *grpc.Server {
 	// One request of grpc-go is a goroutine with a small stack that has to grow; workers keep theirs.
 	workers := uint32(8 * runtime.GOMAXPROCS(0))
 	// Larger messages than rls reads are received as far as here, so that their sender gets an answer
@@ -160,6 +164,7 @@ func newGRPC(config Config, e *engine.Engine, h *health.State, service *rls.Serv
 		grpc.NumStreamWorkers(workers),
 		grpc.MaxRecvMsgSize(receive),
 		grpc.MaxConcurrentStreams(1 << 16),
+		grpc.StreamInterceptor(endStreams(stopping)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
 			MaxConnectionAgeGrace: orElse(config.MaxConnectionAgeGrace, time.Hour),
@@ -244,6 +249,7 @@ func (s *Server) Serve(ctx context.Context) error {
 func (s *Server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.StopTimeout)
 	defer cancel()
+	close(s.stopping)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -75,6 +75,8 @@ type Step struct {
 	Files   map[string]*string `yaml:"files"`
 	Process string             `yaml:"process"`
 	Redis   string             `yaml:"redis"`
+	// Wait lets a window of this unit end. It has no answer.
+	Wait string `yaml:"wait"`
 
 	// Write says how Files are written; empty: as new files moved into place.
 	Write WriteMode `yaml:"write"`
@@ -219,6 +221,7 @@ func (c *Case) validate() error {
 		kinds := 0
 		for _, set := range []bool{
 			s.Request != nil, s.RPC != "", s.HTTP != nil, s.Health != nil, s.Files != nil, s.Process != "", s.Redis != "",
+			s.Wait != "",
 		} {
 			if set {
 				kinds++
@@ -226,6 +229,9 @@ func (c *Case) validate() error {
 		}
 		if kinds != 1 {
 			return fmt.Errorf("step %d does %d things, not one", i+1, kinds)
+		}
+		if s.Wait != "" && s.Wait != "SECOND" {
+			return fmt.Errorf("step %d waits for a %s; only a SECOND is short enough", i+1, s.Wait)
 		}
 		if s.differs() && c.Why == "" {
 			return fmt.Errorf("step %d has an answer of ration's own: the case must say why", i+1)

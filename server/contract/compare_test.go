@@ -147,7 +147,9 @@ func TestEditsTouchOneKeyAndNothingElse(t *testing.T) {
 	}
 	first, second := f.Cases[0].Steps, f.Cases[1].Steps
 	got := applyEdits(before, []edit{
-		{first[0].node, "answer", " new\n"}, {first[1].node, "reference", " unseen\n"}, {second[0].node, "answer", " newer\n"},
+		{first[0].node, "answer", " new\n"},
+		{first[1].node, "reference", " unseen\n"},
+		{second[0].node, "answer", " newer\n"},
 	})
 	if got != after {
 		t.Errorf("got:\n%s\nwant:\n%s", got, after)

@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	binary = flag.String("binary", "", "run the cases against this server instead of a freshly built ration")
-	column = flag.String("column", "reference", "with -binary: whose answers to expect, reference or ration")
-	record = flag.Bool("record", false, "with -binary: write the answers of that server into testdata")
+	binary  = flag.String("binary", "", "run the cases against this server instead of a freshly built ration")
+	column  = flag.String("column", "reference", "with -binary: whose answers to expect, reference or ration")
+	checker = flag.String("checker", "", "with -binary: a command that refuses bad policies in a directory, given last")
+	record  = flag.Bool("record", false, "with -binary: write the answers of that server into testdata")
 )
 
 // TestContract replays the recorded request sequences against ration, with both stores and over both transports.
@@ -97,7 +98,9 @@ func runPolicies(t *testing.T, runner *contract.Runner, files []*contract.File) 
 
 func target(t *testing.T) contract.Target {
 	if *binary != "" {
-		return contract.Target{Binary: *binary, Column: contract.Column(*column)}
+		return contract.Target{
+			Binary: *binary, Column: contract.Column(*column), Checker: strings.Fields(*checker),
+		}
 	}
 	if *record {
 		t.Fatal("-record needs -binary: ration's own answers are not what ration is measured by")

@@ -111,10 +111,7 @@ const (
 func (g *groupRun) disturb(ctx context.Context, what string, want any) (any, error) {
 	switch what {
 	case processStart:
-		if err := g.launch(); err != nil {
-			return nil, err
-		}
-		if err := g.process.ready(ctx); err != nil && !errors.Is(err, errExited) {
+		if err := g.launch(ctx); err != nil && !errors.Is(err, errExited) {
 			return nil, err
 		}
 	case processHangup:

@@ -100,7 +100,8 @@ func (d *policyDir) env() map[string]string {
 // probe is the runner's own file of a generation.
 func probe(generation int) (name, text string) {
 	domain := fmt.Sprintf("%s%d", probePrefix, generation)
-	return domain + ".yaml", fmt.Sprintf("domain: %s\ndescriptors:\n- {key: probe, rate_limit: {unlimited: true}}\n", domain)
+	const rules = "descriptors:\n- {key: probe, rate_limit: {unlimited: true}}\n"
+	return domain + ".yaml", "domain: " + domain + "\n" + rules
 }
 
 // change writes and removes files, the runner's own last, as the next generation. A nil text removes the file.

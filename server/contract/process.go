@@ -30,32 +30,27 @@ const (
 )
 
 // ports hands out free ports, none twice: some servers listen with SO_REUSEPORT, and two of them on one port would
-// share it without a word.
+// share it without a word. They lie below the range that systems take the ports of outgoing connections from.
 type ports struct {
-	mu   sync.Mutex
-	used map[int]bool
+	mu     sync.Mutex
+	handed int
 }
 
 func (p *ports) next() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
-			return 0, err
-		}
-		if !p.used[port] {
-			if p.used == nil {
-				p.used = map[int]bool{}
-			}
-			p.used[port] = true
-			return port, nil
+	const lowest, count = 12000, 18000
+	// Test processes that run side by side begin at different places.
+	first := os.Getpid() * 97
+	for p.handed < count {
+		port := lowest + (first+p.handed)%count
+		p.handed++
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
 		}
 	}
+	return 0, fmt.Errorf("all %d ports from %d on are used up", count, lowest)
 }
 
 // logBuffer collects what a process prints.
@@ -199,6 +194,11 @@ func (p *process) answers(ctx context.Context, generation int) (answered, loaded
 }
 
 var errExited = errors.New("the process exited")
+
+// lostPort tells whether the process ended because somebody took one of its ports before it did.
+func (p *process) lostPort() bool {
+	return p.hasExited() && strings.Contains(p.log.since(0), "address already in use")
+}
 
 // ready waits until the server answers; it need not have a policy.
 func (p *process) ready(ctx context.Context) error {

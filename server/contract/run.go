@@ -96,7 +96,8 @@ type groupRun struct {
 	keys int
 }
 
-func (g *groupRun) launch() error {
+// launch starts the server and waits until it answers, whether it has a policy or not.
+func (g *groupRun) launch(ctx context.Context) error {
 	env := g.dir.env()
 	for k, v := range g.group.Env {
 		env[k] = v
@@ -105,16 +106,21 @@ func (g *groupRun) launch() error {
 	if g.redis != nil {
 		redisAddr = g.redis.Addr
 	}
-	var err error
-	g.process, err = startProcess(g.Target, g.store, redisAddr, env, &g.ports)
-	return err
+	for {
+		var err error
+		if g.process, err = startProcess(g.Target, g.store, redisAddr, env, &g.ports); err != nil {
+			return err
+		}
+		err = g.process.ready(ctx)
+		if err == nil || !g.process.lostPort() || ctx.Err() != nil {
+			return err
+		}
+		g.process.stop()
+	}
 }
 
 func (g *groupRun) start(ctx context.Context) error {
-	if err := g.launch(); err != nil {
-		return err
-	}
-	if err := g.process.ready(ctx); err != nil {
+	if err := g.launch(ctx); err != nil {
 		return err
 	}
 	if err := g.awaitGeneration(ctx); err != nil {
@@ -147,6 +153,12 @@ func (g *groupRun) runCase(ctx context.Context, c *Case) ([]string, error) {
 	}
 	var all []string
 	for i, s := range c.Steps {
+		if s.Wait != "" {
+			if err := awaitNextSecond(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if g.Recorder == nil && s.skips(g.Target.Column) {
 			continue
 		}
@@ -190,10 +202,20 @@ func awaitQuietTime(ctx context.Context, c *Case) error {
 	if edge.Sub(now) > need {
 		return nil
 	}
+	return sleep(ctx, edge.Sub(now)+time.Second)
+}
+
+// awaitNextSecond waits well into the next second.
+func awaitNextSecond(ctx context.Context) error {
+	now := time.Now()
+	return sleep(ctx, now.Truncate(time.Second).Add(1200*time.Millisecond).Sub(now))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(edge.Sub(now) + time.Second):
+	case <-time.After(d):
 		return nil
 	}
 }

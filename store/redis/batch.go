@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,10 +24,9 @@ var script = redis.NewScript(source)
 const (
 	// batchKeys bounds the keys of one batch: more save nothing in Redis and make everybody wait.
 	batchKeys = 64
-	// batchesInFlight is how many batches one node works on at a time. With two, one is prepared
-	// while Redis runs the other; whatever comes meanwhile forms the next. More would only make
-	// batches smaller.
-	batchesInFlight = 2
+	// batchesInFlight bounds the batches that one node works on at a time. Beyond the first only
+	// full ones are sent: a distant Redis is kept busy, and a near one gets large batches.
+	batchesInFlight = 8
 )
 
 // call is one step, or the part of it that lives in one shard, on its way to Redis.
@@ -34,6 +34,7 @@ type call struct {
 	shard uint16
 	keys  []string
 	step  []byte // as the script reads it
+	since time.Time
 
 	// taken is set by whoever gets there first: the batch that sends the call, or the caller that
 	// gives up on it. A call that was given up before it was sent was never written.
@@ -51,8 +52,9 @@ func (c *call) finish(err error) {
 	close(c.done)
 }
 
-// batcher sends calls to one node of Redis. Whatever waits when a batch has room goes out at once:
-// there is no timer, so an idle store answers immediately and a busy one forms large batches.
+// batcher sends calls to one node of Redis. A call that finds nothing under way is sent at once;
+// those that come meanwhile are the next batch. There is no timer: an idle store answers
+// immediately, and a busy one forms large batches by itself.
 type batcher struct {
 	client  *redis.Client
 	timeout time.Duration
@@ -61,7 +63,12 @@ type batcher struct {
 	// fakeNow is the suite's clock; nil in production, where Redis's own counts.
 	fakeNow func() limit.Micros
 
-	queue   chan *call
+	mu       sync.Mutex
+	waiting  []*call
+	keys     int // of the calls that wait
+	inFlight int
+
+	batches chan []*call
 	stop    chan struct{}
 	workers sync.WaitGroup
 
@@ -72,7 +79,7 @@ type batcher struct {
 func newBatcher(client *redis.Client, timeout time.Duration, perShard bool, fakeNow func() limit.Micros) *batcher {
 	b := &batcher{
 		client: client, timeout: timeout, perShard: perShard, fakeNow: fakeNow,
-		queue: make(chan *call, 4*batchKeys), stop: make(chan struct{}),
+		batches: make(chan []*call, batchesInFlight), stop: make(chan struct{}),
 	}
 	for range batchesInFlight {
 		b.workers.Go(b.work)
@@ -93,14 +100,19 @@ func (b *batcher) now() limit.Micros {
 	return limit.At(time.Now()) + limit.Micros(b.ahead.Load())
 }
 
-// send queues c and waits for its end.
+// send sends c, with others, and waits for its end.
 func (b *batcher) send(ctx context.Context, c *call) error {
-	select {
-	case b.queue <- c:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-b.stop:
-		return fmt.Errorf("%w: it is closed", store.ErrUnavailable)
+	b.mu.Lock()
+	b.waiting = append(b.waiting, c)
+	b.keys += len(c.keys)
+	var batch []*call
+	if b.inFlight == 0 || b.keys >= batchKeys && b.inFlight < batchesInFlight {
+		b.inFlight++
+		batch = b.take()
+	}
+	b.mu.Unlock()
+	if batch != nil {
+		b.batches <- batch // has room for as many as may be in flight
 	}
 	select {
 	case <-c.done:
@@ -114,27 +126,44 @@ func (b *batcher) send(ctx context.Context, c *call) error {
 	}
 }
 
+// take returns the next batch of the calls that wait. b.mu is held.
+func (b *batcher) take() []*call {
+	n, keys := 0, 0
+	for n < len(b.waiting) && (n == 0 || keys+len(b.waiting[n].keys) <= batchKeys) {
+		keys += len(b.waiting[n].keys)
+		n++
+	}
+	batch := b.waiting[:n:n]
+	b.waiting = b.waiting[n:]
+	b.keys -= keys
+	return batch
+}
+
+// next returns the batch that follows one that is done, or nil if none has to.
+func (b *batcher) next() []*call {
+	// Those who just got their answers may have something new to ask: they go first, so that the
+	// batch becomes larger.
+	runtime.Gosched()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) == 0 || b.inFlight > 1 && b.keys < batchKeys {
+		b.inFlight--
+		return nil
+	}
+	return b.take()
+}
+
 func (b *batcher) work() {
-	var batch []*call
 	for {
-		batch = batch[:0]
 		select {
-		case c := <-b.queue:
-			batch = append(batch, c)
+		case batch := <-b.batches:
+			for batch != nil {
+				b.run(batch)
+				batch = b.next()
+			}
 		case <-b.stop:
 			return
 		}
-		for keys := len(batch[0].keys); keys < batchKeys; {
-			select {
-			case c := <-b.queue:
-				batch = append(batch, c)
-				keys += len(c.keys)
-				continue
-			default:
-			}
-			break
-		}
-		b.run(batch)
 	}
 }
 
@@ -142,7 +171,12 @@ func (b *batcher) work() {
 func (b *batcher) run(batch []*call) {
 	live := batch[:0]
 	for _, c := range batch {
-		if c.taken.CompareAndSwap(false, true) {
+		switch {
+		case !c.taken.CompareAndSwap(false, true):
+		case time.Since(c.since) > b.timeout:
+			// Redis has stalled: better an answer now than another wait for one.
+			c.finish(errQueue)
+		default:
 			live = append(live, c)
 		}
 	}
@@ -240,6 +274,8 @@ func (b *batcher) deliver(ctx context.Context, calls []*call, cmd *redis.IntSlic
 		c.finish(err)
 	}
 }
+
+var errQueue = fmt.Errorf("%w: Redis does not keep up, the call was not sent", store.ErrUnavailable)
 
 // explain says what an error of the client means for the step.
 func explain(err error) error {

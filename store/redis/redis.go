@@ -217,7 +217,7 @@ func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results
 }
 
 func (s *Store) newCall(step *store.Step, p part, now limit.Micros) *call {
-	c := &call{shard: p.shard, keys: make([]string, len(p.ops)), done: make(chan struct{})}
+	c := &call{shard: p.shard, since: time.Now(), keys: make([]string, len(p.ops)), done: make(chan struct{})}
 	var few [256]byte
 	key := few[:0]
 	for i, at := range p.ops {

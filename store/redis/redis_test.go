@@ -312,6 +312,21 @@ func TestPausedRedis(t *testing.T) {
 	if err := s.Ready(context.Background()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("ready: %v, want %v", err, store.ErrUnavailable)
 	}
+	// Many who wait do not wait for each other: all have an answer after two time-outs at most.
+	var callers sync.WaitGroup
+	began := time.Now()
+	for range 1000 {
+		callers.Go(func() {
+			var out store.Outcome
+			if err := s.Apply(context.Background(), &store.Step{Ops: []store.Op{charge("crowd", year(1000), 1)}}, &out); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("in a crowd: %v, want %v", err, store.ErrUnavailable)
+			}
+		})
+	}
+	callers.Wait()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("a crowd waited %v", took)
+	}
 	if err := server.Resume(); err != nil {
 		t.Fatal(err)
 	}

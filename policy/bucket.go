@@ -1,0 +1,53 @@
+package policy
+
+import (
+	"strconv"
+
+	"github.com/rationhq/ration/limit"
+)
+
+// AppendBucket appends the name of the counter that belongs to (domain, entries) with the given
+// window: `llm|user=alice|model=x|60s`.
+//
+// The name is injective: different arguments have different names, so that no caller can forge the
+// counter of another. To read one, split it at '|' and the middle parts at '=', then replace %XX by
+// the byte XX. Entries are not kept.
+func AppendBucket(b []byte, domain string, entries []Entry, window limit.Micros) []byte {
+	b = appendEscaped(b, domain)
+	for _, e := range entries {
+		b = appendEntry(b, e.Key, e.Value)
+	}
+	return appendWindow(b, window)
+}
+
+func appendEntry(b []byte, key, value string) []byte {
+	b = append(b, '|')
+	b = appendEscaped(b, key)
+	b = append(b, '=')
+	return appendEscaped(b, value)
+}
+
+// appendWindow writes a window in seconds, or in microseconds where it is no whole number of them.
+func appendWindow(b []byte, window limit.Micros) []byte {
+	b = append(b, '|')
+	if window%limit.Second != 0 {
+		return append(strconv.AppendInt(b, int64(window), 10), "us"...)
+	}
+	return append(strconv.AppendInt(b, int64(window/limit.Second), 10), 's')
+}
+
+// appendEscaped appends s with the bytes that structure a name percent-encoded. Braces are among
+// them because they choose the slot of a key in Redis Cluster, and a caller shall not choose it.
+func appendEscaped(b []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	done := 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '%', '|', '=', '{', '}':
+			b = append(b, s[done:i]...)
+			b = append(b, '%', hex[c>>4], hex[c&15])
+			done = i + 1
+		}
+	}
+	return append(b, s[done:]...)
+}

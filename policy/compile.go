@@ -1,0 +1,225 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/rationhq/ration/limit"
+)
+
+// compiler builds a policy out of documents, one after the other.
+type compiler struct {
+	merge   bool
+	rep     *report
+	domains map[string]*Domain
+	files   map[string]string // the file that began each domain
+	paths   int               // bytes in the paths of all descriptors so far
+}
+
+// maxPaths bounds the paths of all descriptors together. A path holds the keys of all levels above
+// it, so that they may be many times longer than the file.
+const maxPaths = 64 << 20
+
+// document adds a file. Where its domain cannot be used its rules are compiled nevertheless, so that
+// their errors are found too.
+func (c *compiler) document(file string, doc *document) {
+	name := doc.domain.value
+	d := c.domains[name]
+	at := doc.domain.at
+	if !doc.domain.given {
+		at = place{file: file}
+	}
+	switch {
+	case name == "":
+		c.rep.error(at, "config file cannot have empty domain")
+		d = newDomain(name)
+	case d == nil:
+		d = newDomain(name)
+		c.domains[name], c.files[name] = d, file
+	case !c.merge:
+		c.rep.error(at, "duplicate domain '%s' in config file: %s has it too, and domains are not merged",
+			clip(name), c.files[name])
+		d = newDomain(name)
+	}
+	c.descriptors(d, &d.root, name, doc.descriptors)
+}
+
+func newDomain(name string) *Domain {
+	return &Domain{name: name, escaped: appendEscaped(nil, name)}
+}
+
+// descriptors adds descriptors below parent, whose path is given.
+func (c *compiler) descriptors(d *Domain, parent *node, path string, list []*descriptor) {
+	for _, desc := range list {
+		n := &node{
+			place:     desc.at,
+			parent:    parent,
+			key:       desc.key.value,
+			value:     desc.value.value,
+			composite: desc.key.value,
+			shared:    desc.share.value,
+		}
+		if n.value != "" {
+			n.composite += "_" + n.value
+		}
+		if c.paths += len(path) + 1 + len(n.composite); c.paths > maxPaths {
+			c.rep.error(place{file: desc.at.file}, "the keys and values of the descriptors are too long: "+
+				"the paths of all rules together have more than %d MB", maxPaths>>20)
+			return
+		}
+		path := path + "." + n.composite
+		twin := parent.children[n.composite]
+		switch {
+		case n.key == "":
+			c.rep.error(desc.at, "descriptor has empty key")
+		case twin != nil:
+			c.rep.error(desc.at, "duplicate descriptor composite key '%s': it stands at %s already",
+				clip(path), twin.place)
+		default:
+			parent.add(n)
+		}
+		if n.shared && !isPattern(n.composite) {
+			c.rep.error(desc.share.at,
+				"share_threshold can only be used with wildcard values (containing '*'), but found key '%s'",
+				clip(n.composite))
+		}
+		c.rule(d, n, path, desc)
+		c.descriptors(d, n, path, desc.descriptors)
+	}
+}
+
+func (n *node) add(child *node) {
+	if n.children == nil {
+		n.children = map[string]*node{}
+	}
+	n.children[child.composite] = child
+	n.ordered = append(n.ordered, child)
+	if isPattern(child.composite) {
+		n.wildcards.add(child)
+	}
+}
+
+// seal completes the nodes below n when all are there.
+func (n *node) seal() {
+	keys := map[string]int{}
+	for _, c := range n.ordered {
+		keys[c.key]++
+	}
+	for _, c := range n.ordered {
+		c.besides = keys[c.key] > 1
+		c.seal()
+	}
+}
+
+// rule compiles the rate_limit of a descriptor, if it has one.
+func (c *compiler) rule(d *Domain, n *node, path string, desc *descriptor) {
+	l := desc.rateLimit
+	if l == nil {
+		c.idle(desc.shadow.given, desc.shadow.at, "shadow_mode", "this descriptor has no rate_limit")
+		c.idle(desc.quota.given, desc.quota.at, "quota_mode", "this descriptor has no rate_limit")
+		c.idle(desc.metadata.given, desc.metadata.at, "metadata", "this descriptor has no rate_limit")
+		return
+	}
+	unlimited := l.unlimited.value
+	r := &Rule{
+		Domain:          d.name,
+		Path:            path,
+		Name:            l.name.value,
+		Unlimited:       unlimited,
+		Shadow:          desc.shadow.value,
+		Quota:           desc.quota.value,
+		RequestsPerUnit: l.requestsPerUnit.value,
+		File:            n.file,
+		Line:            n.line,
+		Column:          n.column,
+		node:            n,
+	}
+	if len(desc.metadata.value) > 0 {
+		r.Metadata = desc.metadata.value
+	}
+	unit, valid := ParseUnit(l.unit.value)
+	switch {
+	case unlimited && valid:
+		c.rep.error(l.unit.at, "should not specify rate limit unit when unlimited")
+	case unlimited:
+		c.idle(l.unit.given, l.unit.at, "unit", "this rule is unlimited")
+		c.idle(l.requestsPerUnit.given, l.requestsPerUnit.at, "requests_per_unit", "this rule is unlimited")
+		c.idle(r.Shadow, desc.shadow.at, "shadow_mode", "this rule is unlimited")
+		c.idle(r.Quota, desc.quota.at, "quota_mode", "this rule is unlimited")
+	case !valid:
+		c.invalidUnit(l)
+	default:
+		r.Unit = unit
+		r.Spec = limit.Spec{Limit: int64(r.RequestsPerUnit), Window: unit.Window()}
+		if !l.requestsPerUnit.given {
+			c.rep.warn(l.at, "rate_limit has no requests_per_unit, which means 0: every request is refused")
+		}
+	}
+	for _, x := range l.replaces {
+		switch name := x.name.value; name {
+		case "":
+			c.rep.error(x.at, "should not have an empty replaces entry")
+		case r.Name:
+			c.rep.error(x.at, "replaces should not contain name of same descriptor")
+		default:
+			r.Replaces = append(r.Replaces, name)
+		}
+	}
+	n.rule = r
+	d.rules = append(d.rules, r)
+}
+
+// idle warns of a field that is given and does nothing.
+func (c *compiler) idle(given bool, at place, name, why string) {
+	if given {
+		c.rep.warn(at, "`%s` has no effect: %s", name, why)
+	}
+}
+
+func (c *compiler) invalidUnit(l *rateLimit) {
+	at := l.unit.at
+	if !l.unit.given {
+		at = l.at
+	}
+	names := make([]string, 0, len(units))
+	for u := Second; u <= Week; u++ {
+		names = append(names, u.String())
+	}
+	c.rep.add(at, Problem{
+		Message:    fmt.Sprintf("invalid rate limit unit '%s'", clip(l.unit.value)),
+		Suggestion: nearest(l.unit.value, names),
+	})
+}
+
+// policy returns what was compiled.
+func (c *compiler) policy(sources []Source) *Policy {
+	p := &Policy{domains: c.domains, version: version(sources)}
+	for _, s := range sources {
+		p.files = append(p.files, s.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.domains)) {
+		d := c.domains[name]
+		p.sorted = append(p.sorted, d)
+		d.root.seal()
+		for _, r := range d.rules {
+			r.Index = len(p.rules)
+			p.rules = append(p.rules, r)
+		}
+	}
+	return p
+}
+
+// version hashes the content of sources, not their names: a policy has the same version in every
+// place that it lies in.
+func version(sources []Source) string {
+	h := sha256.New()
+	for _, s := range sources {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s.Data))))
+		h.Write(s.Data)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
+}
