@@ -1,0 +1,225 @@
+// Package docs_test runs every console example of the README and of docs/ and compares what it
+// prints with what the page says.
+package docs_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rationhq/ration/policy"
+)
+
+// example is one command of a page with the output that the page shows. In it … stands for
+// anything, a line of its own for any number of lines.
+type example struct {
+	place, command, output string
+}
+
+// examples reads the console blocks of a page: lines that begin with "$ " are commands, "> "
+// continues one, and everything else is output.
+func examples(t *testing.T, page string) []example {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []example
+	inside := false
+	for n, line := range strings.Split(string(text), "\n") {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = line == "```console"
+		case !inside:
+		case strings.HasPrefix(line, "$ "):
+			found = append(found, example{place: fmt.Sprintf("%s:%d", filepath.Base(page), n+1), command: line[2:] + "\n"})
+		case len(found) == 0:
+			t.Fatalf("%s:%d: output before any command", page, n+1)
+		case strings.HasPrefix(line, "> "):
+			found[len(found)-1].command += line[2:] + "\n"
+		default:
+			found[len(found)-1].output += line + "\n"
+		}
+	}
+	return found
+}
+
+func TestExamples(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := tools(t, root)
+	for _, page := range []string{"README.md", "docs/debugging.md"} {
+		t.Run(page, func(t *testing.T) {
+			all := examples(t, filepath.Join(root, page))
+			if len(all) == 0 {
+				t.Fatal("the page has no examples")
+			}
+			s := newSite(t, root, bin)
+			if all[0].command == "make run\n" {
+				s.serve(t, "make", "run")
+				all = all[1:]
+			} else {
+				s.serve(t, filepath.Join(bin, "ration"), "serve", "--policy", "examples/quickstart.yaml")
+			}
+			waitForFreshMinute()
+			for _, e := range all {
+				if got := s.run(e.command); !matches(e.output, got) {
+					t.Errorf("%s: %s\nprinted:\n%s\nthe page says:\n%s", e.place, e.command, got, e.output)
+				}
+			}
+		})
+	}
+}
+
+// tools makes a directory with the programs that the pages call.
+func tools(t *testing.T, root string) string {
+	t.Helper()
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "ration"), "./cmd/ration")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build ration: %v\n%s", err, out)
+	}
+	grpcurl := exec.Command("go", "build", "-modfile=tools/grpcurl/go.mod", "-o", filepath.Join(bin, "grpcurl"),
+		"github.com/fullstorydev/grpcurl/cmd/grpcurl")
+	grpcurl.Dir = root
+	if out, err := grpcurl.CombinedOutput(); err != nil {
+		t.Fatalf("build grpcurl: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// site is one running ration, on ports of its own in place of those that the pages name.
+type site struct {
+	root, bin string
+	ports     map[string]string // by those of the pages
+}
+
+func newSite(t *testing.T, root, bin string) *site {
+	s := &site{root: root, bin: bin, ports: map[string]string{}}
+	for _, port := range []string{"8080", "8081", "9090", "6070"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, s.ports[port], _ = net.SplitHostPort(l.Addr().String())
+	}
+	return s
+}
+
+func (s *site) environment() []string {
+	addr := func(port string) string { return "127.0.0.1:" + s.ports[port] }
+	return append(os.Environ(), "PATH="+s.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"RATION_HTTP_ADDR="+addr("8080"), "RATION_GRPC_ADDR="+addr("8081"),
+		"RATION_METRICS_ADDR="+addr("9090"), "RATION_DEBUG_ADDR="+addr("6070"), "RATION_DRAIN_DELAY=0s")
+}
+
+// serve starts ration and waits until it is well; it ends with the test.
+func (s *site) serve(t *testing.T, name string, args ...string) {
+	t.Helper()
+	var output strings.Builder
+	c := exec.Command(name, args...)
+	c.Dir, c.Env = s.root, s.environment()
+	c.Stdout, c.Stderr = &output, &output
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
+		_ = c.Wait()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", name, output.String())
+		}
+	})
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if r, err := http.Get("http://127.0.0.1:" + s.ports["8080"] + "/healthcheck"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("ration did not get ready")
+		}
+	}
+}
+
+func (s *site) run(command string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for page, port := range s.ports {
+		command = strings.ReplaceAll(command, "localhost:"+page, "localhost:"+port)
+	}
+	c := exec.CommandContext(ctx, "bash", "-c", command)
+	c.Dir, c.Env = s.root, s.environment()
+	out, _ := c.CombinedOutput() // what failed shows in what was printed
+	return string(out)
+}
+
+// waitForFreshMinute lets a minute end that has too little left to count in: the examples show
+// limits per minute, from their beginning.
+func waitForFreshMinute() {
+	if left := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)); left < 20*time.Second {
+		time.Sleep(left)
+	}
+}
+
+func matches(want, got string) bool {
+	pattern := regexp.QuoteMeta(strings.TrimSpace(want))
+	pattern = regexp.MustCompile(`(?m)^…$`).ReplaceAllString(pattern, `(?s:.*)`)
+	pattern = strings.ReplaceAll(pattern, "…", ".*")
+	return regexp.MustCompile(`^` + pattern + `$`).MatchString(strings.TrimSpace(got))
+}
+
+// Every policy that a page shows is one, and is free of warnings.
+func TestPolicies(t *testing.T) {
+	fence := regexp.MustCompile("(?s)```yaml\n(domain:.*?)```")
+	for _, page := range []string{"../README.md", "policy.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := fence.FindAllStringSubmatch(string(text), -1)
+		if len(shown) == 0 {
+			t.Errorf("%s shows no policy", page)
+		}
+		for _, s := range shown {
+			if _, _, err := policy.Parse([]policy.Source{{Name: page, Data: []byte(s[1])}}, policy.Options{Strict: true}); err != nil {
+				t.Errorf("%v\n%s", err, s[1])
+			}
+		}
+	}
+}
+
+// Links between the pages lead somewhere.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	pages, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../README.md", "../bench/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), l[1])); err != nil {
+				t.Errorf("%s links to %s: %v", page, l[1], err)
+			}
+		}
+	}
+}
