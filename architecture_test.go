@@ -52,6 +52,7 @@ func layers() []layer {
 		// The root holds documentation and this test.
 		{of: "."},
 		{of: "gen/..."},
+		{of: "examples"},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
 		// What users write. It must not know where counters are kept, nor who asks.

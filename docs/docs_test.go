@@ -5,18 +5,19 @@ package docs_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store/redis/redistest"
 )
 
 // example is one command of a page with the output that the page shows. In it … stands for
@@ -109,12 +110,7 @@ type site struct {
 func newSite(t *testing.T, root, bin string) *site {
 	s := &site{root: root, bin: bin, ports: map[string]string{}}
 	for _, port := range []string{"8080", "8081", "9090", "6070"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		_, s.ports[port], _ = net.SplitHostPort(l.Addr().String())
+		s.ports[port] = strconv.Itoa(redistest.FreePort(t))
 	}
 	return s
 }

@@ -326,6 +326,7 @@ func TestQuoted(t *testing.T) {
 		want     int
 	}{
 		{"no limit", []engine.Status{s(false, false, false, 0)}, -1},
+		{"as much as can be written remains", []engine.Status{s(true, false, false, 1<<32-1)}, -1},
 		{"the smallest remaining", []engine.Status{s(true, false, false, 5), s(true, false, false, 3), s(false, false, false, 0)}, 1},
 		{"the first of equals", []engine.Status{s(true, false, false, 3), s(true, false, false, 3)}, 0},
 		{"the last that refused", []engine.Status{s(true, true, false, 0), s(true, false, false, 0), s(true, true, false, 0)}, 2},

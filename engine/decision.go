@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"math"
+
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 )
@@ -51,14 +53,13 @@ type Status struct {
 }
 
 // Quoted returns the index of the status that response headers quote, as the established contract
-// chooses it: the smallest remaining, the first of equals; but the last one that refused and is no
-// quota comes before all. -1 if no limit applied.
+// chooses it: the smallest remaining below 2^32 − 1, the first of equals; but the last one that
+// refused and is no quota comes before all. -1 if there is none.
 func (d *Decision) Quoted() int {
-	quoted := -1
+	quoted, least := -1, int64(math.MaxUint32)
 	for i := range d.Statuses {
-		s := &d.Statuses[i]
-		if s.Limited && (quoted < 0 || s.Remaining < d.Statuses[quoted].Remaining) {
-			quoted = i
+		if s := &d.Statuses[i]; s.Limited && s.Remaining < least {
+			quoted, least = i, s.Remaining
 		}
 	}
 	for i := range d.Statuses {

@@ -83,7 +83,7 @@ func list(paths []string, opts Options) *listing {
 		case err != nil:
 			l.problem(p, false, "cannot be read: %v", reason(err))
 		case info.IsDir():
-			if l.dir(p); l.met == before && !l.failed() {
+			if l.dir(p) && l.met == before && !l.failed() {
 				l.problem(p, true, "the directory holds no policy file%s", l.wanted())
 			}
 		case info.Mode().IsRegular():
@@ -103,15 +103,16 @@ func (l *listing) wanted() string {
 	return " (*.yaml or *.yml)"
 }
 
-func (l *listing) dir(path string) {
+// dir lists a directory with all below it, and reports whether it had not been reached before.
+func (l *listing) dir(path string) bool {
 	if !l.reach(path) {
-		return
+		return false
 	}
 	l.dirs = append(l.dirs, path)
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		l.problem(path, false, "cannot be read: %v", reason(err))
-		return
+		return true
 	}
 	for _, e := range entries { // sorted by name
 		if strings.HasPrefix(e.Name(), ".") && !l.opts.DotFiles {
@@ -130,6 +131,7 @@ func (l *listing) dir(path string) {
 			l.file(p, info)
 		}
 	}
+	return true
 }
 
 func isYAML(path string) bool {

@@ -87,7 +87,7 @@ func (g *groupRun) askJSON(ctx context.Context, s *Step, want any) ([]string, er
 		"status": float64(sent.status), "content_type": sent.contentType,
 	}
 	if _, fixed := wantHTTP["body"]; fixed {
-		gotHTTP["body"] = string(sent.body)
+		gotHTTP["body"] = errorBody(sent, g.Target.Column)
 	}
 	if diff := compare(wantHTTP, gotHTTP, nil); len(diff) > 0 {
 		return append(diff, fmt.Sprintf("body: %q", sent.body)), nil
@@ -156,7 +156,7 @@ func (g *groupRun) askHTTP(ctx context.Context, h *HTTPRequest, want any) (any, 
 		delete(got, "content_type")
 		got["body"] = linePaths(string(sent.body), want)
 	default:
-		got["body"] = string(sent.body)
+		got["body"] = errorBody(sent, g.Target.Column)
 		var body any
 		isJSON := strings.HasPrefix(sent.contentType, "application/json")
 		if isJSON && json.Unmarshal(sent.body, &body) == nil {
@@ -164,6 +164,19 @@ func (g *groupRun) askHTTP(ctx context.Context, h *HTTPRequest, want any) (any, 
 		}
 	}
 	return got, nil
+}
+
+// errorBody returns the body, of ration's 400s without the line behind the established one: it says why, which no case
+// has to repeat, but it has to be there.
+func errorBody(sent httpAnswer, c Column) string {
+	established, why, _ := strings.Cut(string(sent.body), "\n")
+	if c == Ration && sent.status == http.StatusBadRequest && strings.TrimSpace(why) != "" {
+		return established + "\n"
+	}
+	if c == Ration && sent.status == http.StatusBadRequest {
+		return "(ration does not say why) " + string(sent.body)
+	}
+	return string(sent.body)
 }
 
 func sortedLines(text string) []any {

@@ -246,9 +246,19 @@ func (c *Case) validate() error {
 // differs tells whether ration answers the step in its own way.
 func (s *Step) differs() bool { return !s.Ration.IsZero() || !s.Reference.IsZero() }
 
-// skips tells whether a step is not for a column: it has an answer of the other one alone.
-func (s *Step) skips(c Column) bool {
-	return s.differs() && (c == Ration && s.Ration.IsZero() || c == Reference && s.Reference.IsZero())
+// notAsked stands where the reference has no answer that could be recorded, because it depends on the time of day.
+const notAsked = "not asked"
+
+// skips tells whether a step is not for a column: it has an answer of the other one alone. A recording fills in what
+// the reference answers, unless the case says that it is not asked.
+func (s *Step) skips(c Column, recording bool) bool {
+	switch {
+	case !s.differs():
+		return false
+	case c == Ration:
+		return s.Ration.IsZero()
+	}
+	return s.Reference.Value == notAsked || s.Reference.IsZero() && !recording
 }
 
 // want is the answer that a column has to give. Nil: the step has no recorded answer.

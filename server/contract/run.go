@@ -159,7 +159,7 @@ func (g *groupRun) runCase(ctx context.Context, c *Case) ([]string, error) {
 			}
 			continue
 		}
-		if g.Recorder == nil && s.skips(g.Target.Column) {
+		if s.skips(g.Target.Column, g.Recorder != nil) {
 			continue
 		}
 		if g.process != nil && g.process.hasExited() && s.Process != processStart {

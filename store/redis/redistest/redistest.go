@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -60,15 +61,21 @@ func StartAt(t testing.TB, addr string, more ...string) *Server {
 	return start(t, n, more...)
 }
 
-// FreePort returns a loopback port that nobody listens on just now.
+// FreePort returns a loopback port that nobody listens on just now. It is below those that the
+// system gives to outgoing connections, so that none of them takes it before it is used.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	const lowest, count = 12_000, 18_000
+	for range 100 {
+		port := lowest + rand.IntN(count)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no free port between %d and %d", lowest, lowest+count)
+	return 0
 }
 
 func start(t testing.TB, port int, more ...string) *Server {

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/rationhq/ration/bench/internal/loadgen"
+)
+
+// A run is one scenario against one contestant in one round.
+type run struct {
+	Round      int             `json:"round"`
+	Scenario   string          `json:"scenario"`
+	Contestant string          `json:"contestant"`
+	Report     *loadgen.Report `json:"report"`
+}
+
+// A start is one start of a contestant.
+type start struct {
+	Round       int           `json:"round"`
+	Contestant  string        `json:"contestant"`
+	FirstAnswer time.Duration `json:"first_answer_ns"`
+}
+
+// A comparison runs every scenario against every contestant, round by round.
+type comparison struct {
+	launcher    launcher
+	contestants []contestant
+	scenarios   []scenario
+	pace        pace
+	// progress gets a line per run.
+	progress io.Writer
+
+	runs   []run
+	starts []start
+}
+
+// play plays all rounds. The first thing that goes wrong ends it: a table with a contestant missing, or measured
+// while it answered wrongly, would be worse than none.
+func (c *comparison) play(ctx context.Context) error {
+	for round := 1; round <= c.pace.Rounds; round++ {
+		if err := c.playRound(ctx, round); err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+	}
+	return nil
+}
+
+// playRound starts all contestants, and goes through the scenarios. Within a scenario the contestants take turns, so
+// that what is compared lies seconds apart. The others are idle meanwhile. Every second round goes through the
+// contestants backwards, lest one always profits from its place.
+func (c *comparison) playRound(ctx context.Context, round int) error {
+	var instances []*instance
+	defer func() {
+		for _, instance := range instances {
+			instance.stop()
+		}
+	}()
+	for _, contestant := range c.contestants {
+		started, err := c.launcher.start(ctx, contestant)
+		if err != nil {
+			return err
+		}
+		instances = append(instances, started)
+		c.starts = append(c.starts, start{round, contestant.Name, started.firstAnswer})
+	}
+	for _, instance := range instances {
+		if err := c.prime(ctx, instance); err != nil {
+			return fmt.Errorf("contestant %s: %w", instance.Name, err)
+		}
+	}
+	if round%2 == 0 {
+		slices.Reverse(instances)
+	}
+	for _, scenario := range c.scenarios {
+		for _, instance := range instances {
+			report, err := c.measure(ctx, round, scenario, instance)
+			if err != nil {
+				return fmt.Errorf("scenario %s, contestant %s: %w", scenario.Name, instance.Name, err)
+			}
+			c.runs = append(c.runs, run{round, scenario.Name, instance.Name, report})
+			fmt.Fprintf(c.progress, "round %d/%d  %-15s  %-16s  %6.0f/s  p99 %6.0f µs  server CPU %5.1f µs  others %.2f cores\n",
+				round, c.pace.Rounds, scenario.Name, instance.Name,
+				report.DecisionsPerSecond, report.Latency.P99, *report.ServerCPU, *report.OthersCores)
+		}
+	}
+	return nil
+}
+
+// prime has every counter of all scenarios created before anything is measured.
+func (c *comparison) prime(ctx context.Context, instance *instance) error {
+	most := slices.MaxFunc(c.scenarios, func(a, b scenario) int { return a.Descriptors - b.Descriptors })
+	most.Hot = false
+	mix, err := most.mix(c.pace.Keys)
+	if err != nil {
+		return err
+	}
+	return instance.client.Prime(ctx, mix)
+}
+
+func (c *comparison) measure(ctx context.Context, round int, scenario scenario, instance *instance) (*loadgen.Report, error) {
+	var rate float64
+	if scenario.open() {
+		of := instance.Name
+		if scenario.HalfOf == "floor" {
+			of = floorName
+		}
+		saturated := find(c.runs, round, saturation, of)
+		if saturated == nil {
+			return nil, fmt.Errorf("the saturation of %s is not known", of)
+		}
+		rate = saturated.DecisionsPerSecond / 2
+	}
+	plan, err := scenario.plan(c.pace, rate, uint64(round))
+	if err != nil {
+		return nil, err
+	}
+	report, err := instance.client.Run(ctx, plan, instance.meters())
+	switch {
+	case instance.server.alive() != nil:
+		return nil, fmt.Errorf("%w\n%s", instance.server.alive(), instance.server.lastWords())
+	case err != nil:
+		return nil, err
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return report, checkReport(report)
+}
+
+// checkReport makes sure that only right answers have been measured: the policy's limits cannot be reached, so every
+// call must have been answered with OK.
+func checkReport(report *loadgen.Report) error {
+	switch {
+	case report.Errors+report.WarmupErrors > 0:
+		return fmt.Errorf("%d calls failed, and %d during warm-up; first error: %s",
+			report.Errors, report.WarmupErrors, report.FirstError)
+	case report.OverLimit > 0:
+		return fmt.Errorf("%d of %d answers were OVER_LIMIT where only OK is right", report.OverLimit, report.Decisions)
+	case report.Decisions == 0:
+		return errors.New("nothing was answered")
+	case report.ServerCPU == nil || report.OthersCores == nil:
+		return errors.New("its CPU time was not metered")
+	}
+	return nil
+}
+
+// find returns the report of one run, or nil.
+func find(runs []run, round int, scenario, contestant string) *loadgen.Report {
+	for _, r := range runs {
+		if r.Round == round && r.Scenario == scenario && r.Contestant == contestant {
+			return r.Report
+		}
+	}
+	return nil
+}

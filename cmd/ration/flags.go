@@ -1,0 +1,54 @@
+package main
+
+// serveFlags are the flags of ration serve. Each is also a variable: see envPrefix.
+type serveFlags struct {
+	policyFlags `group:"policy"`
+
+	Policy []string `group:"policy" sep:"none" placeholder:"PATH" help:"File, or directory with all *.yaml and *.yml below it; may be given several times (in the environment: with commas between). Files that change are read again. None: an example."`
+	Shadow bool     `group:"policy" help:"Let every request pass, whatever its limits say; count as ever."`
+	Quota  bool     `group:"policy" help:"Refuse a request only if all of its descriptors are over their limits."`
+
+	Store              string    `group:"store" default:"memory" placeholder:"URL" help:"memory (this process alone), or ${redis_forms}."`
+	RedisTimeout       period    `group:"store" default:"1s" placeholder:"DURATION" help:"Longest wait for Redis: to connect, and for an answer. Default 1s."`
+	RedisTLS           bool      `group:"store" name:"redis-tls" help:"Use TLS to Redis, as rediss:// does."`
+	RedisTLSCA         string    `group:"store" name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of authorities to trust with Redis beside the system's."`
+	RedisTLSCert       string    `group:"store" name:"redis-tls-cert" placeholder:"FILE" help:"PEM file of the certificate to show to Redis."`
+	RedisTLSKey        string    `group:"store" name:"redis-tls-key" placeholder:"FILE" help:"PEM file of its key."`
+	RedisTLSSkipVerify bool      `group:"store" name:"redis-tls-skip-hostname-verification" help:"Accept a certificate of Redis for any host name, from a trusted authority."`
+	CacheKeyPrefix     keyPrefix `group:"store" placeholder:"TEXT" help:"Stands before every key in Redis, so that several installations can share one."`
+
+	GRPCAddr    address `group:"listen" name:"grpc-addr" default:":8081" placeholder:"ADDR" help:"Envoy's RateLimitService, health, reflection. Default :8081."`
+	HTTPAddr    address `group:"listen" name:"http-addr" default:":8080" placeholder:"ADDR" help:"/json and /healthcheck. Default :8080."`
+	MetricsAddr address `group:"listen" default:":9090" placeholder:"ADDR" help:"/metrics for Prometheus. Default :9090."`
+	DebugAddr   address `group:"listen" default:"127.0.0.1:6070" placeholder:"ADDR" help:"/rlconfig and /debug/pprof/: keep it private. Default 127.0.0.1:6070."`
+
+	TLSCert      string   `group:"tls" name:"tls-cert" placeholder:"FILE" help:"PEM file of the certificate and its chain. None: plaintext."`
+	TLSKey       string   `group:"tls" name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`
+	TLSClientCA  string   `group:"tls" name:"tls-client-ca" placeholder:"FILE" help:"PEM file of authorities: clients must show a certificate of theirs."`
+	TLSClientSAN []string `group:"tls" name:"tls-client-san" sep:"none" placeholder:"NAME" help:"Name that the client's certificate must be for: DNS, IP, URI or email; may be given several times, then one of them is enough."`
+
+	ResponseHeaders         bool       `group:"answers" help:"Add the three limit headers to responses."`
+	ResponseHeaderLimit     headerName `group:"answers" default:"RateLimit-Limit" placeholder:"NAME" help:"Name of the first. Default RateLimit-Limit."`
+	ResponseHeaderRemaining headerName `group:"answers" default:"RateLimit-Remaining" placeholder:"NAME" help:"Name of the second. Default RateLimit-Remaining."`
+	ResponseHeaderReset     headerName `group:"answers" default:"RateLimit-Reset" placeholder:"NAME" help:"Name of the third. Default RateLimit-Reset."`
+	ResponseMetadata        bool       `group:"answers" help:"Describe the request, and the metadata of the rules that admitted it, as dynamic metadata."`
+	ResponseBody            bool       `group:"answers" help:"Give refused requests a body (application/problem+json) and Retry-After."`
+
+	MaxConnectionAge      period `group:"lifecycle" default:"24h" placeholder:"DURATION" help:"Ask clients to reconnect after it, so that load reaches new replicas; 0: never. Default 24h."`
+	MaxConnectionAgeGrace period `group:"lifecycle" default:"1h" placeholder:"DURATION" help:"Time that calls have to end then; 0: any. Default 1h."`
+	Keepalive             period `group:"lifecycle" default:"2h" placeholder:"DURATION" help:"Probe a connection that has been silent for so long; 0: never. Default 2h."`
+	DrainDelay            period `group:"lifecycle" default:"5s" placeholder:"DURATION" help:"At the end, answer for so long while clients turn away. Default 5s."`
+	StopTimeout           period `group:"lifecycle" default:"10s" placeholder:"DURATION" help:"After that, time for calls under way. Default 10s."`
+
+	LogLevel  level  `group:"log" default:"warn" placeholder:"LEVEL" help:"debug, info, warn or error. Default warn."`
+	LogFormat format `group:"log" default:"text" placeholder:"FORMAT" help:"text or json. Default text."`
+	Banner    bool   `group:"log" help:"Say at start where to reach what, what the limits mean, and a command to try."`
+}
+
+// policyFlags say how policies are read.
+type policyFlags struct {
+	MergeDomains bool `help:"Let several files add rules to one domain; otherwise that is an error."`
+	Strict       bool `help:"Take warnings about policies for errors."`
+	AllFiles     bool `help:"Read every file of a directory, whatever its name ends in, as envoyproxy/ratelimit does."`
+	DotFiles     bool `help:"Read files and directories too whose names begin with a dot."`
+}

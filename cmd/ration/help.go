@@ -1,0 +1,74 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/rationhq/ration/store/redis"
+)
+
+const description = `Rate limit decisions for Envoy: may this caller do this now?`
+
+// Help implements kong.HelpProvider.
+func (serveCmd) Help() string {
+	return strings.TrimSpace(`
+Every flag can be set in the environment too: --grpc-addr is RATION_GRPC_ADDR. The flag wins.
+
+Coming from envoyproxy/ratelimit? Its variables are understood (REDIS_URL, RUNTIME_ROOT, PORT, GRPC_PORT, LOG_LEVEL
+and more), and so are its policy files. RATION_… wins over them; those without effect are named in one warning at
+start. docs/configuration.md lists them all.
+
+Signals: SIGHUP reads the policies again (changed files are noticed without it). SIGTERM and SIGINT end the process
+without losing a call: health says NOT_SERVING, calls are answered for --drain-delay, then those under way have
+--stop-timeout to end. A second one ends it at once.
+
+Exit codes: 0 ended as told, 1 failed (a policy, an address, calls cut off), 2 a flag or variable that cannot work.
+
+Examples:
+
+  ration serve --banner                                          an example policy, counters in memory
+
+  ration serve --policy limits.yaml                              your policy
+
+  ration serve --policy limits.d/ --store redis://redis:6379     several replicas share counters
+
+  RATION_STORE=redis://user:secret@redis:6379 ration serve ...   keeps the password out of ps
+`)
+}
+
+// Help implements kong.HelpProvider.
+func (checkCmd) Help() string {
+	return strings.TrimSpace(`
+Prints each problem as file:line:column: message, with a suggestion where one is near, and exits with 1 if there are
+errors. Otherwise prints in words what each rule means.
+`)
+}
+
+// Groups of flags in the help of serve.
+const (
+	groupPolicy    = "policy"
+	groupStore     = "store"
+	groupListen    = "listen"
+	groupTLS       = "tls"
+	groupAnswers   = "answers"
+	groupLifecycle = "lifecycle"
+	groupLog       = "log"
+)
+
+func groups() []kong.Group {
+	return []kong.Group{
+		{Key: groupPolicy, Title: "Policies: what is limited, and how"},
+		{Key: groupStore, Title: "Store: where counters are kept"},
+		{Key: groupListen, Title: "Addresses: host:port, :port, unix:/path, or empty for none"},
+		{Key: groupTLS, Title: "TLS of the gRPC address; files that change are read again"},
+		{Key: groupAnswers, Title: "Answers"},
+		{Key: groupLifecycle, Title: "Connections and the end"},
+		{Key: groupLog, Title: "Output"},
+	}
+}
+
+func helpVars() kong.Vars { return kong.Vars{"redis_forms": redis.Forms} }
+
+// formatHelp leaves the names of variables out: one rule makes them all.
+func formatHelp(value *kong.Value) string { return value.Help }

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/server"
+	"github.com/rationhq/ration/server/health"
+	"github.com/rationhq/ration/server/rls"
+)
+
+// serveCmd is ration serve.
+type serveCmd struct {
+	serveFlags
+}
+
+// Run implements the command.
+func (c *serveCmd) Run(to streams, env *environment, k *kong.Kong) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	collectRarely()
+	return c.serve(to, env, k.Model, signals)
+}
+
+// serve puts the parts together, from the policy up to the listeners, and serves until a signal ends
+// it.
+func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, signals <-chan os.Signal) error {
+	log := c.newLog(to.err)
+	if idle := env.idle(); len(idle) > 0 {
+		log.Warn("these variables of envoyproxy/ratelimit have no effect here (docs/configuration.md)", "names", strings.Join(idle, " "))
+	}
+	if unknown := env.unknown(app); len(unknown) > 0 {
+		log.Warn("these variables belong to no flag (ration serve --help)", "names", strings.Join(unknown, " "))
+	}
+	serverTLS, err := c.serverTLS(env, log)
+	if err != nil {
+		return err
+	}
+	counters, err := c.openStore(env, log)
+	if err != nil {
+		return err
+	}
+
+	metrics := engine.NewMetrics()
+	e := engine.New(counters, engine.Options{Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics})
+	h := &health.State{}
+	rules := &policies{engine: e, metrics: metrics, health: h, log: log}
+	if err := rules.load(c.Policy, c.options()); err != nil {
+		return err
+	}
+	check := &storeCheck{store: counters, timeout: time.Duration(c.RedisTimeout), health: h, log: log}
+	check.ask(context.Background())
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
+	config := c.config(log)
+	config.TLS = serverTLS
+	s, err := server.New(config, e, h, registry)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"))
+	if c.Banner || len(c.Policy) == 0 {
+		p, _ := e.Policy()
+		fmt.Fprint(to.err, c.banner(s, p))
+	}
+	if err := untilSignalled(s, rules, check, signals, log); err != nil {
+		return err // the process ends, and does not wait for a store that may hang
+	}
+	return counters.Close()
+}
+
+// untilSignalled serves until a signal ends it, while the policy and the store are watched.
+func untilSignalled(
+	s *server.Server, rules *policies, check *storeCheck, signals <-chan os.Signal, log *slog.Logger,
+) error {
+	background, stop := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { rules.watch(background) })
+	watching.Go(func() { check.watch(background) })
+	defer watching.Wait()
+	defer stop()
+
+	serving, drain := context.WithCancel(context.Background())
+	defer drain()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(serving) }()
+	draining := false
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case got := <-signals:
+			switch {
+			case got == syscall.SIGHUP:
+				log.Info("reading the policies again, as SIGHUP asks")
+				rules.reload()
+			case draining:
+				return errors.New("ended at once by a second signal: calls under way were cut off")
+			default:
+				draining = true
+				drain()
+			}
+		}
+	}
+}
+
+// collectRarely lets the garbage collector wait until the heap has grown to five times what is live,
+// unless the environment says otherwise: what lives long is small (a policy, counters of the memory
+// store), so this saves much of the collector's work for some megabytes.
+func collectRarely() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+func (c *serveCmd) config(log *slog.Logger) server.Config {
+	config := server.Config{
+		GRPCAddr: string(c.GRPCAddr), HTTPAddr: string(c.HTTPAddr), MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr),
+		MaxConnectionAge: orForever(c.MaxConnectionAge), MaxConnectionAgeGrace: orForever(c.MaxConnectionAgeGrace),
+		Keepalive:  orForever(c.Keepalive),
+		DrainDelay: time.Duration(c.DrainDelay),
+		// To the server 0 means its default.
+		StopTimeout: max(time.Duration(c.StopTimeout), 1),
+		RLS:         rls.Options{Metadata: c.ResponseMetadata, Body: c.ResponseBody, Log: log},
+		Version:     thisBuild().proto(),
+		Log:         log,
+	}
+	if c.ResponseHeaders {
+		config.RLS.Headers = rls.Headers{
+			Limit: string(c.ResponseHeaderLimit), Remaining: string(c.ResponseHeaderRemaining), Reset: string(c.ResponseHeaderReset),
+		}
+	}
+	return config
+}
+
+// orForever reads 0 as forever, where the server reads it as its default.
+func orForever(p period) time.Duration {
+	if p == 0 {
+		return math.MaxInt64
+	}
+	return time.Duration(p)
+}
+
+func buildInfo(b build) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ration_build_info", Help: "1 for the build that runs.",
+		ConstLabels: prometheus.Labels{"version": b.version, "commit": b.commit, "go_version": b.goVersion},
+	})
+	g.Set(1)
+	return g
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/rationhq/ration/server/health"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/redis"
+)
+
+// openStore opens what --store names. Whether it answers is found out later.
+func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store, error) {
+	if f.Store == "memory" {
+		return memory.New(memory.Options{}), nil
+	}
+	if !strings.Contains(f.Store, "://") {
+		return nil, misused("%s: %q is no store: use memory, or one of %s", env.origin("store"), masked(f.Store), redis.Forms)
+	}
+	redis.LogTo(log)
+	config, err := f.redisTLS(env)
+	if err != nil {
+		return nil, err
+	}
+	s, err := redis.New(redis.Options{
+		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: time.Duration(f.RedisTimeout), TLS: config,
+	})
+	if err != nil {
+		return nil, misused("%s: %q cannot be used: %w", env.origin("store"), masked(f.Store), err)
+	}
+	return s, nil
+}
+
+// masked returns a URL without what may be secret in it: who connects, and the parameters.
+func masked(url string) string {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if ok {
+		scheme += "://"
+	} else {
+		scheme, rest = "", url
+	}
+	at, query := strings.LastIndexByte(rest, '@'), strings.IndexByte(rest, '?')
+	switch {
+	case query >= 0 && query < at: // which of the two a password holds is not known
+		return scheme + "…"
+	case query >= 0:
+		rest = rest[:query]
+	}
+	if at >= 0 {
+		rest = "…" + rest[at:]
+	}
+	return scheme + rest
+}
+
+// storeCheck keeps the health informed of the store, and says once when the store goes and when it
+// is back.
+type storeCheck struct {
+	store   store.Store
+	timeout time.Duration
+	health  *health.State
+	log     *slog.Logger
+	lost    bool
+}
+
+// storeInterval is how often the store is asked whether it can decide.
+const storeInterval = time.Second
+
+// ask asks once.
+func (c *storeCheck) ask(ctx context.Context) {
+	asked, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	// A client of Redis heeds deadlines only, and the end of the process need not wait for one.
+	go func() { answer <- c.store.Ready(asked) }()
+	var err error
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		return
+	}
+	c.health.SetStore(err)
+	switch {
+	case err != nil && !c.lost:
+		c.log.Warn("the store does not answer: health says NOT_SERVING, limited requests fail, asking again every second", "error", err)
+	case err == nil && c.lost:
+		c.log.Warn("the store answers again")
+	}
+	c.lost = err != nil
+}
+
+// watch asks again and again until ctx ends.
+func (c *storeCheck) watch(ctx context.Context) {
+	tick := time.NewTicker(storeInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.ask(ctx)
+		}
+	}
+}

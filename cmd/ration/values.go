@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// address is where to listen: host:port, :port or unix:/path. Empty: not at all.
+type address string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *address) UnmarshalText(text []byte) error {
+	*a = address(text)
+	if *a == "" || strings.HasPrefix(string(*a), "unix:/") {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(string(*a))
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is no address: use host:port, :port or unix:/path", text)
+	}
+	return nil
+}
+
+// period is a duration that is not negative.
+type period time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *period) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no duration: use one such as 500ms, 5s or 1h30m", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// level is a log level.
+type level slog.Level
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *level) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "debug":
+		*l = level(slog.LevelDebug)
+	case "info":
+		*l = level(slog.LevelInfo)
+	case "warn":
+		*l = level(slog.LevelWarn)
+	case "error":
+		*l = level(slog.LevelError)
+	default:
+		return fmt.Errorf("%q is no log level: use debug, info, warn or error", text)
+	}
+	return nil
+}
+
+// format is how log lines are written.
+type format string
+
+const (
+	formatText format = "text"
+	formatJSON format = "json"
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *format) UnmarshalText(text []byte) error {
+	*f = format(strings.ToLower(string(text)))
+	if *f != formatText && *f != formatJSON {
+		return fmt.Errorf("%q is no log format: use text or json", text)
+	}
+	return nil
+}
+
+// headerName is the name of a response header.
+type headerName string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *headerName) UnmarshalText(text []byte) error {
+	*h = headerName(text)
+	const token = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	if *h == "" || strings.Trim(string(*h), token) != "" {
+		return fmt.Errorf("%q is no name of a header: use letters, digits and hyphens", text)
+	}
+	return nil
+}
+
+// keyPrefix stands before every key in Redis.
+type keyPrefix string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *keyPrefix) UnmarshalText(text []byte) error {
+	*k = keyPrefix(text)
+	if strings.ContainsAny(string(*k), "{}") {
+		return fmt.Errorf("%q contains a brace: leave braces out, they mark the shard of a Redis Cluster", text)
+	}
+	return nil
+}
