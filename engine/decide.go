@@ -35,8 +35,8 @@ func (e *Engine) release(s *scratch) {
 // of them in one step, and writes the answer to d.
 //
 // Errors: ErrNoDomain, ErrNoDescriptors, ErrNoPolicy; an *InvalidError for a request that cannot be
-// read; the store's errors, of which store.ErrUnavailable and those of ctx leave it unknown whether
-// the request was charged. After any other error nothing was charged.
+// read; ErrUnavailable, or that of ctx, which leave it unknown whether the request was charged; or
+// ErrCorrupt. After any other error nothing was charged.
 func (e *Engine) Decide(ctx context.Context, request *Request, d *Decision) error {
 	started := time.Now()
 	err := e.decide(ctx, request, d)

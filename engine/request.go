@@ -68,6 +68,12 @@ var (
 	ErrNoPolicy      = errors.New("no rate limit configuration loaded")
 )
 
+// The store's errors, for transports, which do not know the store: see package store.
+var (
+	ErrUnavailable = store.ErrUnavailable
+	ErrCorrupt     = store.ErrCorrupt
+)
+
 // InvalidError says which field of a request cannot be used, why, and what would do.
 type InvalidError struct {
 	Field  string // as in descriptors[0].entries[2].key

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rationhq/ration/engine"
-	"github.com/rationhq/ration/store"
 )
 
 // toStatus turns an error of the engine into a gRPC status. The established contract's own errors
@@ -34,9 +33,9 @@ func toStatus(err error) error {
 		return status.Error(codes.DeadlineExceeded, "the deadline passed before the store answered: it is unknown whether the request was counted")
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "the caller left before the store answered: it is unknown whether the request was counted")
-	case errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, engine.ErrUnavailable):
 		return status.Error(codes.Unavailable, err.Error())
-	case errors.Is(err, store.ErrCorrupt):
+	case errors.Is(err, engine.ErrCorrupt):
 		return status.Error(codes.DataLoss, err.Error())
 	}
 	return status.Error(codes.Internal, err.Error())
