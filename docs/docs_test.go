@@ -5,7 +5,6 @@ package docs_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,11 +140,8 @@ func (s *site) serve(t *testing.T, name string, args ...string) {
 		}
 	})
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if r, err := http.Get("http://127.0.0.1:" + s.ports["8080"] + "/healthcheck"); err == nil {
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return
-			}
+		if s.run("curl -s localhost:8080/healthcheck") == "OK" {
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("ration did not get ready")

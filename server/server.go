@@ -142,7 +142,7 @@ func open(addr string) (net.Listener, error) {
 	}
 	// A socket file that nobody answers on was left by a process that did not end by itself.
 	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", path); err == nil {
 			_ = conn.Close()
 			return nil, errors.New("another process answers there")
 		}

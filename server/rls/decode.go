@@ -171,7 +171,7 @@ func (f *field) text(name string) (string, error) {
 	if !utf8.Valid(f.bytes) {
 		return "", fmt.Errorf("%w: %s is not valid UTF-8", errMalformed, name)
 	}
-	return unsafe.String(unsafe.SliceData(f.bytes), len(f.bytes)), nil
+	return unsafe.String(unsafe.SliceData(f.bytes), len(f.bytes)), nil //nolint:gosec // the caller keeps the buffer alive, as decoder says
 }
 
 // next reads the first field of a message and returns what follows.

@@ -74,6 +74,8 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 
 // shouldRateLimit is the handler of the one method. It runs no interceptors: those would cost every
 // decision an allocation.
+//
+//nolint:revive // the order of the arguments is grpc-go's
 func shouldRateLimit(service any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	f := new(frame)
 	if err := receive(f); err != nil {

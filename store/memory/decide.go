@@ -72,11 +72,10 @@ func (b *bucket) used(op *store.Op, now limit.Micros) int64 {
 
 // count applies op to what is tentatively used.
 func (b *bucket) count(op *store.Op) {
-	switch op.Kind {
-	case store.Charge:
-		b.tentative = limit.Add(b.tentative, op.Amount)
-	case store.GiveBack:
+	if op.Kind == store.GiveBack {
 		b.tentative = limit.GiveBack(b.tentative, op.Amount)
+	} else {
+		b.tentative = limit.Add(b.tentative, op.Amount)
 	}
 }
 

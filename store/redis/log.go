@@ -17,6 +17,6 @@ type clientLog struct{ log *slog.Logger }
 
 func (l clientLog) Printf(ctx context.Context, format string, args ...any) {
 	if l.log.Enabled(ctx, slog.LevelDebug) {
-		l.log.DebugContext(ctx, fmt.Sprintf(format, args...), "from", "go-redis")
+		l.log.DebugContext(ctx, "go-redis", "says", fmt.Sprintf(format, args...))
 	}
 }

@@ -223,7 +223,7 @@ func testDeadline(t *testing.T, open Open) {
 		t.Errorf("with a cancelled context: %v, want %v", err, context.Canceled)
 	}
 	want(t, apply(t, s, charge("a", minute(5), 0)), false, used(0))
-	if off := apply(t, s, charge("a", minute(5), 0)).Now.Time().Sub(time.Now()).Abs(); off > time.Minute {
+	if off := time.Until(apply(t, s, charge("a", minute(5), 0)).Now.Time()).Abs(); off > time.Minute {
 		t.Errorf("the store's own clock is off by %v", off)
 	}
 }

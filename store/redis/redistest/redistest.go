@@ -67,7 +67,7 @@ func FreePort(t testing.TB) int {
 	t.Helper()
 	const lowest, count = 12_000, 18_000
 	for range 100 {
-		port := lowest + rand.IntN(count)
+		port := lowest + rand.IntN(count) //nolint:gosec // any port will do
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			_ = l.Close()
