@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestCharge is about costs that are known only when the response is there. Envoy reports them when the stream is done, and throws the
-// answer away, so they show in what the next request has left.
+// TestCharge is about costs that are known only when the response is there. Envoy reports them when the stream is done,
+// and throws the answer away, so they show in what the next request has left.
 func TestCharge(t *testing.T) {
 	const policy = `
 domain: http
@@ -24,12 +24,14 @@ descriptors:
 		server, behind := startRation(t, store(t), policyFile(t, policy)), startUpstream(t)
 		b := shipped(t, behind.addr, server.grpc)
 		b.virtualHost("charge.test",
-			// Ask first, charge what the upstream says: at most one request beyond the limit for each that runs at the same time.
+			// Ask first, charge what the upstream says: at most one request beyond the limit for each that runs at the
+			// same time.
 			limitedRoute(t, "/afterwards", `[{ `+tokens("ann")+`, hits_addend: { number: 0 } },
 				{ `+tokens("ann")+`, hits_addend: { format: "%RESP(X-COST)%" }, apply_on_stream_done: true }]`),
 			// Charge the most it can cost, and give back what it did not: never beyond the limit.
 			limitedRoute(t, "/before", `[{ `+tokens("bob")+`, hits_addend: { number: 40 } },
-				{ `+tokens("bob")+`, hits_addend: { format: "%RESP(X-UNUSED)%", is_negative_hits: true }, apply_on_stream_done: true }]`),
+				{ `+tokens("bob")+`, hits_addend: { format: "%RESP(X-UNUSED)%", is_negative_hits: true },
+				  apply_on_stream_done: true }]`),
 			limitedRoute(t, "/tokenquota", `[{ `+quota+`, hits_addend: { number: 0 } },
 				{ `+quota+`, hits_addend: { number: 1 }, apply_on_stream_done: true }]`))
 		e := startEnvoy(t, b)
@@ -45,7 +47,8 @@ descriptors:
 				{"80", "70 of 100/DAY", "over 100/DAY"},
 			} {
 				got := get(t, "/afterwards", "x-answer-x-cost", s.cost)
-				if left := got.header.Get("RateLimit-Remaining") + " of 100/DAY"; got.code != http.StatusOK || left != s.before {
+				left := got.header.Get("RateLimit-Remaining") + " of 100/DAY"
+				if got.code != http.StatusOK || left != s.before {
 					t.Errorf("code %d, %s, want 200 and %s", got.code, left, s.before)
 				}
 				server.becomes(t, "http: tokens=ann hits 0", s.after)
@@ -99,9 +102,9 @@ func (r *ration) becomes(t *testing.T, check, status string) {
 	})
 }
 
-// TestServiceWithQuota is envoyproxy/ratelimit's multiservice-tokenquota. Two services can do the work, and each has a quota. ration
-// tells which has some left, in metadata; a filter puts that into a header, another into the metadata that the load balancer selects
-// endpoints by; and when the response is there, the service that gave it is charged.
+// TestServiceWithQuota is envoyproxy/ratelimit's multiservice-tokenquota. Two services can do the work, and each has a
+// quota. ration tells which has some left, in metadata; a filter puts that into a header, another into the metadata
+// that the load balancer selects endpoints by; and when the response is there, the service that gave it is charged.
 func TestServiceWithQuota(t *testing.T) {
 	const policy = `
 domain: http
@@ -149,7 +152,8 @@ descriptors:
 	})
 }
 
-// services makes the cluster of the upstream consist of named services, and lets the rate limit answer's metadata choose among them.
+// services makes the cluster of the upstream consist of named services, and lets the rate limit answer's metadata
+// choose among them.
 func (b bootstrap) services(t testing.TB, addrs map[string]string) {
 	t.Helper()
 	cluster := named(b, "upstream", "static_resources", "clusters")
@@ -160,7 +164,8 @@ func (b bootstrap) services(t testing.TB, addrs map[string]string) {
 		locality := at(cluster, "load_assignment")["endpoints"].([]any)[0].(map[string]any)
 		locality["locality"] = message(t, `region: %s`, name)
 		locality["metadata"] = message(t, `filter_metadata: { service: { name: %s } }`, name)
-		locality["lb_endpoints"].([]any)[0].(map[string]any)["metadata"] = message(t, `filter_metadata: { envoy.lb: { service: %s } }`, name)
+		endpoint := locality["lb_endpoints"].([]any)[0].(map[string]any)
+		endpoint["metadata"] = message(t, `filter_metadata: { envoy.lb: { service: %s } }`, name)
 		endpoints = append(endpoints, locality)
 	}
 	at(cluster, "load_assignment")["endpoints"] = endpoints

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// A door is a way to ask ration: with an HTTP request through Envoy, with a gRPC call, with a JSON document. Each tests the answer as
-// far as it can be seen from there.
+// A door is a way to ask ration: with an HTTP request through Envoy, with a gRPC call, with a JSON document. Each tests
+// the answer as far as it can be seen from there.
 type door struct {
 	name string
 	// ask makes the call of the n-th step of a scenario and compares the answer: all of it, or only whether it passes.
@@ -35,15 +35,13 @@ func grpcDoor(r *ration) door {
 		if !compare(t, resp, step.want, before, all) {
 			return
 		}
-		var got []string
+		var headers []string
 		for _, h := range resp.ResponseHeadersToAdd {
 			if strings.HasPrefix(h.Key, "RateLimit-") {
-				got = append(got, h.Key+" "+h.Value)
+				headers = append(headers, h.Key+" "+h.Value)
 			}
 		}
-		if want := s.rateLimitHeaders(step.want, before); !slices.ContainsFunc(want, func(w []string) bool { return slices.Equal(got, w) }) {
-			t.Errorf("headers %q, want one of %q", got, want)
-		}
+		s.compareHeaders(t, headers, step.want, before)
 	}}
 }
 
@@ -58,11 +56,11 @@ func jsonDoor(r *ration) door {
 		before := time.Now()
 		got := send(t, "http://"+r.http, request{method: http.MethodPost, path: "/json", body: string(body)})
 		code := http.StatusOK
-		if parseVerdict(step.want).refused {
+		if refused, _ := parseVerdict(step.want); refused {
 			code = http.StatusTooManyRequests
 		}
 		if got.code != code || got.header.Get("content-type") != "application/json" {
-			t.Errorf("code %d and content type %q, want %d and application/json", got.code, got.header.Get("content-type"), code)
+			t.Errorf("code %d, content type %q; want %d, application/json", got.code, got.header.Get("content-type"), code)
 		}
 		var resp rls.RateLimitResponse
 		if err := protojson.Unmarshal([]byte(got.body), &resp); err != nil {
@@ -76,7 +74,7 @@ func jsonDoor(r *ration) door {
 func envoyDoor(e *envoy, behind *upstream) door {
 	return door{"envoy", func(t *testing.T, s scenario, n int, all bool) {
 		step := s.steps[n]
-		want := parseVerdict(step.want)
+		refused, limits := parseVerdict(step.want)
 		r := request{host: s.domain("envoy"), path: fmt.Sprintf("/%d", n), header: map[string]string{}}
 		if hits := parseCall(step.ask, "").HitsAddend; hits != 0 {
 			r.header["x-hits"] = strconv.FormatUint(uint64(hits), 10)
@@ -85,13 +83,14 @@ func envoyDoor(e *envoy, behind *upstream) door {
 		before := time.Now()
 		got := send(t, e.url, r)
 
-		if want.refused {
+		if refused {
 			if got.code != http.StatusTooManyRequests || behind.requests() != reached {
 				t.Errorf("code %d with %d requests upstream, want 429 with none", got.code, behind.requests()-reached)
 			}
 			checkProblem(t, got)
 		} else if got.code != http.StatusOK || got.body != greeting || behind.requests() != reached+1 {
-			t.Errorf("code %d, body %q, %d requests upstream; want 200, the upstream's body, 1", got.code, got.body, behind.requests()-reached)
+			t.Errorf("code %d, body %q, %d requests upstream; want 200, the upstream's body, 1",
+				got.code, got.body, behind.requests()-reached)
 		}
 		if !all {
 			return
@@ -103,23 +102,26 @@ func envoyDoor(e *envoy, behind *upstream) door {
 				headers = append(headers, name+" "+value)
 			}
 		}
-		if want := s.rateLimitHeaders(step.want, before); !slices.ContainsFunc(want, func(w []string) bool { return slices.Equal(headers, w) }) {
-			t.Errorf("headers %q, want one of %q", headers, want)
+		s.compareHeaders(t, headers, step.want, before)
+		wantLimit, wantRemaining := draftHeaders(limits)
+		if got := got.header.Get("x-ratelimit-limit"); got != wantLimit {
+			t.Errorf("x-ratelimit-limit %q, want %q", got, wantLimit)
 		}
-		if got, want := got.header.Get("x-ratelimit-limit"), draftLimit(want); got != want {
-			t.Errorf("x-ratelimit-limit %q, want %q", got, want)
+		if got := got.header.Get("x-ratelimit-remaining"); got != wantRemaining {
+			t.Errorf("x-ratelimit-remaining %q, want %q", got, wantRemaining)
 		}
-		if got, want := got.header.Get("x-ratelimit-remaining"), draftRemaining(want); got != want {
-			t.Errorf("x-ratelimit-remaining %q, want %q", got, want)
+		retry, early, late := got.header.Get("retry-after"), "", ""
+		if refused {
+			early, late = retryAfter(limits, before), retryAfter(limits, time.Now())
 		}
-		retry := got.header.Get("retry-after")
-		if early, late := retryAfter(want, before), retryAfter(want, time.Now()); retry != early && retry != late {
+		if retry != early && retry != late {
 			t.Errorf("retry-after %q, want %q or %q", retry, early, late)
 		}
 	}}
 }
 
-// compare compares an answer with what is wanted, the durations too; or only whether it passes. It returns whether to compare more.
+// compare compares an answer with what is wanted, the durations too; or only whether it passes. It returns whether to
+// compare more.
 func compare(t *testing.T, resp *rls.RateLimitResponse, want string, before time.Time, all bool) bool {
 	t.Helper()
 	got := verdict(resp)
@@ -149,65 +151,64 @@ func compare(t *testing.T, resp *rls.RateLimitResponse, want string, before time
 	return true
 }
 
-// rateLimitHeaders returns the RateLimit-* headers that ration owes with --response-headers, at any instant from then to now.
-// They tell of the last limit that refuses (a quota alone does not refuse), or else of the one with the least remaining.
-func (s scenario) rateLimitHeaders(want string, then time.Time) (possible [][]string) {
-	statuses := parseVerdict(want).statuses
-	if len(statuses) == 0 {
-		return [][]string{nil}
-	}
-	chosen := slices.MinFunc(statuses, func(a, b wantedStatus) int { return int(int64(a.remaining) - int64(b.remaining)) })
-	for _, status := range statuses {
-		if status.over && !s.quota {
-			chosen = status
+// compareHeaders tests the RateLimit-* headers that ration owes with --response-headers. They tell of the last limit that
+// refuses (a quota alone does not refuse), or else of the one with the least remaining.
+func (s scenario) compareHeaders(t *testing.T, got []string, want string, before time.Time) {
+	t.Helper()
+	var possible [][]string
+	_, limits := parseVerdict(want)
+	if len(limits) == 0 {
+		possible = [][]string{nil}
+	} else {
+		chosen := least(limits)
+		for _, l := range limits {
+			if l.Code == over && !s.quota {
+				chosen = l
+			}
+		}
+		for _, at := range []time.Time{before, time.Now()} {
+			possible = append(possible, []string{
+				fmt.Sprintf("RateLimit-Limit %d", chosen.CurrentLimit.RequestsPerUnit),
+				fmt.Sprintf("RateLimit-Remaining %d", chosen.LimitRemaining),
+				fmt.Sprintf("RateLimit-Reset %d", secondsLeft(at, window(unit(chosen.CurrentLimit)))),
+			})
 		}
 	}
-	for _, at := range []time.Time{then, time.Now()} {
-		possible = append(possible, []string{
-			fmt.Sprintf("RateLimit-Limit %d", chosen.limit),
-			fmt.Sprintf("RateLimit-Remaining %d", chosen.remaining),
-			fmt.Sprintf("RateLimit-Reset %d", secondsLeft(at, chosen.window)),
-		})
+	if !slices.ContainsFunc(possible, func(p []string) bool { return slices.Equal(got, p) }) {
+		t.Errorf("headers %q, want one of %q", got, possible)
 	}
-	return possible
 }
 
-// draftLimit is the x-ratelimit-limit that Envoy makes of an answer.
-func draftLimit(want wanted) string {
-	if len(want.statuses) == 0 {
-		return ""
+// draftHeaders are the x-ratelimit-limit and x-ratelimit-remaining that Envoy makes of an answer.
+func draftHeaders(limits []*rls.RateLimitResponse_DescriptorStatus) (limit, remaining string) {
+	if len(limits) == 0 {
+		return "", ""
 	}
-	text := strconv.FormatUint(least(want).limit, 10)
-	for _, s := range want.statuses {
-		text += fmt.Sprintf(", %d;w=%d", s.limit, int64(s.window/time.Second))
-		if s.name != "" {
-			text += `;name="` + s.name + `"`
+	first := least(limits)
+	limit = strconv.FormatUint(uint64(first.CurrentLimit.RequestsPerUnit), 10)
+	for _, l := range limits {
+		limit += fmt.Sprintf(", %d;w=%d", l.CurrentLimit.RequestsPerUnit, window(unit(l.CurrentLimit))/time.Second)
+		if name := l.CurrentLimit.Name; name != "" {
+			limit += `;name="` + name + `"`
 		}
 	}
-	return text
+	return limit, strconv.FormatUint(uint64(first.LimitRemaining), 10)
 }
 
-func draftRemaining(want wanted) string {
-	if len(want.statuses) == 0 {
-		return ""
-	}
-	return strconv.FormatUint(least(want).remaining, 10)
+// least is the first limit of those with the least remaining.
+func least(limits []*rls.RateLimitResponse_DescriptorStatus) *rls.RateLimitResponse_DescriptorStatus {
+	return slices.MinFunc(limits, func(a, b *rls.RateLimitResponse_DescriptorStatus) int {
+		return cmp.Compare(a.LimitRemaining, b.LimitRemaining)
+	})
 }
 
-func least(want wanted) wantedStatus {
-	return slices.MinFunc(want.statuses, func(a, b wantedStatus) int { return int(int64(a.remaining) - int64(b.remaining)) })
-}
-
-// retryAfter is the longest wait among the limits that are over, on a refusal.
-func retryAfter(want wanted, now time.Time) string {
+// retryAfter is the longest wait among the limits that are over, in seconds.
+func retryAfter(limits []*rls.RateLimitResponse_DescriptorStatus, now time.Time) string {
 	var longest int64
-	for _, s := range want.statuses {
-		if s.over && want.refused {
-			longest = max(longest, secondsLeft(now, s.window))
+	for _, l := range limits {
+		if l.Code == over {
+			longest = max(longest, secondsLeft(now, window(unit(l.CurrentLimit))))
 		}
-	}
-	if longest == 0 {
-		return ""
 	}
 	return strconv.FormatInt(longest, 10)
 }
@@ -222,7 +223,8 @@ func checkProblem(t *testing.T, a answer) {
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 	}
-	if err := json.NewDecoder(bytes.NewBufferString(a.body)).Decode(&problem); err != nil || problem.Status != a.code || problem.Title == "" {
+	err := json.Unmarshal([]byte(a.body), &problem)
+	if err != nil || problem.Status != a.code || problem.Title == "" {
 		t.Errorf("body of the refusal: %q (%v), want a problem with a title and the status %d", a.body, err, a.code)
 	}
 }

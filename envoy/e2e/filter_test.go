@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
@@ -17,22 +18,36 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// These tests are about Envoy and not about ration: they pin down what Envoy 1.40 does with the fields of its rate limit filter, by
-// putting a scripted service in ration's place. docs/envoy.md tells their results; a newer Envoy that differs fails here first.
+// These tests are about Envoy and not about ration: they pin down what Envoy 1.40 does with the fields of its rate
+// limit filter, by putting a scripted service in ration's place. docs/envoy.md tells their results; a newer Envoy that
+// differs fails here first.
 
 // kv is the action of a descriptor k=v, and so a descriptor that says nothing by itself.
 const kv = `actions: [{ generic_key: { descriptor_key: k, descriptor_value: v } }]`
 
+// entries is a list of rate_limits that each make the descriptor k=v, with what is given beside it.
+func entries(beside ...string) string {
+	var list []string
+	for _, b := range beside {
+		list = append(list, "{ "+strings.TrimSuffix(kv+", "+b, ", ")+" }")
+	}
+	return "[" + strings.Join(list, ", ") + "]"
+}
+
 // TestFilterAsks shows which calls Envoy makes of one request.
 func TestFilterAsks(t *testing.T) {
-	override := func(from string) string {
-		return fmt.Sprintf(`[{ %s, limit: { dynamic_metadata: { metadata_key: { key: facts, path: [{ key: %s }] } } } }]`, kv, from)
-	}
-	byHeader := fmt.Sprintf(`[{ %s, hits_addend: { format: "%%REQ(X-COST)%%" } }, { %s }]`, kv, kv)
+	const (
+		absent = `{ request_headers: { header_name: x-absent, descriptor_key: h } }`
+		skip   = `{ request_headers: { header_name: x-absent, descriptor_key: h, skip_if_absent: true } }`
+		byCost = `hits_addend: { format: "%REQ(X-COST)%" }`
+		atEnd  = `, apply_on_stream_done: true`
+	)
 	cost := func(n string) map[string]string { return map[string]string{"x-cost": n} }
+	override := func(from string) string {
+		return `limit: { dynamic_metadata: { metadata_key: { key: facts, path: [{ key: ` + from + ` }] } } }`
+	}
 
 	facts := []struct {
 		name   string
@@ -43,7 +58,8 @@ func TestFilterAsks(t *testing.T) {
 		want   []string          // the calls, in order
 	}{
 		// The shipped routes.
-		{name: "two descriptors in one call", path: "/", want: []string{"http: remote_address=127.0.0.1; user=anonymous"}},
+		{name: "two descriptors in one call", path: "/",
+			want: []string{"http: remote_address=127.0.0.1; user=anonymous"}},
 		{name: "identity", path: "/", header: map[string]string{"x-user-id": "ann"},
 			want: []string{"http: remote_address=127.0.0.1; user=ann"}},
 		{name: "a route's list replaces the virtual host's; no query in path", path: "/search/a?x=1",
@@ -57,55 +73,60 @@ func TestFilterAsks(t *testing.T) {
 
 		// Descriptors.
 		{name: "a missing header drops the descriptor, and no call is left",
-			limits: `[{ actions: [{ request_headers: { header_name: x-absent, descriptor_key: h } }, { remote_address: {} }] }]`, want: nil},
+			limits: `[{ actions: [` + absent + `, { remote_address: {} }] }]`, want: nil},
 		{name: "skip_if_absent drops the entry only",
-			limits: `[{ actions: [{ request_headers: { header_name: x-absent, descriptor_key: h, skip_if_absent: true } }, { remote_address: {} }] }]`,
+			limits: `[{ actions: [` + skip + `, { remote_address: {} }] }]`,
 			want:   []string{"http: remote_address=127.0.0.1"}},
 		{name: "metadata has a default",
-			limits: `[{ actions: [{ metadata: { descriptor_key: m, default_value: none, source: DYNAMIC, metadata_key: { key: absent, path: [{ key: x }] } } }] }]`,
-			want:   []string{"http: m=none"}},
-		{name: "the same descriptor twice", limits: `[{ ` + kv + ` }, { ` + kv + ` }]`, want: []string{"http: k=v; k=v"}},
+			limits: `[{ actions: [{ metadata: { descriptor_key: m, default_value: none, source: DYNAMIC,
+			                                    metadata_key: { key: absent, path: [{ key: x }] } } }] }]`,
+			want: []string{"http: m=none"}},
+		{name: "the same descriptor twice", limits: entries("", ""), want: []string{"http: k=v; k=v"}},
 
 		// Hits.
-		{name: "no hits_addend: nothing is sent, which means 1", limits: `[{ ` + kv + ` }]`, want: []string{"http: k=v"}},
-		{name: "hits 0 is sent as such", limits: `[{ ` + kv + `, hits_addend: { number: 0 } }]`, want: []string{"http: k=v hits 0"}},
-		{name: "negative hits", limits: `[{ ` + kv + `, hits_addend: { number: 3, is_negative_hits: true } }]`,
+		{name: "no hits_addend: nothing is sent, which means 1", limits: entries(""), want: []string{"http: k=v"}},
+		{name: "hits 0 is sent as such", limits: entries(`hits_addend: { number: 0 }`), want: []string{"http: k=v hits 0"}},
+		{name: "negative hits", limits: entries(`hits_addend: { number: 3, is_negative_hits: true }`),
 			want: []string{"http: k=v hits 3 negative"}},
-		{name: "hits by format", limits: byHeader, header: cost("7"), want: []string{"http: k=v hits 7; k=v"}},
-		{name: "hits by format: zero", limits: byHeader, header: cost("0"), want: []string{"http: k=v hits 0; k=v"}},
-		{name: "hits by format: fractions are cut off", limits: byHeader, header: cost("1.9"), want: []string{"http: k=v hits 1; k=v"}},
-		{name: "hits by format: a billion", limits: byHeader, header: cost("1000000000"), want: []string{"http: k=v hits 1000000000; k=v"}},
-		{name: "hits by format: above, and the descriptor is dropped", limits: byHeader, header: cost("1000000001"), want: []string{"http: k=v"}},
-		{name: "hits by format: below 0, dropped", limits: byHeader, header: cost("-1"), want: []string{"http: k=v"}},
-		{name: "hits by format: no number, dropped", limits: byHeader, header: cost("much"), want: []string{"http: k=v"}},
-		{name: "hits by format: missing, dropped", limits: byHeader, want: []string{"http: k=v"}},
-		{name: "hits for all descriptors, by filter state", limits: `[{ ` + kv + ` }]`, header: map[string]string{"x-hits": "5"},
-			want: []string{"http: k=v (hits 5)"}},
-
-		{name: "hits in the route's own rate_limits are ignored (and the charge filter leaves them alone)", plain: true, limits: `[{ ` + kv + `, hits_addend: { number: 4 } }]`,
+		{name: "by format", limits: entries(byCost, ""), header: cost("7"), want: []string{"http: k=v hits 7; k=v"}},
+		{name: "by format: zero", limits: entries(byCost, ""), header: cost("0"), want: []string{"http: k=v hits 0; k=v"}},
+		{name: "by format: fractions are cut off", limits: entries(byCost, ""), header: cost("1.9"),
+			want: []string{"http: k=v hits 1; k=v"}},
+		{name: "by format: a billion", limits: entries(byCost, ""), header: cost("1000000000"),
+			want: []string{"http: k=v hits 1000000000; k=v"}},
+		{name: "by format: above, and the descriptor is dropped", limits: entries(byCost, ""), header: cost("1000000001"),
 			want: []string{"http: k=v"}},
+		{name: "by format: below 0, dropped", limits: entries(byCost, ""), header: cost("-1"), want: []string{"http: k=v"}},
+		{name: "by format: no number, dropped", limits: entries(byCost, ""), header: cost("much"),
+			want: []string{"http: k=v"}},
+		{name: "by format: missing, dropped", limits: entries(byCost, ""), want: []string{"http: k=v"}},
+		{name: "hits for all descriptors, by filter state", limits: entries(""), header: map[string]string{"x-hits": "5"},
+			want: []string{"http: k=v (hits 5)"}},
+		{name: "in the route's own rate_limits, hits are ignored (and the charge filter leaves these alone)", plain: true,
+			limits: entries(`hits_addend: { number: 4 }`), want: []string{"http: k=v"}},
 
 		// Overrides.
-		{name: "fixed override", limits: `[{ ` + kv + `, limit: { rate_limit: { requests_per_unit: 7, unit: DAY } } }]`,
+		{name: "fixed override", limits: entries(`limit: { rate_limit: { requests_per_unit: 7, unit: DAY } }`),
 			want: []string{"http: k=v limit 7/DAY"}},
-		{name: "override: a small-letter unit is no override", limits: override("lower"), want: []string{"http: k=v"}},
-		{name: "override: WEEK is no unit here", limits: override("week"), want: []string{"http: k=v"}},
-		{name: "override: no metadata, no override", limits: override("absent"), want: []string{"http: k=v"}},
-		{name: "override: Envoy leaves unit_multiplier out", limits: override("multiplied"), want: []string{"http: k=v limit 5/SECOND"}},
+		{name: "override: a small-letter unit is no override", limits: entries(override("lower")),
+			want: []string{"http: k=v"}},
+		{name: "override: WEEK is no unit here", limits: entries(override("week")), want: []string{"http: k=v"}},
+		{name: "override: no metadata, no override", limits: entries(override("absent")), want: []string{"http: k=v"}},
+		{name: "override: Envoy leaves unit_multiplier out", limits: entries(override("multiplied")),
+			want: []string{"http: k=v limit 5/SECOND"}},
 
 		// When the stream is done.
 		{name: "all charges of a request leave in one call, after the check",
-			limits: `[{ ` + kv + `, hits_addend: { number: 2 }, apply_on_stream_done: true },
-			          { ` + kv + ` },
-			          { ` + kv + `, hits_addend: { format: "%RESP(X-COST)%" }, apply_on_stream_done: true }]`,
+			limits: entries(`hits_addend: { number: 2 }`+atEnd, "", `hits_addend: { format: "%RESP(X-COST)%" }`+atEnd),
 			header: map[string]string{"x-answer-x-cost": "9"},
 			want:   []string{"http: k=v", "http: k=v hits 2; k=v hits 9"}},
 		{name: "charges in the route's own rate_limits, but of 1", plain: true,
-			limits: `[{ ` + kv + `, hits_addend: { number: 4 }, apply_on_stream_done: true }, { actions: [{ remote_address: {} }] }]`,
+			limits: `[{ ` + kv + `, hits_addend: { number: 4 }` + atEnd + ` }, { actions: [{ remote_address: {} }] }]`,
 			want:   []string{"http: remote_address=127.0.0.1", "http: k=v"}},
-		{name: "a charge without its figure is lost", limits: `[{ ` + kv + `, hits_addend: { format: "%RESP(X-COST)%" }, apply_on_stream_done: true }]`, want: nil},
+		{name: "a charge without its figure is lost",
+			limits: entries(`hits_addend: { format: "%RESP(X-COST)%" }` + atEnd), want: nil},
 		{name: "giving back at the end",
-			limits: `[{ ` + kv + `, hits_addend: { format: "%RESP(X-COST)%", is_negative_hits: true }, apply_on_stream_done: true }]`,
+			limits: entries(`hits_addend: { format: "%RESP(X-COST)%", is_negative_hits: true }` + atEnd),
 			header: map[string]string{"x-answer-x-cost": "9"}, want: []string{"http: k=v hits 9 negative"}},
 	}
 
@@ -136,7 +157,7 @@ value:
 
 	for i, f := range facts {
 		t.Run(f.name, func(t *testing.T) {
-			service.will(answering(rls.RateLimitResponse_OK))
+			service.will(answering(ok))
 			r := request{path: f.path, header: f.header}
 			if f.limits != "" {
 				r = request{host: factsHost, path: fmt.Sprintf("/%d", i), header: f.header}
@@ -151,7 +172,7 @@ value:
 	}
 
 	t.Run("the call says how long Envoy waits", func(t *testing.T) {
-		service.will(answering(rls.RateLimitResponse_OK))
+		service.will(answering(ok))
 		send(t, e.url, request{path: "/"})
 		service.mu.Lock()
 		defer service.mu.Unlock()
@@ -160,7 +181,7 @@ value:
 		}
 	})
 	t.Run("a client that hangs up is charged for what it got", func(t *testing.T) {
-		service.will(answering(rls.RateLimitResponse_OK))
+		service.will(answering(ok))
 		conn, err := dial(t, strings.TrimPrefix(e.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -183,30 +204,34 @@ value:
 	})
 }
 
-// TestChargeAfterRefusal shows why the shipped file has two filters: one that checks and charges also charges for its refusals.
+// TestChargeAfterRefusal shows why the shipped file has two filters: one that checks and charges also charges for its
+// refusals.
 func TestChargeAfterRefusal(t *testing.T) {
 	service, behind := startScripted(t), startUpstream(t)
 	b := shipped(t, behind.addr, service.addr)
 	b.virtualHost(factsHost,
 		markerRoute(t),
-		limitedRoute(t, "/one", `[{ `+kv+`, hits_addend: { number: 0 } }, { `+kv+`, hits_addend: { number: 8 }, apply_on_stream_done: true }]`))
+		limitedRoute(t, "/one", entries(
+			`hits_addend: { number: 0 }`,
+			`hits_addend: { number: 8 }, apply_on_stream_done: true`)))
 	e := startEnvoy(t, b)
 
-	service.will(answering(rls.RateLimitResponse_OVER_LIMIT))
+	service.will(answering(over))
 	send(t, e.url, request{host: factsHost, path: "/one"})
-	if got, want := service.settled(t, e), []string{"http: k=v hits 0", "http: k=v hits 8"}; !slices.Equal(got, want) {
+	want := []string{"http: k=v hits 0", "http: k=v hits 8"}
+	if got := service.settled(t, e); !slices.Equal(got, want) {
 		t.Errorf("with one filter, Envoy asked %q, want %q", got, want)
 	}
-	service.will(answering(rls.RateLimitResponse_OVER_LIMIT))
+	service.will(answering(over))
 	send(t, e.url, request{path: "/download"})
-	if got, want := service.settled(t, e), []string{"http: meter=bytes, user=anonymous hits 0"}; !slices.Equal(got, want) {
+	want = []string{"http: meter=bytes, user=anonymous hits 0"}
+	if got := service.settled(t, e); !slices.Equal(got, want) {
 		t.Errorf("with two filters, Envoy asked %q, want %q", got, want)
 	}
 }
 
 // TestFilterAnswers shows what the client and the upstream get to see of an answer.
 func TestFilterAnswers(t *testing.T) {
-	const over, ok = rls.RateLimitResponse_OVER_LIMIT, rls.RateLimitResponse_OK
 	headers := func(kv ...string) (list []*core.HeaderValue) {
 		for i := 0; i < len(kv); i += 2 {
 			list = append(list, &core.HeaderValue{Key: kv[i], Value: kv[i+1]})
@@ -218,88 +243,97 @@ func TestFilterAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const absent = "(absent)"
+	const (
+		absent = "(absent)"
+		off    = `x_ratelimit_option: "OFF"`
+	)
 
 	facts := []struct {
-		name   string
-		limits string // [{k=v}, {k=v}] if empty
-		header map[string]string
-		answer *rls.RateLimitResponse
-		code   int
-		body   string
-		want   map[string]string // response headers; several of one name are joined with " | "
+		name    string
+		limits  string // that make two descriptors, if empty
+		request map[string]string
+		answer  *rls.RateLimitResponse
+		code    int
+		body    string
+		want    map[string]string // response headers; several of one name are joined with " | "
 	}{
-		{name: "429 with our body, content type and headers", code: 429, body: `{"title":"x"}`,
+		{name: "429 with our body, content type and headers",
 			answer: &rls.RateLimitResponse{OverallCode: over, RawBody: []byte(`{"title":"x"}`), ResponseHeadersToAdd: problem},
-			want:   map[string]string{"content-type": "application/problem+json", "ratelimit-limit": "5", "x-envoy-ratelimited": "true"}},
-		{name: "a body without a content type is text", code: 429, body: "slow down",
+			code:   429, body: `{"title":"x"}`,
+			want: map[string]string{"content-type": "application/problem+json", "ratelimit-limit": "5",
+				"x-envoy-ratelimited": "true"}},
+		{name: "a body without a content type is text",
 			answer: &rls.RateLimitResponse{OverallCode: over, RawBody: []byte("slow down")},
-			want:   map[string]string{"content-type": "text/plain"}},
-		{name: "no body", code: 429, answer: &rls.RateLimitResponse{OverallCode: over},
-			want: map[string]string{"content-type": absent, "content-length": "0"}},
-		{name: "OK: headers are added to the upstream's, also a second content type; a body is ignored", code: 200, body: greeting,
+			code:   429, body: "slow down", want: map[string]string{"content-type": "text/plain"}},
+		{name: "no body",
+			answer: &rls.RateLimitResponse{OverallCode: over},
+			code:   429, want: map[string]string{"content-type": absent, "content-length": "0"}},
+		{name: "OK: headers are added to the upstream's, also a second content type; a body is ignored",
 			answer: &rls.RateLimitResponse{OverallCode: ok, RawBody: []byte("x"), ResponseHeadersToAdd: problem},
-			want: map[string]string{"content-type": "text/plain; charset=utf-8,application/problem+json", "ratelimit-limit": "5",
-				"x-envoy-ratelimited": absent}},
-		{name: "raw_value of a header is ignored", code: 429,
-			answer: &rls.RateLimitResponse{OverallCode: over, ResponseHeadersToAdd: []*core.HeaderValue{{Key: "x-raw", RawValue: []byte("x")}}},
-			want:   map[string]string{"x-raw": ""}},
-		{name: "gRPC: 200 and RESOURCE_EXHAUSTED", header: map[string]string{"content-type": "application/grpc"}, code: 200,
-			answer: &rls.RateLimitResponse{OverallCode: over}, want: map[string]string{"grpc-status": "8"}},
-		{name: "code UNKNOWN lets pass", code: 200, body: greeting, answer: &rls.RateLimitResponse{Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-			decided(over, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 9)}}},
-		{name: "the overall code decides, not the statuses", code: 200, body: greeting,
-			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-				decided(over, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 9)}}},
-		{name: "dynamic metadata, in the namespace that the file sets", code: 429, answer: &rls.RateLimitResponse{OverallCode: over, DynamicMetadata: told},
-			want: map[string]string{"x-told": "user"}},
+			code:   200, body: greeting,
+			want: map[string]string{"content-type": "text/plain; charset=utf-8,application/problem+json",
+				"ratelimit-limit": "5", "x-envoy-ratelimited": absent}},
+		{name: "raw_value of a header is ignored",
+			answer: &rls.RateLimitResponse{OverallCode: over,
+				ResponseHeadersToAdd: []*core.HeaderValue{{Key: "x-raw", RawValue: []byte("x")}}},
+			code: 429, want: map[string]string{"x-raw": ""}},
+		{name: "gRPC: 200 and RESOURCE_EXHAUSTED", request: map[string]string{"content-type": "application/grpc"},
+			answer: &rls.RateLimitResponse{OverallCode: over},
+			code:   200, want: map[string]string{"grpc-status": "8"}},
+		{name: "code UNKNOWN lets pass",
+			answer: &rls.RateLimitResponse{Statuses: statuses("over 5/MINUTE", 9)},
+			code:   200, body: greeting},
+		{name: "the overall code decides, not the statuses",
+			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: statuses("over 5/MINUTE", 9)},
+			code:   200, body: greeting},
+		{name: "dynamic metadata, in the namespace that the file sets",
+			answer: &rls.RateLimitResponse{OverallCode: over, DynamicMetadata: told},
+			code:   429, want: map[string]string{"x-told": "user"}},
 
 		// x-ratelimit-*, draft 03.
-		{name: "x-ratelimit: the smallest remaining, whatever its unit", code: 200, body: greeting,
-			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-				decided(ok, 100, rls.RateLimitResponse_RateLimit_WEEK, 50, 9000), decided(ok, 60, rls.RateLimitResponse_RateLimit_MINUTE, 40, 30)}},
-			want: map[string]string{"x-ratelimit-limit": `60, 100;w=604800;name="n", 60;w=60;name="n"`,
+		{name: "x-ratelimit: the smallest remaining, whatever its unit",
+			answer: &rls.RateLimitResponse{OverallCode: ok,
+				Statuses: statuses("50 of 100/WEEK; 40 of 60/MINUTE (n)", 9000, 30)},
+			code: 200, body: greeting,
+			want: map[string]string{"x-ratelimit-limit": `60, 100;w=604800, 60;w=60;name="n"`,
 				"x-ratelimit-remaining": "40", "x-ratelimit-reset": "30"}},
-		{name: "x-ratelimit: Envoy knows the unit_multiplier", code: 200, body: greeting,
-			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-				{Code: ok, LimitRemaining: 3, CurrentLimit: &rls.RateLimitResponse_RateLimit{RequestsPerUnit: 9,
-					Unit: rls.RateLimitResponse_RateLimit_MINUTE, UnitMultiplier: wrapperspb.UInt32(5)}}}},
-			want: map[string]string{"x-ratelimit-limit": "9, 9;w=300"}},
-		{name: "x-ratelimit: no current_limit, no header", code: 429, answer: &rls.RateLimitResponse{OverallCode: over,
-			Statuses: []*rls.RateLimitResponse_DescriptorStatus{{Code: over}, {Code: over}}},
-			want: map[string]string{"x-ratelimit-limit": absent, "x-ratelimit-remaining": absent, "retry-after": "1"}},
-		{name: "x-ratelimit: ours and Envoy's stand side by side", code: 429, answer: &rls.RateLimitResponse{OverallCode: over,
-			ResponseHeadersToAdd: headers("x-ratelimit-remaining", "7"),
-			Statuses:             []*rls.RateLimitResponse_DescriptorStatus{decided(over, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 9)}},
-			want: map[string]string{"x-ratelimit-remaining": "7 | 0"}},
-		{name: "x_ratelimit_option OFF leaves a limit out", limits: `[{ ` + kv + `, x_ratelimit_option: "OFF" }, { ` + kv + ` }]`, code: 200, body: greeting,
-			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-				decided(ok, 10, rls.RateLimitResponse_RateLimit_MINUTE, 9, 5), decided(ok, 20, rls.RateLimitResponse_RateLimit_HOUR, 4, 6)}},
-			want: map[string]string{"x-ratelimit-limit": `20, 20;w=3600;name="n"`}},
-		{name: "x_ratelimit_option OFF on the limit with the smallest remaining leaves nothing",
-			limits: `[{ ` + kv + `, x_ratelimit_option: "OFF" }, { ` + kv + ` }]`, code: 200, body: greeting,
-			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-				decided(ok, 10, rls.RateLimitResponse_RateLimit_MINUTE, 4, 5), decided(ok, 20, rls.RateLimitResponse_RateLimit_HOUR, 9, 6)}},
+		{name: "x-ratelimit: Envoy knows the unit_multiplier",
+			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: statuses("3 of 9/MINUTEx5", 1)},
+			code:   200, body: greeting, want: map[string]string{"x-ratelimit-limit": "9, 9;w=300"}},
+		{name: "x-ratelimit: no current_limit, no header",
+			answer: &rls.RateLimitResponse{OverallCode: over, Statuses: []*rls.RateLimitResponse_DescriptorStatus{{Code: over}}},
+			code:   429,
+			want:   map[string]string{"x-ratelimit-limit": absent, "x-ratelimit-remaining": absent, "retry-after": "1"}},
+		{name: "x-ratelimit: ours and Envoy's stand side by side",
+			answer: &rls.RateLimitResponse{OverallCode: over, Statuses: statuses("over 5/MINUTE", 9),
+				ResponseHeadersToAdd: headers("x-ratelimit-remaining", "7")},
+			code: 429, want: map[string]string{"x-ratelimit-remaining": "7 | 0"}},
+		{name: "x_ratelimit_option OFF leaves a limit out", limits: entries(off, ""),
+			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: statuses("9 of 10/MINUTE; 4 of 20/HOUR", 5, 6)},
+			code:   200, body: greeting, want: map[string]string{"x-ratelimit-limit": "20, 20;w=3600"}},
+		{name: "x_ratelimit_option OFF on the limit with the smallest remaining leaves nothing", limits: entries(off, ""),
+			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: statuses("4 of 10/MINUTE; 9 of 20/HOUR", 5, 6)},
+			code:   200, body: greeting,
 			want: map[string]string{"x-ratelimit-limit": absent, "x-ratelimit-remaining": absent, "x-ratelimit-reset": absent}},
 
 		// retry-after.
-		{name: "retry-after: the longest of those over limit", code: 429, answer: &rls.RateLimitResponse{OverallCode: over,
-			Statuses: []*rls.RateLimitResponse_DescriptorStatus{
-				decided(over, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 15), decided(ok, 5, rls.RateLimitResponse_RateLimit_HOUR, 1, 999),
-				decided(over, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 40)}},
-			want: map[string]string{"retry-after": "40", "x-ratelimit-reset": "15"}},
-		{name: "retry-after: cut off to whole seconds, at least 1", code: 429, answer: &rls.RateLimitResponse{OverallCode: over,
-			Statuses: []*rls.RateLimitResponse_DescriptorStatus{decided(over, 5, rls.RateLimitResponse_RateLimit_SECOND, 0, 0.9)}},
-			want: map[string]string{"retry-after": "1", "x-ratelimit-reset": "0"}},
-		{name: "retry-after: ours is kept", code: 429, answer: &rls.RateLimitResponse{OverallCode: over, ResponseHeadersToAdd: headers("Retry-After", "3"),
-			Statuses: []*rls.RateLimitResponse_DescriptorStatus{decided(over, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 15)}},
-			want: map[string]string{"retry-after": "3"}},
-		{name: "retry-after: not on OK", code: 200, body: greeting, answer: &rls.RateLimitResponse{OverallCode: ok,
-			Statuses: []*rls.RateLimitResponse_DescriptorStatus{decided(ok, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 15)}},
-			want: map[string]string{"retry-after": absent}},
-		{name: "retry-after: not if no status is over", code: 429, answer: &rls.RateLimitResponse{OverallCode: over,
-			Statuses: []*rls.RateLimitResponse_DescriptorStatus{decided(ok, 5, rls.RateLimitResponse_RateLimit_MINUTE, 0, 15)}},
-			want: map[string]string{"retry-after": absent}},
+		{name: "retry-after: the longest of those over limit",
+			answer: &rls.RateLimitResponse{OverallCode: over,
+				Statuses: statuses("over 5/MINUTE; 1 of 5/HOUR; over 5/MINUTE", 15, 999, 40)},
+			code: 429, want: map[string]string{"retry-after": "40", "x-ratelimit-reset": "15"}},
+		{name: "retry-after: cut off to whole seconds, at least 1",
+			answer: &rls.RateLimitResponse{OverallCode: over, Statuses: statuses("over 5/SECOND", 0.9)},
+			code:   429, want: map[string]string{"retry-after": "1", "x-ratelimit-reset": "0"}},
+		{name: "retry-after: ours is kept",
+			answer: &rls.RateLimitResponse{OverallCode: over, Statuses: statuses("over 5/MINUTE", 15),
+				ResponseHeadersToAdd: headers("Retry-After", "3")},
+			code: 429, want: map[string]string{"retry-after": "3"}},
+		{name: "retry-after: not on OK",
+			answer: &rls.RateLimitResponse{OverallCode: ok, Statuses: statuses("0 of 5/MINUTE", 15)},
+			code:   200, body: greeting, want: map[string]string{"retry-after": absent}},
+		{name: "retry-after: not if no status is over",
+			answer: &rls.RateLimitResponse{OverallCode: over, Statuses: statuses("0 of 5/MINUTE", 15)},
+			code:   429, want: map[string]string{"retry-after": absent}},
 	}
 
 	service, behind := startScripted(t), startUpstream(t)
@@ -308,10 +342,11 @@ func TestFilterAnswers(t *testing.T) {
 	var routes []any
 	for i, f := range facts {
 		if f.limits == "" {
-			f.limits = `[{ ` + kv + ` }, { ` + kv + ` }]`
+			f.limits = entries("", "")
 		}
 		r := limitedRoute(t, fmt.Sprintf("/%d", i), f.limits)
-		r["response_headers_to_add"] = []any{message(t, `header: { key: x-told, value: "%%DYNAMIC_METADATA(ration:rule)%%" }`)}
+		tell := message(t, `header: { key: x-told, value: "%%DYNAMIC_METADATA(ration:rule)%%" }`)
+		r["response_headers_to_add"] = []any{tell}
 		routes = append(routes, r)
 	}
 	b.virtualHost(factsHost, routes...)
@@ -320,7 +355,7 @@ func TestFilterAnswers(t *testing.T) {
 	for i, f := range facts {
 		t.Run(f.name, func(t *testing.T) {
 			service.will(func(*rls.RateLimitRequest) (*rls.RateLimitResponse, error) { return f.answer, nil })
-			got := send(t, e.url, request{host: factsHost, path: fmt.Sprintf("/%d", i), header: f.header})
+			got := send(t, e.url, request{host: factsHost, path: fmt.Sprintf("/%d", i), header: f.request})
 			if got.code != f.code || got.body != f.body {
 				t.Errorf("code %d with body %q, want %d with %q", got.code, got.body, f.code, f.body)
 			}
@@ -382,7 +417,7 @@ func TestFilterWithoutAnswer(t *testing.T) {
 	}
 	stalls := func(r *rls.RateLimitRequest) (*rls.RateLimitResponse, error) {
 		<-release
-		return answering(rls.RateLimitResponse_OVER_LIMIT)(r)
+		return answering(over)(r)
 	}
 	for _, deny := range []bool{false, true} {
 		t.Run(fmt.Sprintf("failure_mode_deny %v", deny), func(t *testing.T) {
@@ -401,7 +436,7 @@ func TestFilterWithoutAnswer(t *testing.T) {
 				if got.code != want {
 					t.Errorf("code %d, want %d", got.code, want)
 				}
-				if deny && (got.body != "" || got.header.Get("retry-after") != "" || got.header.Get("x-envoy-ratelimited") != "") {
+				if deny && got.body+got.header.Get("retry-after")+got.header.Get("x-envoy-ratelimited") != "" {
 					t.Errorf("body %q, headers %v: want a bare answer", got.body, got.header)
 				}
 				if got := e.stat(t, counter); got != i+1 {
@@ -420,7 +455,8 @@ func TestFilterWithoutAnswer(t *testing.T) {
 	t.Run("beyond max_requests Envoy does not ask, and lets pass", func(t *testing.T) {
 		service, behind := startScripted(t), startUpstream(t)
 		b := shipped(t, behind.addr, service.addr)
-		named(b, "ration", "static_resources", "clusters")["circuit_breakers"] = message(t, `thresholds: [{ max_requests: 1 }]`)
+		cluster := named(b, "ration", "static_resources", "clusters")
+		cluster["circuit_breakers"] = message(t, `thresholds: [{ max_requests: 1 }]`)
 		e := startEnvoy(t, b)
 
 		var asked atomic.Int32
@@ -428,7 +464,7 @@ func TestFilterWithoutAnswer(t *testing.T) {
 		service.will(func(*rls.RateLimitRequest) (*rls.RateLimitResponse, error) {
 			asked.Add(1)
 			<-proceed
-			return &rls.RateLimitResponse{OverallCode: rls.RateLimitResponse_OVER_LIMIT}, nil
+			return &rls.RateLimitResponse{OverallCode: over}, nil
 		})
 		first := make(chan int, 1)
 		go func() {
@@ -456,20 +492,20 @@ func TestFilterWithoutAnswer(t *testing.T) {
 
 // TestFilterRejects shows the configurations that Envoy does not start with, so that nobody looks for them.
 func TestFilterRejects(t *testing.T) {
-	for name, c := range map[string]struct{ limits, want string }{
-		"hits above a billion":         {`[{ ` + kv + `, hits_addend: { number: 1000000001 } }]`, "less than or equal to 1000000000"},
-		"hits by two substitutions":    {`[{ ` + kv + `, hits_addend: { format: "%REQ(a)%%REQ(b)%" } }]`, "exactly one substitution"},
-		"hits as a number and format":  {`[{ ` + kv + `, hits_addend: { number: 1, format: "%BYTES_SENT%" } }]`, "either a format or a number"},
-		"unit_multiplier on a limit":   {`[{ ` + kv + `, limit: { rate_limit: { requests_per_unit: 5, unit: SECOND, unit_multiplier: 30 } } }]`, "unit_multiplier"},
-		"stages in a route's filter":   {`[{ ` + kv + `, stage: 1 }]`, "not supported"},
-		"disable_key in such a filter": {`[{ ` + kv + `, disable_key: a }]`, "not supported"},
+	for name, c := range map[string]struct{ beside, want string }{
+		"hits above a billion":         {`hits_addend: { number: 1000000001 }`, "less than or equal to 1000000000"},
+		"hits by two substitutions":    {`hits_addend: { format: "%REQ(a)%%REQ(b)%" }`, "exactly one substitution"},
+		"hits as a number and format":  {`hits_addend: { number: 1, format: "%BYTES_SENT%" }`, "either a format or a number"},
+		"unit_multiplier on a limit":   {`limit: { rate_limit: { unit: SECOND, unit_multiplier: 30 } }`, "unit_multiplier"},
+		"stages in a route's filter":   {`stage: 1`, "not supported"},
+		"disable_key in such a filter": {`disable_key: a`, "not supported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := shipped(t, "127.0.0.1:1", "127.0.0.1:2")
-			b.virtualHost(factsHost, limitedRoute(t, "/", c.limits))
-			out, err := exec.Command(envoyBinary(t), "--mode", "validate", "--config-path", write(t, b), "--log-level", "error").CombinedOutput()
-			if err == nil || !strings.Contains(strings.Join(strings.Fields(string(out)), " "), c.want) {
-				t.Errorf("Envoy said %v, %s\nwant an error with %q", err, out, c.want)
+			b.virtualHost(factsHost, limitedRoute(t, "/", entries(c.beside)))
+			err := validate(t, write(t, b))
+			if err == nil || !strings.Contains(strings.Join(strings.Fields(err.Error()), " "), c.want) {
+				t.Errorf("Envoy said %v\nwant an error with %q", err, c.want)
 			}
 		})
 	}
@@ -481,10 +517,20 @@ func TestShippedFileAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(envoyBinary(t), "--mode", "validate", "--config-path", file, "--log-level", "warning").CombinedOutput()
-	if err != nil || strings.Contains(string(out), "deprecated") {
-		t.Errorf("%v\n%s", err, out)
+	if err := validate(t, file); err != nil {
+		t.Error(err)
 	}
+}
+
+// validate lets Envoy read a bootstrap, without serving it. Warnings are errors.
+func validate(t *testing.T, file string) error {
+	t.Helper()
+	args := []string{"--mode", "validate", "--config-path", file, "--log-level", "warning"}
+	out, err := exec.Command(envoyBinary(t), args...).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "[warning]") {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // limitedRoute is a route that sends requests for path to the upstream, with these rate_limits.
@@ -496,7 +542,8 @@ route: { cluster: upstream }
 typed_per_filter_config:
   envoy.filters.http.ratelimit:
     "@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute`, path)
-	at(r, "typed_per_filter_config", "envoy.filters.http.ratelimit")["rate_limits"] = message(t, "list: %s", limits)["list"]
+	perRoute := at(r, "typed_per_filter_config", "envoy.filters.http.ratelimit")
+	perRoute["rate_limits"] = message(t, "list: %s", limits)["list"]
 	return r
 }
 
@@ -507,13 +554,12 @@ func answering(code rls.RateLimitResponse_Code) func(*rls.RateLimitRequest) (*rl
 	}
 }
 
-// decided is the status of a descriptor with a limit named n.
-func decided(code rls.RateLimitResponse_Code, limit uint32, unit rls.RateLimitResponse_RateLimit_Unit, remaining uint32,
-	reset float64) *rls.RateLimitResponse_DescriptorStatus {
-	return &rls.RateLimitResponse_DescriptorStatus{
-		Code:               code,
-		CurrentLimit:       &rls.RateLimitResponse_RateLimit{Name: "n", RequestsPerUnit: limit, Unit: unit},
-		LimitRemaining:     remaining,
-		DurationUntilReset: &durationpb.Duration{Seconds: int64(reset), Nanos: int32((reset - float64(int64(reset))) * 1e9)},
+// statuses reads the statuses of an answer, and takes as many durations until reset, in seconds.
+func statuses(text string, resets ...float64) (list []*rls.RateLimitResponse_DescriptorStatus) {
+	for i, s := range strings.Split(text, "; ") {
+		status := parseStatus(s)
+		status.DurationUntilReset = durationpb.New(time.Duration(resets[i] * float64(time.Second)))
+		list = append(list, status)
 	}
+	return list
 }

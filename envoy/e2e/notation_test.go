@@ -16,12 +16,15 @@ import (
 
 // The tests write a call to the rate limit service, and its answer, in one line each.
 //
-// A call is `domain: key=value, key=value; key=value hits 3`: descriptors are separated by semicolons and followed by what they carry:
-// `hits 3`, `hits 3 negative`, `limit 10/MINUTE`, `limit 10/MINUTEx5` (an override for five minutes). `(hits 3)` at the end is for all
-// of them.
+// A call is `domain: key=value, key=value; key=value hits 3`: descriptors are separated by semicolons and followed by
+// what they carry: `hits 3`, `hits 3 negative`, `limit 10/MINUTE`, `limit 10/MINUTEx5` (an override for five minutes).
+// `(hits 3)` at the end is for all of them.
 //
-// An answer is `pass:` or `refuse:` (the overall code), and then one status for each descriptor: `4 of 5/DAY` is OK with 4 left,
-// `over 5/DAY` is OVER_LIMIT, `4 of 5/DAY (name)` has a named limit, `-` is OK with no limit, `unlimited` what it says.
+// An answer is `pass:` or `refuse:` (the overall code), and then one status for each descriptor: `4 of 5/DAY` is OK
+// with 4 left, `over 5/DAY` is OVER_LIMIT, `4 of 5/DAY (name)` has a named limit, `-` is OK with no limit, `unlimited`
+// what it says.
+
+const over, ok = rls.RateLimitResponse_OVER_LIMIT, rls.RateLimitResponse_OK
 
 var (
 	modifier  = regexp.MustCompile(` (hits (\d+)( negative)?|limit (\d+)/([A-Z]+)(x(\d+))?)$`)
@@ -103,7 +106,7 @@ func verdict(r *rls.RateLimitResponse) string {
 			statuses[i] = "unlimited"
 		case limit == nil:
 			statuses[i] = "-"
-		case s.Code == rls.RateLimitResponse_OVER_LIMIT:
+		case s.Code == over:
 			statuses[i] = "over " + per
 		default:
 			statuses[i] = fmt.Sprintf("%d of %s", s.LimitRemaining, per)
@@ -112,40 +115,45 @@ func verdict(r *rls.RateLimitResponse) string {
 			statuses[i] += " (" + name + ")"
 		}
 		// What the notation has no words for stands out, so that no test expects it.
-		if limit == nil && s.Code != rls.RateLimitResponse_OK || s.Code == rls.RateLimitResponse_OVER_LIMIT && s.LimitRemaining != 0 {
+		if limit == nil && s.Code != ok || s.Code == over && s.LimitRemaining != 0 {
 			statuses[i] += fmt.Sprintf("[%s, %d remaining]", s.Code, s.LimitRemaining)
 		}
 	}
 	overall := "pass: "
-	if r.OverallCode == rls.RateLimitResponse_OVER_LIMIT {
+	if r.OverallCode == over {
 		overall = "refuse: "
 	}
 	return overall + strings.Join(statuses, "; ")
 }
 
-// wanted is an answer as a test expects it, read from the notation.
-type wanted struct {
-	refused  bool
-	statuses []wantedStatus // of the descriptors that have a limit
+// parseStatus reads one status that has a limit, or returns nil.
+func parseStatus(text string) *rls.RateLimitResponse_DescriptorStatus {
+	m := statusFmt.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	s := &rls.RateLimitResponse_DescriptorStatus{Code: ok, LimitRemaining: uint32(number(m[2]))}
+	if m[1] == "over" {
+		s.Code = over
+	}
+	unit, times, multiplied := strings.Cut(m[4], "x")
+	s.CurrentLimit = &rls.RateLimitResponse_RateLimit{Name: m[6], RequestsPerUnit: uint32(number(m[3])),
+		Unit: rls.RateLimitResponse_RateLimit_Unit(rls.RateLimitResponse_RateLimit_Unit_value[unit])}
+	if multiplied {
+		s.CurrentLimit.UnitMultiplier = wrapperspb.UInt32(uint32(number(times)))
+	}
+	return s
 }
 
-type wantedStatus struct {
-	over             bool
-	remaining, limit uint64
-	window           time.Duration
-	name             string
-}
-
-func parseVerdict(text string) (w wanted) {
+// parseVerdict reads an answer: whether it refuses, and the statuses that have a limit.
+func parseVerdict(text string) (refused bool, limits []*rls.RateLimitResponse_DescriptorStatus) {
 	overall, rest, _ := strings.Cut(text, ": ")
-	w.refused = overall == "refuse"
 	for status := range strings.SplitSeq(rest, "; ") {
-		if m := statusFmt.FindStringSubmatch(status); m != nil {
-			w.statuses = append(w.statuses, wantedStatus{over: m[1] == "over", remaining: number(m[2]), limit: number(m[3]),
-				window: window(m[4]), name: m[6]})
+		if s := parseStatus(status); s != nil {
+			limits = append(limits, s)
 		}
 	}
-	return w
+	return overall == "refuse", limits
 }
 
 // unit writes the unit of a limit: DAY, or MINUTEx5.
@@ -156,7 +164,8 @@ func unit(limit *rls.RateLimitResponse_RateLimit) string {
 	return limit.GetUnit().String()
 }
 
-// window returns the length of the windows of a unit, DAY or MINUTEx5. They start at the Unix epoch and follow each other without a gap.
+// window returns the length of the windows of a unit, DAY or MINUTEx5. They start at the Unix epoch and follow each
+// other without a gap.
 func window(unit string) time.Duration {
 	unit, times, _ := strings.Cut(unit, "x")
 	one := map[string]time.Duration{
@@ -171,7 +180,8 @@ func window(unit string) time.Duration {
 	return one * time.Duration(max(1, number(times)))
 }
 
-// secondsLeft returns how long the current window of a length still lasts: at least 1, since a window ends when the next one begins.
+// secondsLeft returns how long the current window of a length still lasts: at least 1, since a window ends when the
+// next one begins.
 func secondsLeft(now time.Time, window time.Duration) int64 {
 	length := int64(window / time.Second)
 	return length - now.Unix()%length

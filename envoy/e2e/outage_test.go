@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// failureModes runs a test with a filter that lets requests pass when ration does not answer, and with one that refuses them.
+// failureModes runs a test with a filter that lets requests pass when ration does not answer, and with one that refuses
+// them.
 func failureModes(t *testing.T, test func(t *testing.T, deny bool, code int)) {
 	t.Run("open", func(t *testing.T) { test(t, false, http.StatusOK) })
 	t.Run("closed", func(t *testing.T) { test(t, true, http.StatusServiceUnavailable) })
@@ -90,10 +91,12 @@ func TestRedisStopsAndReturns(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if _, err := server.client.ShouldRateLimit(ctx, parseCall("http: k=v", "")); status.Code(err) != codes.Unavailable {
+			_, err := server.client.ShouldRateLimit(ctx, parseCall("http: k=v", ""))
+			if status.Code(err) != codes.Unavailable {
 				t.Errorf("%s: over gRPC %v, want UNAVAILABLE", what, err)
 			}
-			call := request{method: http.MethodPost, path: "/json", body: `{"domain":"http","descriptors":[{"entries":[{"key":"k","value":"v"}]}]}`}
+			call := request{method: http.MethodPost, path: "/json",
+				body: `{"domain":"http","descriptors":[{"entries":[{"key":"k","value":"v"}]}]}`}
 			if got := send(t, "http://"+server.http, call); got.code != http.StatusServiceUnavailable {
 				t.Errorf("%s: over /json %d, want 503", what, got.code)
 			}
@@ -151,7 +154,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestReconnect lets ration send its clients away again and again, as it does to spread them over new replicas: no call fails.
+// TestReconnect lets ration send its clients away again and again, as it does to spread them over new replicas: no call
+// fails.
 func TestReconnect(t *testing.T) {
 	server := startRation(t, memory, policyFile(t, limitOf(1_000_000)), "--max-connection-age", "50ms")
 	e := flawless(t, []*ration{server}, func(passed func(int)) { passed(2000) })
@@ -160,8 +164,8 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
-// flawless sends requests through Envoy, by eight callers, while run runs. All must be decided by ration, and pass. The function that
-// run gets waits until some more have passed.
+// flawless sends requests through Envoy, by eight callers, while run runs. All must be decided by ration, and pass. The
+// function that run gets waits until some more have passed.
 func flawless(t *testing.T, replicas []*ration, run func(passed func(more int))) *envoy {
 	t.Helper()
 	behind := startUpstream(t)
@@ -210,7 +214,8 @@ func flawless(t *testing.T, replicas []*ration, run func(passed func(more int)))
 	return e
 }
 
-// TestExact lets 64 callers spend a limit of 100 at once: 100 of their requests pass, through one replica and through two.
+// TestExact lets 64 callers spend a limit of 100 at once: 100 of their requests pass, through one replica and through
+// two.
 func TestExact(t *testing.T) {
 	exactly := func(t *testing.T, replicas ...*ration) {
 		behind := startUpstream(t)

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// patience bounds every wait for something that is certain to happen. It is long because a wait ends as soon as it is over: only a
-// test that fails pays for it.
+// patience bounds every wait for something that is certain to happen. It is long because a wait ends as soon as it is
+// over: only a test that fails pays for it.
 const patience = 20 * time.Second
 
 // eventually calls ok until it returns nil, and fails the test with the last error when patience is exhausted.
@@ -37,7 +37,8 @@ func eventually(t testing.TB, what string, ok func() error) {
 	}
 }
 
-// process is a program that a test has started: Envoy, ration or Redis. What it prints goes to a file, which a failing test shows.
+// process is a program that a test has started: Envoy, ration or Redis. What it prints goes to a file, which a failing
+// test shows.
 type process struct {
 	name string
 	cmd  *exec.Cmd
@@ -136,8 +137,8 @@ func (p *process) output() string {
 	return string(out[max(0, len(out)-most):])
 }
 
-// freeAddr returns a loopback address that nobody listens on. It stays below the ports that the kernel hands to clients, so that no
-// connection takes it while the program behind it is down.
+// freeAddr returns a loopback address that nobody listens on. It stays below the ports that the kernel hands to
+// clients, so that no connection takes it while the program behind it is down.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	for range 1000 {

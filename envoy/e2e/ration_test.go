@@ -115,8 +115,8 @@ func (r *redis) start(t testing.TB) {
 	if err != nil {
 		t.Fatal("there is no redis-server: run `make test`, which installs it")
 	}
-	r.process = start(t, "redis", bin, "--bind", "127.0.0.1", "--port", r.addr[strings.LastIndex(r.addr, ":")+1:], "--save", "",
-		"--appendonly", "no", "--dir", t.TempDir())
+	r.process = start(t, "redis", bin, "--bind", "127.0.0.1", "--port", r.addr[strings.LastIndex(r.addr, ":")+1:],
+		"--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	r.ready(t, func() error {
 		conn, err := dial(t, r.addr)
 		if err != nil {

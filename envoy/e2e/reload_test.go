@@ -68,8 +68,8 @@ func TestReload(t *testing.T) {
 			limited.leaves(t, "-")
 		})
 
-		// Kubernetes mounts a ConfigMap as a folder of links to ..data/NAME, where ..data is itself a link, to a folder with a new
-		// name for each version. An update exchanges ..data, and then deletes the old version.
+		// Kubernetes mounts a ConfigMap as a folder of links to ..data/NAME, where ..data is itself a link, to a folder
+		// with a new name for each version. An update exchanges ..data, and then deletes the old version.
 		for _, mounted := range []string{"policy.yaml", "."} {
 			t.Run("a ConfigMap served as "+mounted, func(t *testing.T) {
 				mount := t.TempDir()

@@ -27,7 +27,8 @@ type step struct {
 	times int // how often, if more than once; want is the last answer, and the others pass or refuse like it
 }
 
-// scenarios of the plain rules. Those that envoyproxy/ratelimit's documentation and examples show bear the names that they have there.
+// scenarios of the plain rules. Those that envoyproxy/ratelimit's documentation and examples show bear the names that
+// they have there.
 var scenarios = []scenario{
 	{
 		name: "limited after N",
@@ -307,8 +308,8 @@ descriptors:
 		},
 	},
 
-	// The scripts of envoyproxy/ratelimit's integration test, by their names. token-quota and multiservice-tokenquota are in
-	// charge_test.go, since they need an Envoy.
+	// The scripts of envoyproxy/ratelimit's integration test, by their names. token-quota and multiservice-tokenquota
+	// are in charge_test.go, since they need an Envoy.
 	{
 		name: "simple-get and trigger-ratelimit",
 		policy: `
@@ -640,7 +641,8 @@ func TestScenarios(t *testing.T) {
 	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		for _, flags := range [][]string{nil, {"--shadow"}, {"--quota"}, {"--merge-domains"}} {
 			t.Run(strings.Join(append([]string{"serve"}, flags...), " "), func(t *testing.T) {
-				group := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !slices.Equal(s.flags, flags) })
+				others := func(s scenario) bool { return !slices.Equal(s.flags, flags) }
+				group := slices.DeleteFunc(slices.Clone(scenarios), others)
 				play(t, store(t), flags, group)
 			})
 		}
@@ -712,14 +714,17 @@ func (s scenario) routes(t testing.TB) (routes []any) {
 		for _, d := range call.Descriptors {
 			var actions []string
 			for _, e := range d.Entries {
-				actions = append(actions, fmt.Sprintf(`{ generic_key: { descriptor_key: %q, descriptor_value: %q } }`, e.Key, e.Value))
+				action := fmt.Sprintf(`{ generic_key: { descriptor_key: %q, descriptor_value: %q } }`, e.Key, e.Value)
+				actions = append(actions, action)
 			}
 			limit := `actions: [` + strings.Join(actions, ", ") + `]`
 			if d.HitsAddend != nil {
-				limit += fmt.Sprintf(`, hits_addend: { number: %d, is_negative_hits: %v }`, d.HitsAddend.Value, d.IsNegativeHits)
+				limit += fmt.Sprintf(`, hits_addend: { number: %d, is_negative_hits: %v }`,
+					d.HitsAddend.Value, d.IsNegativeHits)
 			}
 			if d.Limit != nil {
-				limit += fmt.Sprintf(`, limit: { rate_limit: { requests_per_unit: %d, unit: %s } }`, d.Limit.RequestsPerUnit, d.Limit.Unit)
+				limit += fmt.Sprintf(`, limit: { rate_limit: { requests_per_unit: %d, unit: %s } }`,
+					d.Limit.RequestsPerUnit, d.Limit.Unit)
 			}
 			limits = append(limits, `{ `+limit+` }`)
 		}
@@ -730,8 +735,8 @@ func (s scenario) routes(t testing.TB) (routes []any) {
 	return routes
 }
 
-// withinOneMinute returns when at least three seconds of the current minute are left, so that no window of a minute or more ends
-// between the steps of a scenario.
+// withinOneMinute returns when at least three seconds of the current minute are left, so that no window of a minute or
+// more ends between the steps of a scenario.
 func withinOneMinute() {
 	const enough = 3 * time.Second
 	if left := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)); left < enough {

@@ -16,8 +16,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// scripted is a rate limit service that answers what a test tells it to and keeps what Envoy asked. It shows what Envoy does, with
-// no ration in the way.
+// scripted is a rate limit service that answers what a test tells it to and keeps what Envoy asked. It shows what Envoy
+// does, with no ration in the way.
 type scripted struct {
 	rls.UnimplementedRateLimitServiceServer
 	addr string
@@ -71,8 +71,8 @@ func (s *scripted) asked() (calls []string) {
 	return calls
 }
 
-// settled returns the calls since will, when all that are to come have come: it sends one more request, to the route that markerRoute
-// makes, and waits for the call at its end.
+// settled returns the calls since will, when all that are to come have come: it sends one more request, to the route
+// that markerRoute makes, and waits for the call at its end.
 func (s *scripted) settled(t testing.TB, e *envoy) (calls []string) {
 	t.Helper()
 	send(t, e.url, request{host: factsHost, path: "/marker"})

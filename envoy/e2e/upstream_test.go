@@ -12,8 +12,9 @@ import (
 // greeting is the body of every answer of the upstream.
 const greeting = "hello from the upstream\n"
 
-// upstream is the service behind Envoy. It answers 200 to everything and says in x-served-by where. The request may ask for more
-// response headers, with x-answer-NAME, and for a body of a certain length, with ?bytes=N. What it was asked it keeps.
+// upstream is the service behind Envoy. It answers 200 to everything and says in x-served-by where. The request may ask
+// for more response headers, with x-answer-NAME, and for a body of a certain length, with ?bytes=N. What it was asked
+// it keeps.
 type upstream struct {
 	addr string
 

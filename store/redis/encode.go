@@ -31,8 +31,14 @@ func appendStep(b []byte, step *store.Step, ops []int, now limit.Micros) []byte 
 	if step.QuotaOpen {
 		flags |= stepQuotaOpen
 	}
+	from, till := limit.Micros(0), limit.Micros(limit.MaxAmount)
+	for _, i := range ops {
+		start := step.Ops[i].Spec.Start(now)
+		from, till = max(from, start), min(till, start+step.Ops[i].Spec.Window)
+	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(ops)))
 	b = append(b, flags)
+	b = appendNumber(appendNumber(b, int64(from)), int64(till))
 	for _, i := range ops {
 		b = appendOp(b, &step.Ops[i], now)
 	}
@@ -53,12 +59,20 @@ func appendOp(b []byte, op *store.Op, now limit.Micros) []byte {
 	if op.Quota {
 		flags |= opQuota
 	}
+	forget := op.Spec.Start(now) + op.Spec.Window + store.Grace(op.Spec.Window)
 	b = append(b, flags)
-	for _, n := range [...]int64{op.Amount, op.Spec.Limit, int64(op.Spec.Start(now)), int64(op.Spec.Window)} {
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(n)))
-	}
-	return b
+	b = appendNumber(b, op.Amount)
+	b = appendNumber(b, op.Spec.Limit)
+	return appendNumber(b, int64(forget))
 }
+
+// appendNumber appends a number as Lua has them. Up to 2^53 none is rounded.
+func appendNumber(b []byte, n int64) []byte {
+	return binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(n)))
+}
+
+// stepBytes and opBytes are the sizes that the script reads.
+const stepBytes, opBytes = 19, 25
 
 // readStep reads the script's answer to one step of n ops into results, and returns what follows.
 // again says that the step has to be repeated with newer windows.

@@ -225,8 +225,7 @@ func (s *Store) newCall(step *store.Step, p part, now limit.Micros) *call {
 		key = appendKey(key[:0], s.prefix, op, shardOf(op), op.Spec.Start(now))
 		c.keys[i] = string(key)
 	}
-	const header, perOp = 3, 33
-	c.step = appendStep(make([]byte, 0, header+perOp*len(p.ops)), step, p.ops, now)
+	c.step = appendStep(make([]byte, 0, stepBytes+opBytes*len(p.ops)), step, p.ops, now)
 	return c
 }
 

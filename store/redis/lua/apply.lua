@@ -8,9 +8,10 @@
 -- KEYS     the counters, one for each op of each step in order (a key may come more than once).
 --          A counter is a string holding an integer; its window is part of its name.
 -- ARGV[1]  the steps, little-endian:
---            step  ops uint16, flags uint8 (1 shadow, 2 quota open, 4 every op is a plain charge)
+--            step  ops uint16, flags uint8 (1 shadow, 2 quota open, 4 every op is a plain charge),
+--                  from, till as float64: the instants (µs) in which all of its windows are current
 --            op    flags uint8 (1 give back, 2 strict, 4 shadow, 8 quota),
---                  amount, limit, start, window as float64 (units, units, µs, µs)
+--                  amount, limit as float64, forget as float64: when the counter may go (µs)
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
 --
 -- Reply    now, then for each step its code; after OK, for each op what is used,
@@ -18,6 +19,7 @@
 
 local OK, AGAIN, CORRUPT = 0, 1, 2
 local MAX_AMOUNT = 9007199254740991 -- 2^53 − 1: every integer up to here is exact
+local STEP, OP, OP_SIZE = '<I2Bdd', '<Bddd', 25
 
 local unpack, floor = struct.unpack, math.floor
 local call, pcall = redis.call, redis.pcall
@@ -29,14 +31,12 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
--- The op at i of the step under way; the tables are used again for every step.
-local give_back, strict, shadow, quota = {}, {}, {}, {}
-local amount, limit, start, window = {}, {}, {}, {}
+-- The reply, and how long it is: counting it anew for every number would cost more than the rest.
+local out, length = { now }, 1
 
--- Milliseconds until the counter of op i may be forgotten: its window and the grace behind it.
-local function time_to_live(i)
-  local grace = window[i] < 60000000 and window[i] or 60000000
-  local ttl = floor((start[i] + window[i] + grace - now) / 1000) + 1
+-- Milliseconds until a counter may be forgotten.
+local function time_to_live(forget)
+  local ttl = floor((forget - now) / 1000) + 1
   return standing and ttl + 3600000 or ttl
 end
 
@@ -45,18 +45,66 @@ local function add(used, more)
   return sum < MAX_AMOUNT and sum or MAX_AMOUNT
 end
 
-local function judge(i, used)
-  local asked = amount[i]
-  if strict[i] and asked < 1 then asked = 1 end
-  return add(used, asked) > limit[i]
+-- Takes back the first `written` charges of a step of plain charges.
+local function undo(steps, pos, first, written)
+  for i = 1, written do
+    local _, amount = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
+    if call('DECRBY', KEYS[first + i], amount) == 0 then call('DEL', KEYS[first + i]) end
+  end
 end
 
--- Returns what op i would leave used.
-local function count(i, used)
-  if give_back[i] then
-    return used > amount[i] and used - amount[i] or 0
+-- A step of plain charges only: counting is judging, so one command an op does it.
+local function charge_all(steps, pos, first, n)
+  local began = length
+  length = length + 1
+  out[length] = OK
+  for i = 1, n do
+    local key = KEYS[first + i]
+    local _, amount, limit, forget = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
+    local used = pcall('INCRBY', key, amount)
+    -- A double above 2^53 may be off by one, hence the + 1.
+    if type(used) ~= 'number' or used < amount or used - amount > MAX_AMOUNT + 1 then
+      undo(steps, pos, first, type(used) == 'number' and i or i - 1) -- no counter of ours
+      for j = began + 2, length do out[j] = nil end
+      length = began + 1
+      out[length] = CORRUPT
+      return
+    end
+    if used == amount then call('PEXPIRE', key, time_to_live(forget)) end
+    if used > MAX_AMOUNT then
+      call('SET', key, string.format('%.0f', MAX_AMOUNT), 'KEEPTTL')
+      used = MAX_AMOUNT
+    end
+    length = length + 1
+    out[length] = used > limit and -1 - used or used
   end
-  return add(used, amount[i])
+end
+
+-- The ops of a step that is not only plain charges.
+local function read_ops(steps, pos, first, n)
+  local ops = {}
+  for i = 1, n do
+    local flags, amount, limit, forget = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
+    ops[i] = {
+      key = KEYS[first + i], amount = amount, limit = limit, forget = forget,
+      give_back = flags % 2 >= 1, strict = flags % 4 >= 2, shadow = flags % 8 >= 4, quota = flags >= 8,
+    }
+  end
+  return ops
+end
+
+local function judge(op, used)
+  local amount = op.amount
+  if op.strict and amount < 1 then amount = 1 end
+  return add(used, amount) > op.limit
+end
+
+-- Returns what op would leave used.
+local function count(op, used)
+  if op.give_back then
+    return used > op.amount and used - op.amount or 0
+  end
+  return add(used, op.amount)
 end
 
 -- Returns what is stored under key: 0 if absent, nil if it is no counter.
@@ -68,109 +116,69 @@ local function load(key)
   return used <= MAX_AMOUNT and used or nil
 end
 
--- Plain charges only: counting is judging, so one command an op does it.
-local function charge_all(first, n, out)
-  local at = #out
-  for i = 1, n do
-    local key = KEYS[first + i]
-    local used = pcall('INCRBY', key, amount[i])
-    -- A double above 2^53 may be off by one, hence the + 1.
-    if type(used) ~= 'number' or used < amount[i] or used - amount[i] > MAX_AMOUNT + 1 then
-      -- Not a counter of ours: take back what this step has written.
-      local written = type(used) == 'number' and i or i - 1
-      for j = 1, written do
-        if call('DECRBY', KEYS[first + j], amount[j]) == 0 then call('DEL', KEYS[first + j]) end
-      end
-      for j = at, #out do out[j] = nil end
-      out[at] = CORRUPT
-      return
-    end
-    if used == amount[i] then call('PEXPIRE', key, time_to_live(i)) end
-    if used > MAX_AMOUNT then
-      call('SET', key, string.format('%.0f', MAX_AMOUNT), 'KEEPTTL')
-      used = MAX_AMOUNT
-    end
-    out[at + i] = used > limit[i] and -1 - used or used
-  end
-end
-
-local function decide(first, n, step_shadow, quota_open, out)
-  local at = #out
+local function decide(ops, step_shadow, quota_open)
+  length = length + 1
+  out[length] = OK
   local stored, tentative = {}, {}
-  for i = 1, n do
-    local key = KEYS[first + i]
-    if not stored[key] then
-      local used = load(key)
+  for _, op in ipairs(ops) do
+    if not stored[op.key] then
+      local used = load(op.key)
       if not used then
-        out[at] = CORRUPT
+        out[length] = CORRUPT
         return
       end
-      stored[key], tentative[key] = used, used
+      stored[op.key], tentative[op.key] = used, used
     end
   end
 
-  local refused_by_limit, any_strict = false, false
+  local refused, any_strict = false, false
   local quotas, quotas_spent = quota_open and 1 or 0, 0
-  local refusals = {}
-  for i = 1, n do
-    local key = KEYS[first + i]
-    local refused = not give_back[i] and judge(i, tentative[key])
-    refusals[i] = refused
-    if quota[i] then
+  for _, op in ipairs(ops) do
+    op.refused = not op.give_back and judge(op, tentative[op.key])
+    if op.quota then
       quotas = quotas + 1
-      if refused and not shadow[i] then quotas_spent = quotas_spent + 1 end
-    elseif refused and not shadow[i] then
-      refused_by_limit = true
+      if op.refused and not op.shadow then quotas_spent = quotas_spent + 1 end
+    elseif op.refused and not op.shadow then
+      refused = true
     end
-    any_strict = any_strict or strict[i]
-    tentative[key] = count(i, tentative[key])
-    out[at + i] = tentative[key]
+    any_strict = any_strict or op.strict
+    tentative[op.key] = count(op, tentative[op.key])
+    op.used = tentative[op.key]
   end
-  local refuses = (refused_by_limit or (quotas > 0 and quotas_spent == quotas)) and not step_shadow
+  local refuses = (refused or (quotas > 0 and quotas_spent == quotas)) and not step_shadow
 
   if refuses and any_strict then
     for key, used in pairs(stored) do tentative[key] = used end
-    for i = 1, n do
-      local key = KEYS[first + i]
-      if give_back[i] or not strict[i] then tentative[key] = count(i, tentative[key]) end
-      out[at + i] = tentative[key]
+    for _, op in ipairs(ops) do
+      if op.give_back or not op.strict then tentative[op.key] = count(op, tentative[op.key]) end
+      op.used = tentative[op.key]
     end
   end
 
-  for i = 1, n do
-    local key = KEYS[first + i]
-    if tentative[key] ~= stored[key] then
-      call('SET', key, string.format('%.0f', tentative[key]), 'PX', time_to_live(i))
-      stored[key] = tentative[key]
+  for _, op in ipairs(ops) do
+    if tentative[op.key] ~= stored[op.key] then
+      call('SET', op.key, string.format('%.0f', tentative[op.key]), 'PX', time_to_live(op.forget))
+      stored[op.key] = tentative[op.key]
     end
-    if refusals[i] then out[at + i] = -1 - out[at + i] end
+    length = length + 1
+    out[length] = op.refused and -1 - op.used or op.used
   end
 end
 
-local steps, pos, first, out = ARGV[1], 1, 0, { now }
-while pos <= #steps do
-  local n, flags
-  n, flags, pos = unpack('<I2B', steps, pos)
-  local current = true
-  for i = 1, n do
-    local f
-    f, amount[i], limit[i], start[i], window[i], pos = unpack('<Bdddd', steps, pos)
-    give_back[i] = f % 2 >= 1
-    strict[i] = f % 4 >= 2
-    shadow[i] = f % 8 >= 4
-    quota[i] = f >= 8
-    if now < start[i] or now >= start[i] + window[i] then current = false end
-  end
-  if not current then
-    out[#out + 1] = AGAIN -- a window has ended since the caller looked at its clock: write nothing
+local steps, pos, first = ARGV[1], 1, 0
+local size = #steps
+while pos <= size do
+  local n, flags, from, till
+  n, flags, from, till, pos = unpack(STEP, steps, pos)
+  if now < from or now >= till then
+    length = length + 1
+    out[length] = AGAIN -- a window has ended since the caller looked at its clock: write nothing
+  elseif flags >= 4 then
+    charge_all(steps, pos, first, n)
   else
-    out[#out + 1] = OK
-    if flags >= 4 then
-      charge_all(first, n, out)
-    else
-      decide(first, n, flags % 2 >= 1, flags % 4 >= 2, out)
-    end
+    decide(read_ops(steps, pos, first, n), flags % 2 >= 1, flags % 4 >= 2)
   end
   first = first + n
+  pos = pos + n * OP_SIZE
 end
 return out
