@@ -11,7 +11,7 @@ ARGS ?=
 # What the tests are run on and how, to narrow them: make test PKG=./limit/... TESTFLAGS='-run TestFixedWindow -v'
 PKG ?= ./...
 TESTFLAGS ?=
-# Further flags for the benchmark: make bench BENCHFLAGS='-duration 5s'
+# Further flags for the benchmark: make bench BENCHFLAGS='--duration 5s'
 BENCHFLAGS ?=
 
 # Tools are pinned each in a module file of its own, so that nothing they need reaches those who import ration, and so
@@ -54,7 +54,7 @@ test-deps: ## Install what the tests need, where it is missing: a C compiler, re
 
 .PHONY: bench
 bench: build test-deps ## Measure throughput, latency and CPU per decision, beside the floor. BENCHFLAGS='flags'
-	go run ./bench/compare $(BENCHFLAGS)
+	go run ./bench/compare --out bench/results.md $(BENCHFLAGS)
 
 ##@ Change it
 

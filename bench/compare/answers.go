@@ -32,7 +32,11 @@ func checkAnswers(ctx context.Context, addr string, counts bool) error {
 	defer connection.Close()
 	service := rlsv3.NewRateLimitServiceClient(connection)
 	check := func() error {
-		return errors.Join(checkLoad(ctx, service, counts, 1), checkLoad(ctx, service, counts, 3), checkProbe(ctx, service, counts))
+		return errors.Join(
+			checkLoad(ctx, service, counts, 1),
+			checkLoad(ctx, service, counts, 3),
+			checkProbe(ctx, service, counts),
+		)
 	}
 	if check() == nil {
 		return nil
@@ -109,7 +113,9 @@ func checkProbe(ctx context.Context, service rlsv3.RateLimitServiceClient, count
 	return nil
 }
 
-func ask(ctx context.Context, service rlsv3.RateLimitServiceClient, question *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
+func ask(
+	ctx context.Context, service rlsv3.RateLimitServiceClient, question *rlsv3.RateLimitRequest,
+) (*rlsv3.RateLimitResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return service.ShouldRateLimit(ctx, question)

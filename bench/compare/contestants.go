@@ -142,7 +142,11 @@ var (
 )
 
 func checkPlaceholder(name, argument string) error {
-	if argument == "" && slices.Contains(plainPlaceholders, name) || argument != "" && slices.Contains(namedPlaceholders, name) {
+	known := plainPlaceholders
+	if argument != "" {
+		known = namedPlaceholders
+	}
+	if slices.Contains(known, name) {
 		return nil
 	}
 	if argument != "" {

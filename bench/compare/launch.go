@@ -110,7 +110,9 @@ func (i *instance) startRedis(ctx context.Context, program, addr, dir string) er
 	if err != nil {
 		return err
 	}
-	command := []string{program, "--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", dir, "--loglevel", "warning"}
+	command := []string{
+		program, "--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "no", "--loglevel", "warning",
+	}
 	if i.redis, err = startProcess(command, nil, dir, "redis.log"); err != nil {
 		return fmt.Errorf("redis-server (Debian: apt-get install redis-server, or give --redis-server): %w", err)
 	}
@@ -237,7 +239,9 @@ type process struct {
 // startProcess starts a child that sees only env and the few variables that programs need to run at all: settings
 // such as GOGC in the shell of whoever runs the benchmark must not decide it.
 func startProcess(command, env []string, dir, log string) (*process, error) {
-	started := &process{command: exec.Command(command[0], command[1:]...), log: filepath.Join(dir, log), exited: make(chan struct{})}
+	started := &process{
+		command: exec.Command(command[0], command[1:]...), log: filepath.Join(dir, log), exited: make(chan struct{}),
+	}
 	output, err := os.Create(started.log)
 	if err != nil {
 		return nil, err

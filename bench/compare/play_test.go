@@ -189,7 +189,8 @@ func TestEnvironmentOfTheShellDoesNotReachContestants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := string(output); !strings.Contains(text, "MINE=1") || strings.Contains(text, "GOGC") || strings.Contains(text, "REDIS_URL") {
+	text := string(output)
+	if !strings.Contains(text, "MINE=1") || strings.Contains(text, "GOGC") || strings.Contains(text, "REDIS_URL") {
 		t.Errorf("the child sees\n%s", text)
 	}
 }

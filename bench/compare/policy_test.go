@@ -44,7 +44,8 @@ func TestPolicySaysWhatIsCheckedFor(t *testing.T) {
 		unit  string
 		limit uint32
 	}{
-		"client": {"hour", highLimit}, "client,path": {"hour", highLimit}, "tenant": {"hour", highLimit}, "probe": {"day", probeLimit},
+		"client": {"hour", highLimit}, "client,path": {"hour", highLimit}, "tenant": {"hour", highLimit},
+		"probe": {"day", probeLimit},
 	} {
 		if limit := got[key].RateLimit; limit.Unit != want.unit || limit.RequestsPerUnit != want.limit {
 			t.Errorf("%s: %d per %s, want %d per %s", key, limit.RequestsPerUnit, limit.Unit, want.limit, want.unit)

@@ -102,7 +102,9 @@ func (c *comparison) prime(ctx context.Context, instance *instance) error {
 	return instance.client.Prime(ctx, mix)
 }
 
-func (c *comparison) measure(ctx context.Context, round int, scenario scenario, instance *instance) (*loadgen.Report, error) {
+func (c *comparison) measure(
+	ctx context.Context, round int, scenario scenario, instance *instance,
+) (*loadgen.Report, error) {
 	var rate float64
 	if scenario.open() {
 		of := instance.Name

@@ -33,15 +33,18 @@ const saturation = "closed-128x1"
 
 func allScenarios() []scenario {
 	return []scenario{
-		{Name: "closed-1x1", Title: "Closed loop, 1 caller, 1 descriptor", Callers: 1, Descriptors: 1},
-		{Name: "closed-16x1", Title: "Closed loop, 16 callers, 1 descriptor", Callers: 16, Descriptors: 1, Quick: true},
-		{Name: saturation, Title: "Closed loop, 128 callers, 1 descriptor", Callers: 128, Descriptors: 1, Quick: true},
-		{Name: "closed-1x3", Title: "Closed loop, 1 caller, 3 descriptors", Callers: 1, Descriptors: 3},
-		{Name: "closed-16x3", Title: "Closed loop, 16 callers, 3 descriptors", Callers: 16, Descriptors: 3, Quick: true},
-		{Name: "closed-128x3", Title: "Closed loop, 128 callers, 3 descriptors", Callers: 128, Descriptors: 3},
-		{Name: "hot-16x1", Title: "Closed loop, 16 callers, 1 descriptor, all on one hot key", Callers: 16, Descriptors: 1, Hot: true},
-		{Name: "open-half-own", Title: "Open loop at half of the contestant's own saturation, 1 descriptor", Descriptors: 1, HalfOf: "own", Quick: true},
-		{Name: "open-half-floor", Title: "Open loop at half of the floor's saturation, the same rate for all, 1 descriptor", Descriptors: 1, HalfOf: "floor"},
+		{Name: "closed-1x1", Callers: 1, Descriptors: 1, Title: "Closed loop, 1 caller, 1 descriptor"},
+		{Name: "closed-16x1", Callers: 16, Descriptors: 1, Quick: true, Title: "Closed loop, 16 callers, 1 descriptor"},
+		{Name: saturation, Callers: 128, Descriptors: 1, Quick: true, Title: "Closed loop, 128 callers, 1 descriptor"},
+		{Name: "closed-1x3", Callers: 1, Descriptors: 3, Title: "Closed loop, 1 caller, 3 descriptors"},
+		{Name: "closed-16x3", Callers: 16, Descriptors: 3, Quick: true, Title: "Closed loop, 16 callers, 3 descriptors"},
+		{Name: "closed-128x3", Callers: 128, Descriptors: 3, Title: "Closed loop, 128 callers, 3 descriptors"},
+		{Name: "hot-16x1", Callers: 16, Descriptors: 1, Hot: true,
+			Title: "Closed loop, 16 callers, 1 descriptor, all on one hot key"},
+		{Name: "open-half-own", Descriptors: 1, HalfOf: "own", Quick: true,
+			Title: "Open loop at half of the contestant's own saturation, 1 descriptor"},
+		{Name: "open-half-floor", Descriptors: 1, HalfOf: "floor",
+			Title: "Open loop at half of the floor's saturation, the same rate for all, 1 descriptor"},
 	}
 }
 

@@ -32,20 +32,31 @@ func (d document) write(w io.Writer) error {
 	return err
 }
 
+// disturbance is the share of the machine that others may take before the reader is warned.
+const disturbance = 0.1
+
 // setting says what was measured, where and when.
 func (d document) setting(out *strings.Builder) {
-	fmt.Fprintf(out, "Measured %s on %s. Rounds: %d; in each, per scenario and contestant, %v of warm-up and %v of measurement. "+
-		"Keys: %s. Figures are medians over the rounds; ratios are taken within a round, and their smallest and "+
+	fmt.Fprintf(out, "Measured %s on %s. Rounds: %d; in each, per scenario and contestant, %v of warm-up and %v of "+
+		"measurement. Keys: %s. Figures are medians over the rounds; ratios are taken within a round, and their smallest and "+
 		"largest value is in parentheses.\n\n",
-		d.machine.Time.UTC().Format("2006-01-02 15:04 UTC"), d.machine, d.pace.Rounds, d.pace.Warmup, d.pace.Duration, count(float64(d.pace.Keys)))
+		d.machine.Time.UTC().Format("2006-01-02 15:04 UTC"), d.machine, d.pace.Rounds, d.pace.Warmup, d.pace.Duration,
+		count(float64(d.pace.Keys)))
+	disturbed := 0
 	var others []float64
 	for _, run := range d.results {
-		others = append(others, *run.Report.OthersCores)
+		cores := *run.Report.OthersCores
+		others = append(others, cores)
+		if cores > disturbance*float64(d.machine.Cores) {
+			disturbed++
+		}
 	}
 	noise := spreadOf(others)
-	fmt.Fprintf(out, "Besides server, Redis and generator, %.2f cores were busy during a run (largest: %.2f).", noise.Median, noise.Max)
-	if noise.Median > 0.1*float64(d.machine.Cores) {
-		out.WriteString(" **The machine was not quiet: do not trust more than the ratios.**")
+	fmt.Fprintf(out, "Besides server, Redis and generator, %.2f cores were busy during a run (median; largest: %.2f).",
+		noise.Median, noise.Max)
+	if disturbed > 0 {
+		fmt.Fprintf(out, " **The machine was not quiet: in %d of %d runs something else took more than a tenth of it.**",
+			disturbed, noise.N)
 	}
 	out.WriteString("\n\n")
 
@@ -121,8 +132,8 @@ func (d document) details(out *strings.Builder, s scenario) {
 			name, overloaded = name+" †", true
 		}
 		row := []string{name, whole(figure(throughput)), whole(figure(p50)), whole(figure(p99)), whole(figure(p999)),
-			tenths(figure(serverCPU)), hundredths(figure(redisCPU)), hundredths(figure(redisCPUPerLimit)), tenths(figure(generatorCPU)),
-			ratio(throughput), ratio(p99), ratio(serverCPU)}
+			tenths(figure(serverCPU)), hundredths(figure(redisCPU)), hundredths(figure(redisCPUPerLimit)),
+			tenths(figure(generatorCPU)), ratio(throughput), ratio(p99), ratio(serverCPU)}
 		if s.open() {
 			row = append(row, whole(figure(offered)), whole(figure(lateness)))
 		}
@@ -130,7 +141,8 @@ func (d document) details(out *strings.Builder, s scenario) {
 	}
 	table.write(out)
 	if overloaded {
-		out.WriteString("† did not keep up with the offered rate in every round: where it did not, latencies tell how long the run was, not how fast it is.\n\n")
+		out.WriteString("† did not keep up with the offered rate in every round: where it did not, latencies tell how " +
+			"long the run was, not how fast it is.\n\n")
 	}
 }
 

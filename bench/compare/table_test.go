@@ -64,6 +64,25 @@ func TestTablesHoldFiguresAndRatios(t *testing.T) {
 	}
 }
 
+func TestReaderIsWarnedOfABusyMachine(t *testing.T) {
+	quiet, busy := measured(1, 1, 1), measured(1, 1, 1)
+	cores := 0.3
+	busy.OthersCores = &cores
+	document := document{
+		machine: machine{Cores: 2},
+		results: results{{1, "a", "floor", quiet}, {1, "a", "mine", busy}, {2, "a", "floor", quiet}},
+	}
+	var out strings.Builder
+	if err := document.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"0.05 cores were busy during a run (median; largest: 0.30)", "not quiet: in 1 of 3 runs"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+}
+
 func TestRatiosOfSeveralRoundsShowTheirSpread(t *testing.T) {
 	if got, want := times(spread{Median: 1.234, Min: 0.9, Max: 2, N: 3}), "1.23 (0.90–2.00)"; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -49,8 +49,8 @@ func TestMachineStatLeavesOutIdleAndStolenTime(t *testing.T) {
 }
 
 func TestRedisInfoCountsTheServerAlone(t *testing.T) {
-	const info = "# CPU\r\nused_cpu_sys:1.500000\r\nused_cpu_user:2.250001\r\nused_cpu_sys_children:100.0\r\n" +
-		"used_cpu_user_children:100.0\r\nused_cpu_sys_main_thread:1.4\r\nused_cpu_user_main_thread:2.2\r\n"
+	const info = "# CPU\r\nused_cpu_sys_children:100.0\r\nused_cpu_user_children:100.0\r\nused_cpu_sys:1.500000\r\n" +
+		"used_cpu_user:2.250001\r\nused_cpu_sys_main_thread:1.4\r\nused_cpu_user_main_thread:2.2\r\n"
 	got, err := parseRedisInfo(info)
 	if want := 3750001 * time.Microsecond; err != nil || got.Round(time.Microsecond) != want {
 		t.Errorf("got %v, %v; want %v", got, err, want)

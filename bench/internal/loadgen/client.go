@@ -187,7 +187,9 @@ func (c *Client) closed(ctx context.Context, requests *requests, seed uint64, ca
 }
 
 // open runs an open loop with at most this many calls on their way, spread evenly over the connections.
-func (c *Client) open(ctx context.Context, requests *requests, seed uint64, maxInFlight int, plan schedule, within bounds) *tally {
+func (c *Client) open(
+	ctx context.Context, requests *requests, seed uint64, maxInFlight int, plan schedule, within bounds,
+) *tally {
 	start := time.Now()
 	var pacers []*openPacer
 	total := c.drive(ctx, func(i int) *assignment {

@@ -86,29 +86,29 @@ func TestClosedLoopHidesAStall(t *testing.T) {
 func TestOpenLoopWaitsForACallerOnTheServersAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := func(context.Context, int64) (rlsv3.RateLimitResponse_Code, error) {
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(400 * time.Millisecond)
 			return rlsv3.RateLimitResponse_OK, nil
 		}
 		client, stop := connectInMemory(t, &service{answer: answer}, 1, 5*time.Second)
 		defer stop()
 
-		// One call at a time, each of 20 ms, at 100/s: a second is enough for 50 of the 100 requests.
+		// One call at a time, each of 400 ms, at 100/s: in a second three can be sent, at 0, 400 and 800 ms.
 		report, err := client.Run(t.Context(), Plan{
 			Mix: oneDescriptor(t, 10), Rate: 100, MaxInFlight: 1, Duration: time.Second,
 		}, Meters{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.Decisions != 50 || report.Unsent != 50 || report.KeptUp() {
-			t.Errorf("want 50 decisions, 50 unsent, and not to have kept up; got %+v", report)
+		if report.Decisions != 3 || report.Unsent != 97 || report.KeptUp() {
+			t.Errorf("want 3 decisions, 97 unsent, and not to have kept up; got %+v", report)
 		}
-		// The last one sent was due at 490 ms, sent at 980, answered at 1000. The unsent ones had waited 500, 490, …
-		// 10 ms at the end.
-		if !near(report.Latency.Max, 510*time.Millisecond) || !near(report.Lateness.Max, 490*time.Millisecond) {
-			t.Errorf("want latency up to 510 ms, lateness up to 490 ms; got %v and %v", report.Latency, report.Lateness)
+		// The third was due at 20 ms, sent at 800, answered at 1200.
+		if !near(report.Latency.Max, 1180*time.Millisecond) || !near(report.Lateness.Max, 780*time.Millisecond) {
+			t.Errorf("want latency up to 1180 ms, lateness up to 780 ms; got %v and %v", report.Latency, report.Lateness)
 		}
-		if !near(report.Latency.P50, 260*time.Millisecond) {
-			t.Errorf("want p50 260 ms, got %v", report.Latency)
+		// The unsent ones had waited 970, 960, … 10 ms at the end. Of all 100, every other is above 490 ms.
+		if !near(report.Latency.P50, 490*time.Millisecond) {
+			t.Errorf("want p50 490 ms, got %v", report.Latency)
 		}
 	})
 }

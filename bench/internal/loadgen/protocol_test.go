@@ -15,7 +15,7 @@ import (
 )
 
 // A scripted server answers the n-th request, from 1 (the greeting is the first), frame by frame as a test wants. It
-// grants no flow control beyond what HTTP/2 begins with.
+// grants no flow control beyond what HTTP/2 begins with, and keeps no table of header fields.
 type scripted struct {
 	*http2.Framer
 	conn    net.Conn
@@ -28,24 +28,24 @@ type scripted struct {
 func withScript(t *testing.T, timeout time.Duration, answer func(s *scripted, n int, stream uint32) error) (*Client, error) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn, err := listener.Accept()
+		if err != nil {
+			return // the client will say that nobody answers
+		}
+		server := &scripted{Framer: http2.NewFramer(conn, conn), conn: conn}
+		server.encoder = hpack.NewEncoder(&server.block)
+		// It ends with an error: either side closes the connection.
+		_ = server.serve(answer)
+		_ = conn.Close()
+	}()
 	ours, err := listener.DialContext(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &scripted{Framer: http2.NewFramer(theirs, theirs), conn: theirs}
-	server.encoder = hpack.NewEncoder(&server.block)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		// It ends with an error: either side closes the connection.
-		_ = server.serve(answer)
-		_ = theirs.Close()
-	}()
-	client, err := newClient(t.Context(), "script", []net.Conn{ours}, timeout, func(f func(func(time.Duration))) { f(time.Sleep) })
+	client, err := newClient(t.Context(), "script", []net.Conn{ours}, timeout, plainSleep)
 	t.Cleanup(func() {
 		_ = ours.Close()
 		<-ended
@@ -57,9 +57,10 @@ func (s *scripted) serve(answer func(s *scripted, n int, stream uint32) error) e
 	if _, err := io.ReadFull(s.conn, make([]byte, len(http2.ClientPreface))); err != nil {
 		return err
 	}
-	if err := s.WriteSettings(); err != nil {
+	if err := s.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0}); err != nil {
 		return err
 	}
+	s.ReadMetaHeaders = hpack.NewDecoder(0, nil)
 	for n := 0; ; {
 		frame, err := s.ReadFrame()
 		if err != nil {
@@ -198,6 +199,27 @@ func TestPingsAreAnswered(t *testing.T) {
 	if pings < 9 {
 		t.Errorf("%d of at least 9 pings were answered before the next request came", pings)
 	}
+}
+
+func TestSilenceIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, err := withScript(t, time.Second, func(s *scripted, n int, stream uint32) error {
+			if n > 1 {
+				return nil
+			}
+			return s.ok(stream)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := client.Run(t.Context(), Plan{Mix: oneDescriptor(t, 1), Callers: 2, Duration: 3 * time.Second}, Meters{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Decisions != 0 || report.Errors != 6 || !strings.Contains(report.FirstError, "no answer within 1s") {
+			t.Errorf("want each of 2 callers to give up 3 times, got %+v", report)
+		}
+	})
 }
 
 // HTTP/2 lets a client send 65,535 bytes until the server grants more, which this one never does.

@@ -73,6 +73,9 @@ func connect(t *testing.T, address string, connections int) *Client {
 	return client
 }
 
+// plainSleep stands in for preciseSleep, which does not know the clock of a synctest bubble.
+func plainSleep(f func(sleep func(time.Duration))) { f(time.Sleep) }
+
 // connectInMemory returns a client of the service over connections in memory, for tests on the clock of a synctest
 // bubble. The caller ends both with the returned function.
 func connectInMemory(t *testing.T, service *service, connections int, timeout time.Duration) (*Client, func()) {
@@ -91,8 +94,7 @@ func connectInMemory(t *testing.T, service *service, connections int, timeout ti
 		}
 		conns = append(conns, conn)
 	}
-	sleeper := func(f func(func(time.Duration))) { f(time.Sleep) }
-	client, err := newClient(t.Context(), "memory", conns, timeout, sleeper)
+	client, err := newClient(t.Context(), "memory", conns, timeout, plainSleep)
 	if err != nil {
 		t.Fatal(err)
 	}

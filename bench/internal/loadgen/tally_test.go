@@ -30,8 +30,8 @@ func TestTalliesAddUp(t *testing.T) {
 	first, second := newTally(), newTally()
 	first.answered(codeOK, nil, time.Millisecond, now)
 	first.answered(0, errors.New("later"), 0, now.Add(2*time.Second))
-	second.answered(codeOverLimit, nil, 3*time.Millisecond, now.Add(3*time.Second))
 	second.answered(0, errors.New("earlier"), 0, now.Add(time.Second))
+	second.answered(codeOverLimit, nil, 3*time.Millisecond, now.Add(3*time.Second))
 	second.unsent = 5
 	total := newTally()
 	total.add(first)
