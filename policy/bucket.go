@@ -41,7 +41,7 @@ func appendWindow(b []byte, window limit.Micros) []byte {
 func appendEscaped(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
 	done := 0
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch c := s[i]; c {
 		case '%', '|', '=', '{', '}':
 			b = append(b, s[done:i]...)

@@ -4,5 +4,11 @@
 //
 // It knows package limit and nothing else of the project: no stores, no transports, no clock.
 //
+// A policy written for envoyproxy/ratelimit means here what it meant there, down to how its YAML 1.1
+// is read (testdata/established.jsonl holds recorded answers). What differs: all errors are found and
+// not only the first, with their places; a file that is reached by two names is read once; metadata
+// that JSON cannot hold (.nan, .inf) is refused, and metadata is never lost to the key of a metric; a
+// value that a second one of the same key overwrites is checked all the same.
+//
 // Read [Load] and [Domain.Match] first.
 package policy

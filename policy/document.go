@@ -252,7 +252,7 @@ func (r *reader) checkValue(v *yaml.Node) {
 			r.rep.error(r.at(e), "config error, yaml file contains list of type other than map: %s",
 				clip(display(e)))
 		}
-	case yaml.ScalarNode:
+	default:
 		x, err := scalarValue(v)
 		if err != nil {
 			r.rep.error(r.at(v), "error loading config file: yaml: %v", err)
@@ -441,7 +441,12 @@ func (r *reader) jsonValue(n *yaml.Node) any {
 			list[i] = r.jsonValue(follow(e))
 		}
 		return list
+	default:
+		return r.jsonScalar(n)
 	}
+}
+
+func (r *reader) jsonScalar(n *yaml.Node) any {
 	v, err := scalarValue(n)
 	if err != nil {
 		r.rep.error(r.at(n), "error loading config file: yaml: %v", err)

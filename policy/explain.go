@@ -116,8 +116,9 @@ func (u Unit) aligned() string {
 		return "in periods of 30 days from 1970-01-01 UTC on, not calendar months"
 	case Year:
 		return "in periods of 365 days from 1970-01-01 UTC on, not calendar years"
+	default:
+		return fmt.Sprintf("aligned to the clock's %ss (UTC)", u)
 	}
-	return fmt.Sprintf("aligned to the clock's %ss (UTC)", u)
 }
 
 func count(n uint64, noun string) string {

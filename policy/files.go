@@ -69,9 +69,8 @@ type listing struct {
 }
 
 type listedFile struct {
-	name string // as it was reached
-	real string // with symbolic links resolved
-	info fs.FileInfo
+	name string      // as it was reached
+	info fs.FileInfo // of what it leads to
 }
 
 func list(paths []string, opts Options) *listing {
@@ -142,23 +141,22 @@ func isYAML(path string) bool {
 func (l *listing) file(path string, info fs.FileInfo) {
 	l.met++
 	if l.reach(path) {
-		real, _ := filepath.EvalSymlinks(path)
-		l.files = append(l.files, listedFile{path, real, info})
+		l.files = append(l.files, listedFile{path, info})
 	}
 }
 
 // reach reports whether path leads somewhere that no path before it has led to.
 func (l *listing) reach(path string) bool {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
-		real, err = filepath.Abs(real)
+		resolved, err = filepath.Abs(resolved)
 	}
 	if err != nil {
 		l.problem(path, false, "cannot be read: %v", reason(err))
 		return false
 	}
-	first := !l.reached[real]
-	l.reached[real] = true
+	first := !l.reached[resolved]
+	l.reached[resolved] = true
 	return first
 }
 
@@ -173,7 +171,7 @@ func (l *listing) failed() bool {
 // same reports whether nothing has changed from l to m.
 func (l *listing) same(m *listing) bool {
 	return slices.Equal(l.problems, m.problems) && slices.EqualFunc(l.files, m.files, func(a, b listedFile) bool {
-		return a.name == b.name && a.real == b.real && os.SameFile(a.info, b.info) &&
+		return a.name == b.name && os.SameFile(a.info, b.info) &&
 			a.info.Size() == b.info.Size() && a.info.ModTime().Equal(b.info.ModTime())
 	})
 }

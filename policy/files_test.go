@@ -1,12 +1,14 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // tree creates files, with the directories that they need. A name that ends in a slash is an empty
@@ -173,7 +175,46 @@ func TestLoadStopsAtTooMuch(t *testing.T) {
 		must(t, os.WriteFile(name, nil, 0o644))
 		must(t, os.Truncate(name, maxFileSize))
 	}
+	l := &listing{files: make([]listedFile, maxFiles+1)}
+	small := filepath.Join(tree(t, map[string]string{"a.yaml": onDisk("a")}), "a.yaml")
+	for i := range l.files {
+		l.files[i].name = small
+	}
+	if f := l.read(); len(f.problems) != 1 || !strings.Contains(f.problems[0].Message, "more than 10000 files") {
+		t.Errorf("many files: %v", f.problems)
+	}
 	if f := readFiles([]string{root}, Options{}); len(f.problems) != 1 || !strings.Contains(f.problems[0].Message, "over 64 MB") {
 		t.Errorf("many large files: %v", f.problems)
+	}
+}
+
+func TestListingsTellChangesApart(t *testing.T) {
+	files := map[string]string{"1/a.yaml": onDisk("a"), "2/a.yaml": onDisk("a"), "now": "-> 1", "b.yaml": onDisk("b")}
+	for _, c := range []struct {
+		name   string
+		change func(root string) error
+	}{
+		{"longer", func(root string) error {
+			return os.WriteFile(filepath.Join(root, "b.yaml"), []byte(onDisk("bb")), 0o644)
+		}},
+		{"later", func(root string) error {
+			return os.Chtimes(filepath.Join(root, "b.yaml"), time.Time{}, time.Unix(1, 0))
+		}},
+		{"added", func(root string) error { return os.WriteFile(filepath.Join(root, "c.yaml"), nil, 0o644) }},
+		{"gone", func(root string) error { return os.Remove(filepath.Join(root, "b.yaml")) }},
+		{"linked elsewhere", func(root string) error {
+			return errors.Join(os.Remove(filepath.Join(root, "now")), os.Symlink("2", filepath.Join(root, "now")))
+		}},
+	} {
+		root := tree(t, files)
+		paths := []string{filepath.Join(root, "now"), filepath.Join(root, "b.yaml"), root}
+		before := list(paths, Options{})
+		if !before.same(list(paths, Options{})) {
+			t.Errorf("%s: a listing differs from itself", c.name)
+		}
+		must(t, c.change(root))
+		if before.same(list(paths, Options{})) {
+			t.Errorf("%s: not seen", c.name)
+		}
 	}
 }

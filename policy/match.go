@@ -69,14 +69,14 @@ func (d *Domain) Match(entries []Entry, bucket []byte) (*Rule, []byte) {
 // child returns the child that an entry leads to, or nil, and the value that the entry has in the
 // name of the counter.
 func (n *node) child(composed []byte, e *Entry) (next *node, value string) {
-	if next = n.children[string(composed)]; next != nil {
-		return next, e.Value
+	if exact := n.children[string(composed)]; exact != nil {
+		return exact, e.Value
 	}
-	if next = n.wildcards.first(composed); next != nil {
-		if next.shared {
-			return next, sharedValue(next.composite, e)
+	if wild := n.wildcards.first(composed); wild != nil {
+		if wild.shared {
+			return wild, sharedValue(wild.composite, e)
 		}
-		return next, e.Value
+		return wild, e.Value
 	}
 	return n.children[e.Key], e.Value
 }

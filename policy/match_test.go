@@ -54,11 +54,14 @@ func TestMatch(t *testing.T) {
 		}},
 		{"the parts of a wildcard do not overlap", `
 			- {key: k, value: "ab*ba", rate_limit: {unit: hour, requests_per_unit: 1}}
-			- {key: l, value: "a*aa*a", rate_limit: {unit: hour, requests_per_unit: 1}}`, []string{
+			- {key: l, value: "a*aa*a", rate_limit: {unit: hour, requests_per_unit: 1}}
+			- {key: m, value: "*a*a*", rate_limit: {unit: hour, requests_per_unit: 1}}`, []string{
 			"k=abba → k_ab*ba |k=abba",
 			"k=aba → none",
 			"l=aaaa → l_a*aa*a |l=aaaa",
 			"l=aaa → none",
+			"m=bab → none",
+			"m=baab → m_*a*a* |m=baab",
 		}},
 		{"the rule is that of the last entry: a descriptor deeper than the policy has none", `
 			- key: a
@@ -119,7 +122,8 @@ func TestMatch(t *testing.T) {
 			  share_threshold: true
 			  descriptors:
 			  - {key: user, rate_limit: {unit: hour, requests_per_unit: 1}}
-			- {key: "t*", share_threshold: true, rate_limit: {unit: hour, requests_per_unit: 1}}`, []string{
+			- {key: "t*", share_threshold: true, rate_limit: {unit: hour, requests_per_unit: 1}}
+			- {key: "v*_", share_threshold: true, rate_limit: {unit: hour, requests_per_unit: 1}}`, []string{
 			"path=/api/a → path_/api/* |path=/api/*",
 			"path=/api/b → path_/api/* |path=/api/*",
 			"path=/api/* → path_/api/* |path=/api/*",
@@ -129,6 +133,7 @@ func TestMatch(t *testing.T) {
 			"t1=a → t* |t1=t*",
 			"t1=b → t* |t1=t*",
 			"t2=b → t* |t2=t*",
+			"v*=a_ → v*_ |v*=a_", // nothing of the pattern is left beside the key
 		}},
 		{"the order of entries matters", `
 			- key: a

@@ -111,7 +111,7 @@ func TestMatchAgreesWithTheModel(t *testing.T) {
 
 var (
 	modelKey   = rapid.StringMatching(`[ab_]{1,2}|a\*|\*`)
-	modelValue = rapid.StringMatching(`[ab|=_*]{0,4}`)
+	modelValue = rapid.StringMatching(`[ab|=_*]{0,4}|\*[ab]\*[ab]\*`)
 )
 
 func drawEntry(t *rapid.T) Entry {

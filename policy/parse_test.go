@@ -244,6 +244,16 @@ domain: d
 descriptors:
 - {<<: a, key: k}
 `, "policy.yaml:3:8: error loading config file: yaml: map merge requires map or sequence of maps as the value\n"},
+		{"a mistake that aliases repeat", `
+domain: d
+descriptors:
+- {key: a, rate_limit: &bad {unit: foo, requests_per_unit: 1, nam: x}}
+- {key: b, rate_limit: *bad}
+- {key: c, rate_limit: *bad}
+`, `
+policy.yaml:3:36: invalid rate limit unit 'foo'
+policy.yaml:3:63: config error, unknown key 'nam' (did you mean ` + "`name`" + `?)
+`},
 		{"an alias within itself", `
 domain: d
 descriptors: &a
@@ -369,6 +379,21 @@ policy.yaml:10:3: the wildcard ` + "`l_x*` never applies: the wildcard `l_*`" + 
 				t.Errorf("strict: got errors\n%sand warnings\n%swant the errors\n%s", failures, warnings, want)
 			}
 		})
+	}
+}
+
+// A name that is missing may stand in a file that could not be read.
+func TestNamesAreNotMissedWhereAFileIsMissing(t *testing.T) {
+	_, failures, warnings := parse(t, `
+=== a.yaml
+domain: d
+descriptors:
+- {key: a, rate_limit: {unit: day, requests_per_unit: 1, replaces: [{name: elsewhere}]}}
+=== b.yaml
+domain: [
+`, Options{MergeDomains: true})
+	if !strings.HasPrefix(failures, "b.yaml:1: error loading config file: yaml:") || warnings != "" {
+		t.Errorf("got errors\n%sand warnings\n%s", failures, warnings)
 	}
 }
 
@@ -572,6 +597,10 @@ func TestVersion(t *testing.T) {
 	if first == version(Source{"x.yaml", a}) || first == version(Source{"x.yaml", b}, Source{"y.yaml", a}) {
 		t.Error("other content has the same version")
 	}
+	if version(Source{"x.yaml", []byte("domain: a\n")}, Source{"y.yaml", b}) ==
+		version(Source{"x.yaml", []byte("domain: a")}, Source{"y.yaml", []byte("\ndomain: b")}) {
+		t.Error("the version does not tell where a file ends")
+	}
 	if len(first) != 12 {
 		t.Errorf("the version is %q", first)
 	}
@@ -606,5 +635,18 @@ func TestBounds(t *testing.T) {
 				t.Errorf("got %.300s\nwant %s", failures, c.want)
 			}
 		})
+	}
+}
+
+// The search for wildcards that never apply gives up in time, and says so.
+func TestLintIsBounded(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("domain: d\ndescriptors:\n")
+	for i := range 5000 {
+		fmt.Fprintf(&b, "- {key: 'k*%05d'}\n", i)
+	}
+	_, failures, warnings := parse(t, b.String(), Options{Strict: true})
+	if failures != "" || warnings != "there are too many wildcards to find all of those that never apply\n" {
+		t.Errorf("got errors\n%.300sand warnings\n%.300s", failures, warnings)
 	}
 }

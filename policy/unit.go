@@ -10,6 +10,7 @@ import (
 // RateLimitResponse.RateLimit.Unit, which is why Week stands last. The zero Unit is none.
 type Unit uint8
 
+// The units, by Envoy's numbers.
 const (
 	Second Unit = 1 + iota
 	Minute

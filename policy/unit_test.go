@@ -38,7 +38,7 @@ func TestUnits(t *testing.T) {
 func TestParseUnit(t *testing.T) {
 	for text, want := range map[string]Unit{
 		"second": Second, "MINUTE": Minute, "Hour": Hour, "dAy": Day, "week": Week, "month": Month, "YEAR": Year,
-		"": 0, "unknown": 0, "minutes": 0, " minute": 0, "2": 0,
+		"": 0, "unknown": 0, "minutes": 0, "per minute": 0, "2": 0,
 	} {
 		if got, ok := ParseUnit(text); got != want || ok != (want != 0) {
 			t.Errorf("%q is %v, %v; want %v", text, got, ok, want)

@@ -94,8 +94,10 @@ func (w *Watcher) Watch(ctx context.Context, changed func(*Policy, []Problem, er
 				unsettledSince = time.Now()
 			}
 			settled.Reset(max(0, min(quiet, patience-time.Since(unsettledSince))))
-		case <-dirs.errors(): // events were lost
-			settled.Reset(quiet)
+		case err := <-dirs.lost():
+			if err != nil {
+				settled.Reset(quiet)
+			}
 		}
 	}
 }

@@ -18,7 +18,7 @@ type dirWatch struct {
 	notify  *fsnotify.Watcher // nil: nothing tells of changes
 	broken  error             // why notify is nil, or the error of a directory
 	wanted  map[string]names
-	watched map[string]fs.FileInfo
+	watched map[string]fs.FileInfo // what the path was when its watch began
 }
 
 // names are those that matter in one directory; nil means all.
@@ -46,8 +46,8 @@ func (d *dirWatch) events() <-chan fsnotify.Event {
 	return d.notify.Events
 }
 
-// errors returns where lost events are told.
-func (d *dirWatch) errors() <-chan error {
+// lost returns where it is told that changes were not told of.
+func (d *dirWatch) lost() <-chan error {
 	if d.notify == nil {
 		return nil
 	}
@@ -82,8 +82,11 @@ func (d *dirWatch) cover(l *listing) (more bool) {
 	}
 	d.broken = nil
 	d.wanted = directories(l)
-	live := d.notify.WatchList()
-	for _, dir := range live {
+	live := map[string]bool{} // a watch ends with its directory
+	for _, dir := range d.notify.WatchList() {
+		live[dir] = true
+	}
+	for dir := range d.watched {
 		if _, ok := d.wanted[dir]; !ok {
 			d.drop(dir)
 		}
@@ -93,7 +96,7 @@ func (d *dirWatch) cover(l *listing) (more bool) {
 		if err != nil {
 			continue // gone: what has told us of it, or the next poll, leads here again
 		}
-		if before := d.watched[dir]; before != nil && slices.Contains(live, dir) {
+		if before := d.watched[dir]; before != nil && live[dir] {
 			if os.SameFile(before, info) {
 				continue
 			}
@@ -129,8 +132,8 @@ func directories(l *listing) map[string]names {
 		t.trace(p.File)
 	}
 	for _, p := range l.dirs {
-		if real, ok := t.trace(p); ok {
-			t.found[real] = nil
+		if dir, ok := t.trace(p); ok {
+			t.found[dir] = nil
 		}
 	}
 	return t.found
@@ -140,7 +143,7 @@ type tracer struct{ found map[string]names }
 
 // trace walks path as the operating system does. It notes every symbolic link on the way, the last
 // name, and a name at which the way ends early. It returns the real path, if there is one.
-func (t *tracer) trace(path string) (real string, ok bool) {
+func (t *tracer) trace(path string) (resolved string, ok bool) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", false

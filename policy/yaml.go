@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -47,8 +48,9 @@ func mergedMappings(v *yaml.Node) (merged []*yaml.Node, ok bool) {
 			merged = append(merged, m)
 		}
 		return merged, true
+	default:
+		return nil, false
 	}
-	return nil, false
 }
 
 func isNull(n *yaml.Node) bool {
@@ -66,11 +68,12 @@ func describe(n *yaml.Node) string {
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
+	default:
+		if n.Style&quoted != 0 {
+			return strconv.Quote(clip(n.Value))
+		}
+		return "`" + clip(n.Value) + "`"
 	}
-	if n.Style&quoted != 0 {
-		return fmt.Sprintf("%q", clip(n.Value))
-	}
-	return "`" + clip(n.Value) + "`"
 }
 
 // display writes a scalar or a list as Go does.
