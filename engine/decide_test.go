@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
@@ -250,6 +251,28 @@ func TestRefusedRequests(t *testing.T) {
 	if err := engine.New(nil, engine.Options{}).Decide(context.Background(), &engine.Request{Domain: "d", Descriptors: []engine.Descriptor{user}}, &none); !errors.Is(err, engine.ErrNoPolicy) {
 		t.Errorf("without a policy: %v, want %v", err, engine.ErrNoPolicy)
 	}
+}
+
+// A window that is too long is refused, however it would wrap, and any other is as long as asked.
+func TestMultipliers(t *testing.T) {
+	b := newBench(t, engine.Options{})
+	multipliers := rapid.OneOf(rapid.Uint32Min(1), rapid.Uint32Range(1, 1000), rapid.SampledFrom([]uint32{213_503_983, 7_116_800, 584_943, 1<<32 - 1}))
+	rapid.Check(t, func(r *rapid.T) {
+		unit := policy.Unit(rapid.IntRange(1, 7).Draw(r, "unit"))
+		n := multipliers.Draw(r, "multiplier")
+		var d engine.Decision
+		override := &engine.Override{RequestsPerUnit: 1, Unit: int32(unit), Multiplier: n, HasMultiplier: true}
+		err := b.Decide(context.Background(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{{Override: override}}}, &d)
+		seconds := float64(unit.Window()/limit.Second) * float64(n)
+		if tooLong := seconds > float64(limit.MaxAmount)/1e6; tooLong {
+			var invalid *engine.InvalidError
+			if !errors.As(err, &invalid) || invalid.Field != "descriptors[0].limit.unit_multiplier" {
+				r.Fatalf("%d %ss: %v", n, unit, err)
+			}
+		} else if err != nil || float64(d.Statuses[0].Limit.Spec.Window/limit.Second) != seconds {
+			r.Fatalf("%d %ss: a window of %v, %v", n, unit, d.Statuses[0].Limit.Spec.Window.Duration(), err)
+		}
+	})
 }
 
 // longOverride has entries that are each allowed, but too long together.

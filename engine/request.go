@@ -143,17 +143,17 @@ func (o *Override) applies(descriptor int) (Limit, error) {
 			Reason: "0 units make no window: use 1 or more, or leave it out",
 		}
 	}
-	l := Limit{
-		RequestsPerUnit: o.RequestsPerUnit, Unit: unit, Multiplier: o.Multiplier,
-		Spec: limit.Spec{Limit: int64(o.RequestsPerUnit), Window: unit.Window() * limit.Micros(max(1, o.Multiplier))},
-	}
-	if int64(l.Spec.Window) > limit.MaxAmount {
+	units := limit.Micros(max(1, o.Multiplier))
+	if units > limit.Micros(limit.MaxAmount)/unit.Window() {
 		return Limit{}, &InvalidError{
 			Field:  fmt.Sprintf("descriptors[%d].limit.unit_multiplier", descriptor),
 			Reason: fmt.Sprintf("%d times a %s is too long a window: at most 285 years", o.Multiplier, unit),
 		}
 	}
-	return l, nil
+	return Limit{
+		RequestsPerUnit: o.RequestsPerUnit, Unit: unit, Multiplier: o.Multiplier,
+		Spec: limit.Spec{Limit: int64(o.RequestsPerUnit), Window: units * unit.Window()},
+	}, nil
 }
 
 // checkName reports a descriptor whose counter's name would be too long to keep.

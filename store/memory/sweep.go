@@ -1,6 +1,9 @@
 package memory
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // sweepForever drops idle buckets, one shard at a time, so that nobody waits for more than a small
 // part of the store, until the store is closed.
@@ -20,11 +23,17 @@ func (s *Store) sweepForever(pause time.Duration) {
 func (s *Store) sweep(sh *shard) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	now := s.clock()
+	now, before := s.clock(), len(sh.buckets)
 	for name, b := range sh.buckets {
 		if now >= b.idle {
 			delete(sh.buckets, name)
 		}
+	}
+	// A map keeps the room that it once needed: after a flood it is made anew.
+	if before >= 1024 && len(sh.buckets) < before/4 {
+		kept := make(map[string]*bucket, len(sh.buckets))
+		maps.Copy(kept, sh.buckets)
+		sh.buckets = kept
 	}
 }
 

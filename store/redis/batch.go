@@ -279,8 +279,25 @@ var errQueue = fmt.Errorf("%w: Redis does not keep up, the call was not sent", s
 
 // explain says what an error of the client means for the step.
 func explain(err error) error {
-	if _, moved := redis.IsMovedError(err); moved {
-		return errMoved
+	if addr, ask := redis.IsAskError(err); ask {
+		return &redirection{addr: addr, ask: true, cause: err}
+	}
+	if _, moved := redis.IsMovedError(err); moved || redis.IsTryAgainError(err) {
+		return &redirection{cause: err}
 	}
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
+
+// redirection says that a cluster is moving the shard: the script did not run, and will elsewhere
+// or later.
+type redirection struct {
+	addr  string // with ask: of the node to ask
+	ask   bool
+	cause error
+}
+
+func (r *redirection) Error() string {
+	return fmt.Sprintf("%v: the cluster is moving this key: %v", store.ErrUnavailable, r.cause)
+}
+
+func (r *redirection) Unwrap() error { return store.ErrUnavailable }

@@ -32,15 +32,19 @@ type Options struct {
 
 // Store is the store.Store in Redis.
 type Store struct {
-	prefix string
-	client redis.UniversalClient
+	prefix  string
+	timeout time.Duration
+	client  redis.UniversalClient
 	// cluster is client where that is a cluster, else nil.
 	cluster *redis.ClusterClient
 	make    func(*redis.Client) *batcher
+	// ascending holds the first few numbers: see indices.
+	ascending []int
 
 	mu       sync.RWMutex
 	batchers map[*redis.Client]*batcher
-	single   *batcher // the only one, where there is no cluster
+	single   *batcher                 // the only one, where there is no cluster
+	asked    map[string]*redis.Client // by address: see clientOf
 	closed   bool
 }
 
@@ -57,7 +61,7 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{prefix: opts.KeyPrefix, client: client, batchers: make(map[*redis.Client]*batcher)}
+	s := &Store{prefix: opts.KeyPrefix, timeout: opts.Timeout, client: client, batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*redis.Client), ascending: ascending(64)}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	s.make = func(node *redis.Client) *batcher {
 		return newBatcher(node, opts.Timeout, s.cluster != nil, opts.Clock)
@@ -69,9 +73,12 @@ func New(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Ready asks Redis whether it can be written to.
+// Ready asks Redis whether it would run the script, with no step in it: a replica, and a Redis that
+// is full, refuse it as they would a decision.
 func (s *Store) Ready(ctx context.Context) error {
-	ask := func(ctx context.Context, node *redis.Client) error { return node.Ping(ctx).Err() }
+	ask := func(ctx context.Context, node *redis.Client) error {
+		return script.Run(ctx, node, nil, "", "").Err()
+	}
 	var err error
 	if s.cluster != nil {
 		err = s.cluster.ForEachMaster(ctx, ask)
@@ -96,17 +103,16 @@ func (s *Store) Close() error {
 	for _, b := range s.batchers {
 		b.close()
 	}
+	for _, node := range s.asked {
+		_ = node.Close()
+	}
 	return s.client.Close()
 }
 
-// attempts bounds how often a step that was not written is sent again: because a window ended on
-// its way, or because the slot has moved to another node.
+// attempts bounds how often a step is sent again whose windows ended on its way.
 const attempts = 5
 
-var (
-	errMoved = fmt.Errorf("%w: the slot has moved to another node", store.ErrUnavailable)
-	errClock = fmt.Errorf("%w: Redis's clock does not stand still", store.ErrUnavailable)
-)
+var errClock = fmt.Errorf("%w: Redis's clock does not stand still", store.ErrUnavailable)
 
 // Apply implements store.Store.
 //
@@ -147,11 +153,7 @@ type part struct {
 
 func (s *Store) split(step *store.Step) []part {
 	if s.cluster == nil {
-		all := make([]int, len(step.Ops))
-		for i := range all {
-			all[i] = i
-		}
-		return []part{{ops: all}}
+		return []part{{ops: s.indices(len(step.Ops))}}
 	}
 	var parts []part
 	for i := range step.Ops {
@@ -166,6 +168,22 @@ func (s *Store) split(step *store.Step) []part {
 		parts[at].ops = append(parts[at].ops, i)
 	}
 	return parts
+}
+
+// indices returns 0…n−1. They are only read, so all steps share those that were made beforehand.
+func (s *Store) indices(n int) []int {
+	if n <= len(s.ascending) {
+		return s.ascending[:n]
+	}
+	return ascending(n)
+}
+
+func ascending(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 func (s *Store) applyParts(ctx context.Context, step *store.Step, parts []part, out *store.Outcome) error {
@@ -190,22 +208,12 @@ func (s *Store) applyParts(ctx context.Context, step *store.Step, parts []part, 
 
 // applyPart fills in the results of the ops of p, and returns when they were decided.
 func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results []store.Result) (limit.Micros, error) {
-	last := errClock
 	for range attempts {
-		b, err := s.batcher(ctx, p.shard)
+		c, err := s.sendPart(ctx, step, p)
 		if err != nil {
 			return 0, err
 		}
-		c := s.newCall(step, p, b.now())
-		err = b.send(ctx, c)
-		switch {
-		case errors.Is(err, errMoved):
-			last = err
-			s.cluster.ReloadState(ctx)
-			continue
-		case err != nil:
-			return 0, err
-		case c.again:
+		if c.again {
 			continue
 		}
 		for i, op := range p.ops {
@@ -213,17 +221,87 @@ func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results
 		}
 		return c.now, nil
 	}
-	return 0, last
+	return 0, errClock
+}
+
+// sendPart sends p to the node that has its shard, following the shard while a cluster moves it.
+func (s *Store) sendPart(ctx context.Context, step *store.Step, p part) (*call, error) {
+	began := time.Now()
+	for pause := time.Millisecond; ; pause *= 2 {
+		b, err := s.batcher(ctx, p.shard)
+		if err != nil {
+			return nil, err
+		}
+		c := s.newCall(step, p, b.now())
+		err = b.send(ctx, c)
+		var elsewhere *redirection
+		if !errors.As(err, &elsewhere) {
+			return c, err
+		}
+		if elsewhere.ask {
+			// The slot is being moved, and what we need of it is there already.
+			c = s.newCall(step, p, b.now())
+			if err = s.ask(ctx, elsewhere.addr, b, c); !errors.As(err, &elsewhere) {
+				return c, err
+			}
+		}
+		// The script did not run. The client learns of the new place in the background.
+		s.cluster.ReloadState(ctx)
+		if time.Since(began)+pause > s.timeout {
+			return nil, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ask sends one call to the node at addr, which has taken in its keys but not yet their slot.
+func (s *Store) ask(ctx context.Context, addr string, from *batcher, c *call) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	pipe := s.clientOf(addr, from.client).Pipeline()
+	pipe.Do(ctx, "asking")
+	cmd := from.command(ctx, "eval", source, []*call{c})
+	_ = pipe.Process(ctx, cmd)
+	_, _ = pipe.Exec(ctx) // the command keeps its own error
+	from.deliver(ctx, []*call{c}, cmd)
+	return c.err
+}
+
+// clientOf returns a client of the node at addr, set up as another one is. The cluster's own client
+// may not know the node yet.
+func (s *Store) clientOf(addr string, other *redis.Client) *redis.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	node := s.asked[addr]
+	if node == nil {
+		opts := *other.Options()
+		opts.Addr = addr
+		node = redis.NewClient(&opts)
+		s.asked[addr] = node
+	}
+	return node
 }
 
 func (s *Store) newCall(step *store.Step, p part, now limit.Micros) *call {
 	c := &call{shard: p.shard, since: time.Now(), keys: make([]string, len(p.ops)), done: make(chan struct{})}
-	var few [256]byte
-	key := few[:0]
-	for i, at := range p.ops {
+	var few [512]byte
+	all := few[:0]
+	var ends [8]int
+	until := ends[:0]
+	for _, at := range p.ops {
 		op := &step.Ops[at]
-		key = appendKey(key[:0], s.prefix, op, shardOf(op), op.Spec.Start(now))
-		c.keys[i] = string(key)
+		all = appendKey(all, s.prefix, op, shardOf(op), op.Spec.Start(now))
+		until = append(until, len(all))
+	}
+	// One string for all keys is one allocation.
+	names, from := string(all), 0
+	for i, end := range until {
+		c.keys[i] = names[from:end]
+		from = end
 	}
 	c.step = appendStep(make([]byte, 0, stepBytes+opBytes*len(p.ops)), step, p.ops, now)
 	return c

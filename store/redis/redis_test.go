@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
@@ -133,6 +135,74 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+// A slot that moves to another node is followed at every stage, and nothing is lost or counted twice.
+func TestClusterMovesASlot(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	s := newStore(t, redis.Options{URL: "redis-cluster://" + nodes[0].Addr})
+	ctx := context.Background()
+	count := int64(0)
+	two := func() *store.Step { // two keys of one slot
+		step := &store.Step{Ops: []store.Op{charge("first", year(1000), 1), charge("second", year(1000), 1)}}
+		for i := range step.Ops {
+			step.Ops[i].Owner = []byte("alice")
+		}
+		return step
+	}
+	hit := func(stage string) {
+		t.Helper()
+		var out store.Outcome
+		count++
+		if err := s.Apply(ctx, two(), &out); err != nil {
+			t.Fatalf("%s: %v", stage, err)
+		}
+		if out.Results[0].Used != count || out.Results[1].Used != count {
+			t.Fatalf("%s: used %+v, want %d", stage, out.Results, count)
+		}
+	}
+	hit("before")
+
+	var from, to *goredis.Client
+	var keys []string
+	for _, node := range nodes {
+		c := node.Client(t)
+		if found := c.Keys(ctx, "*").Val(); len(found) > 0 {
+			from, keys = c, found
+		} else {
+			to = c
+		}
+	}
+	slot := from.ClusterKeySlot(ctx, keys[0]).Val()
+	id := func(c *goredis.Client) string { return c.Do(ctx, "cluster", "myid").String()[len("cluster myid: "):] }
+	must := func(cmds ...*goredis.Cmd) {
+		t.Helper()
+		for _, cmd := range cmds {
+			if cmd.Err() != nil {
+				t.Fatal(cmd.Err())
+			}
+		}
+	}
+	must(to.Do(ctx, "cluster", "setslot", slot, "importing", id(from)), from.Do(ctx, "cluster", "setslot", slot, "migrating", id(to)))
+	hit("announced")
+	host, port, _ := net.SplitHostPort(to.Options().Addr)
+	move := func(key string) { must(from.Do(ctx, "migrate", host, port, key, 0, 5000)) }
+	move(keys[0])
+	// One key here and one there: Redis says TRYAGAIN until the other one has followed.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		hit("in two places")
+	}()
+	time.Sleep(20 * time.Millisecond)
+	move(keys[1])
+	<-done
+	hit("moved, not yet owned")
+	for _, node := range nodes {
+		must(node.Client(t).Do(ctx, "cluster", "setslot", slot, "node", id(to)))
+	}
+	hit("owned by the other")
+	hit("afterwards")
+}
+
 // 64 callers on two replicas get exactly the limit.
 func TestTwoReplicas(t *testing.T) {
 	url := redistest.Start(t).URL()
@@ -204,7 +274,7 @@ func TestKeysExpire(t *testing.T) {
 // A key that ration did not write is reported, spoils only the decisions that need it, and leaves
 // nothing half-written.
 func TestForeignKey(t *testing.T) {
-	for _, value := range []any{"abc", "-5", "1.5", []string{"a", "list"}, "9223372036854775807", "9007199254741000"} {
+	for _, value := range []any{"abc", "-5", "1.5", []string{"a", "list"}, "9223372036854775807", "9007199254741000", "012"} {
 		t.Run(fmt.Sprint(value), func(t *testing.T) {
 			server := redistest.Start(t)
 			look := server.Client(t)
@@ -260,6 +330,28 @@ func TestForeignKey(t *testing.T) {
 				t.Errorf("the good limit used %d (%v), want 100", out.Results[0].Used, err)
 			}
 		})
+	}
+}
+
+// What was pinned at 2^53-1 is taken back exactly when a later limit of the step cannot be read.
+func TestForeignKeyAfterPinnedCharge(t *testing.T) {
+	server := redistest.Start(t)
+	look := server.Client(t)
+	s := newStore(t, redis.Options{URL: server.URL()})
+	ctx := context.Background()
+	var out store.Outcome
+	near, foreign := charge("near", year(limit.MaxAmount), limit.MaxAmount-5), charge("foreign", year(10), 1)
+	if err := s.Apply(ctx, &store.Step{Ops: []store.Op{near, foreign}}, &out); err != nil {
+		t.Fatal(err)
+	}
+	look.Set(ctx, look.Keys(ctx, "*foreign@*").Val()[0], "foo", time.Hour)
+	near.Amount = 20
+	if err := s.Apply(ctx, &store.Step{Ops: []store.Op{near, foreign}}, &out); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("%v, want %v", err, store.ErrCorrupt)
+	}
+	near.Amount = 0
+	if err := s.Apply(ctx, &store.Step{Ops: []store.Op{near}}, &out); err != nil || out.Results[0].Used != limit.MaxAmount-5 {
+		t.Errorf("used %d (%v), want %d", out.Results[0].Used, err, limit.MaxAmount-5)
 	}
 }
 
@@ -368,7 +460,7 @@ func waitUntilReady(t *testing.T, s *redis.Store) {
 	}
 }
 
-// A full Redis refuses before anything is written.
+// A full Redis refuses before anything is written, and is not ready; nor is a replica.
 func TestFullRedis(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	look := server.Client(t)
@@ -383,9 +475,22 @@ func TestFullRedis(t *testing.T) {
 	if err := s.Apply(ctx, two, &out); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "OOM") {
 		t.Errorf("when full: %v, want %v naming OOM", err, store.ErrUnavailable)
 	}
+	if err := s.Ready(ctx); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("when full, ready: %v, want %v", err, store.ErrUnavailable)
+	}
 	look.ConfigSet(ctx, "maxmemory", "0")
 	if err := s.Apply(ctx, two, &out); err != nil || out.Results[0].Used != 2 || out.Results[1].Used != 2 {
 		t.Errorf("afterwards: %+v, %v, want 2 used of each", out.Results, err)
+	}
+}
+
+func TestReplicaIsNotReady(t *testing.T) {
+	master := redistest.Start(t)
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	s := newStore(t, redis.Options{URL: replica.URL()})
+	if err := s.Ready(context.Background()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("ready: %v, want %v", err, store.ErrUnavailable)
 	}
 }
 

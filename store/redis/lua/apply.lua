@@ -45,35 +45,51 @@ local function add(used, more)
   return sum < MAX_AMOUNT and sum or MAX_AMOUNT
 end
 
--- Takes back the first `written` charges of a step of plain charges.
-local function undo(steps, pos, first, written)
-  for i = 1, written do
+-- Counts amount on key. Returns what is used then, and, where that had to be pinned, what it was
+-- before. Returns nil, and leaves the key as it is, if that is no counter of ours.
+local function increment(key, amount)
+  local used = pcall('INCRBY', key, amount)
+  if type(used) ~= 'number' then return nil end
+  if used >= amount and used <= MAX_AMOUNT then return used end
+  local before = call('DECRBY', key, amount)
+  if before < 0 or before > MAX_AMOUNT then return nil end
+  call('SET', key, string.format('%.0f', MAX_AMOUNT), 'KEEPTTL')
+  return MAX_AMOUNT, before
+end
+
+-- Takes back the first `written` charges of a step of plain charges, the last one first.
+local function undo(steps, pos, first, written, pinned)
+  for i = written, 1, -1 do
+    local key = KEYS[first + i]
     local _, amount = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
-    if call('DECRBY', KEYS[first + i], amount) == 0 then call('DEL', KEYS[first + i]) end
+    if pinned[i] then
+      call('SET', key, string.format('%.0f', pinned[i]), 'KEEPTTL')
+    elseif call('DECRBY', key, amount) == 0 then
+      call('DEL', key)
+    end
   end
 end
 
 -- A step of plain charges only: counting is judging, so one command an op does it.
 local function charge_all(steps, pos, first, n)
-  local began = length
+  local began, pinned = length, nil
   length = length + 1
   out[length] = OK
   for i = 1, n do
     local key = KEYS[first + i]
     local _, amount, limit, forget = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
-    local used = pcall('INCRBY', key, amount)
-    -- A double above 2^53 may be off by one, hence the + 1.
-    if type(used) ~= 'number' or used < amount or used - amount > MAX_AMOUNT + 1 then
-      undo(steps, pos, first, type(used) == 'number' and i or i - 1) -- no counter of ours
+    local used, before = increment(key, amount)
+    if not used then
+      undo(steps, pos, first, i - 1, pinned or {})
       for j = began + 2, length do out[j] = nil end
       length = began + 1
       out[length] = CORRUPT
       return
     end
     if used == amount then call('PEXPIRE', key, time_to_live(forget)) end
-    if used > MAX_AMOUNT then
-      call('SET', key, string.format('%.0f', MAX_AMOUNT), 'KEEPTTL')
-      used = MAX_AMOUNT
+    if before then
+      pinned = pinned or {}
+      pinned[i] = before
     end
     length = length + 1
     out[length] = used > limit and -1 - used or used
@@ -111,7 +127,7 @@ end
 local function load(key)
   local stored = pcall('GET', key)
   if not stored then return 0 end
-  if type(stored) ~= 'string' or not stored:find('^%d+$') then return nil end
+  if type(stored) ~= 'string' or not (stored == '0' or stored:find('^[1-9]%d*$')) then return nil end
   local used = tonumber(stored)
   return used <= MAX_AMOUNT and used or nil
 end
