@@ -322,7 +322,12 @@ func (r *reader) text(name string, n *yaml.Node, into *field[string]) {
 		r.wrongType(name, "text", n)
 		return
 	}
-	if s, ok := scalarText(n); ok {
+	s, ok := scalarText(n)
+	if ok && !utf8.ValidString(s) {
+		r.rep.error(r.at(n), "%s is not valid UTF-8", word(name))
+		return
+	}
+	if ok {
 		*into = field[string]{s, r.at(n), true}
 	} else {
 		*into = field[string]{}

@@ -91,6 +91,10 @@ func list(paths []string, opts Options) *listing {
 			l.problem(p, false, "cannot be read: it is neither a file nor a directory")
 		}
 	}
+	if len(paths) > 0 && l.met == 0 && !l.failed() {
+		// A directory that is being filled anew must not switch all limits off.
+		l.problem(paths[0], false, "there is no policy at all: every request would pass. A file with a domain and no descriptors says that it should")
+	}
 	return l
 }
 

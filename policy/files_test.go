@@ -109,6 +109,9 @@ func TestLoadProblems(t *testing.T) {
 		"text/readme.txt":  "no policy",
 	})
 	must(t, syscall.Mkfifo(filepath.Join(root, "pipe"), 0o644))
+	if _, _, err := Load([]string{filepath.Join(root, "empty")}, Options{}); err == nil || !strings.Contains(err.Error(), "no policy at all") {
+		t.Errorf("no file in all: %v, want an error that says so", err)
+	}
 	for _, c := range []struct {
 		name string
 		path string

@@ -25,8 +25,8 @@ type Source struct {
 // several ways is read once.
 //
 // It returns warnings, and an error of type *[Errors] that holds every error found, not only the
-// first. With an error there is no policy. A directory without any policy file is a warning: the
-// policy is then empty.
+// first. With an error there is no policy. A directory without any policy file is a warning; that
+// there is no file in any of paths is an error.
 func Load(paths []string, opts Options) (*Policy, []Problem, error) {
 	return readFiles(paths, opts).compile(opts)
 }

@@ -650,3 +650,17 @@ func TestLintIsBounded(t *testing.T) {
 		t.Errorf("got errors\n%.300sand warnings\n%.300s", failures, warnings)
 	}
 }
+
+// What is shown to callers and in metrics has to be text.
+func TestInvalidUTF8(t *testing.T) {
+	_, _, err := Parse([]Source{{Name: "p.yaml", Data: []byte(`domain: d
+descriptors:
+- key: a
+  value: !!binary //8=
+  rate_limit: { unit: second, requests_per_unit: 1, name: !!binary //8= }
+`)}}, Options{})
+	want := "p.yaml:4:10: value is not valid UTF-8\np.yaml:5:59: name is not valid UTF-8"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}

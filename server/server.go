@@ -28,6 +28,7 @@ import (
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/server/debug"
 	"github.com/rationhq/ration/server/health"
+	"github.com/rationhq/ration/server/recovery"
 	"github.com/rationhq/ration/server/rls"
 	"github.com/rationhq/ration/server/status"
 )
@@ -94,11 +95,13 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 		return l, nil
 	}
 
+	guard := recovery.New(config.Log)
+	config.RLS.Guard = guard
 	service := rls.New(e, config.RLS)
 	metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "ration_panics_total", Help: "Calls that ended in a panic, which was caught.",
-	}, func() float64 { return float64(service.Panics()) }))
-	s.grpc = newGRPC(config, e, h, service, s.stopping)
+	}, func() float64 { return float64(guard.Caught()) }))
+	s.grpc = newGRPC(config, e, h, service, guard, s.stopping)
 	if config.GRPCAddr != "" {
 		l, err := listen("gRPC", config.GRPCAddr)
 		if err != nil {
@@ -109,10 +112,11 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	for _, site := range []struct {
 		name, addr string
 		handler    http.Handler
+		write      time.Duration // how long an answer may take; 0: as long as it takes
 	}{
-		{"HTTP", config.HTTPAddr, public(service, h)},
-		{"metrics", config.MetricsAddr, metricsHandler(metrics)},
-		{"debug", config.DebugAddr, debug.New(e)},
+		{"HTTP", config.HTTPAddr, public(service, h), 30 * time.Second},
+		{"metrics", config.MetricsAddr, metricsHandler(metrics), 30 * time.Second},
+		{"debug", config.DebugAddr, debug.New(e), 0}, // a profile takes its time
 	} {
 		if site.addr == "" {
 			continue
@@ -122,7 +126,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 			return nil, err
 		}
 		web := &http.Server{
-			Handler: site.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			Handler: site.handler, ReadTimeout: readTimeout, WriteTimeout: site.write, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 		}
 		s.web = append(s.web, web)
@@ -130,6 +134,9 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	}
 	return s, nil
 }
+
+// readTimeout bounds how long a caller may take to say what it wants over HTTP.
+const readTimeout = 10 * time.Second
 
 // Addr returns where the server listens for "gRPC", "HTTP", "metrics" or "debug"; empty if it does
 // not.
@@ -152,19 +159,20 @@ func open(addr string) (net.Listener, error) {
 }
 
 func newGRPC(
-	config Config, e *engine.Engine, h *health.State, service *rls.Service, stopping <-chan struct{},
+	config Config, e *engine.Engine, h *health.State, service *rls.Service, guard *recovery.Guard, stopping <-chan struct{},
 ) *grpc.Server {
 	// One request of grpc-go is a goroutine with a small stack that has to grow; workers keep theirs.
 	workers := uint32(8 * runtime.GOMAXPROCS(0))
 	// Larger messages than rls reads are received as far as here, so that their sender gets an answer
-	// that says what is wrong.
-	const receive = 16 << 20
+	// that says what is wrong. What one connection can make the server hold is bounded by both.
+	const receive, streams = 12 << 20, 256
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(rls.NewCodec()),
 		grpc.NumStreamWorkers(workers),
 		grpc.MaxRecvMsgSize(receive),
-		grpc.MaxConcurrentStreams(1 << 16),
-		grpc.StreamInterceptor(endStreams(stopping)),
+		grpc.MaxConcurrentStreams(streams),
+		grpc.UnaryInterceptor(guard.Unary),
+		grpc.StreamInterceptor(endStreams(stopping, guard)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
 			MaxConnectionAgeGrace: orElse(config.MaxConnectionAgeGrace, time.Hour),

@@ -17,7 +17,8 @@ type checkCmd struct {
 func (c *checkCmd) Run(to streams) error {
 	p, warnings, err := policy.Load(c.Paths, c.options())
 	for _, w := range warnings {
-		fmt.Fprintf(to.out, "%s [warning]\n", w)
+		w.Message = "warning: " + w.Message
+		fmt.Fprintln(to.out, w)
 	}
 	if err != nil {
 		fmt.Fprintln(to.out, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -20,15 +21,31 @@ type translation struct {
 	value func(*variables) (any, error)
 }
 
+// direct hands one variable on as it is.
+func direct(flag, name string) translation {
+	return translation{flag: flag, names: []string{name}, value: same(name)}
+}
+
+// toggle hands on one variable that is true or false.
+func toggle(flag, name string) translation {
+	return translation{flag: flag, names: []string{name}, value: truth(name)}
+}
+
+// where is t if the variable of that name is true; otherwise it asks for nothing.
+func (t translation) where(name string) translation {
+	t.value = where(name, t.value)
+	return t
+}
+
 // translations lists the variables of envoyproxy/ratelimit that ration heeds.
 func translations() []translation {
 	return []translation{
 		// What is decided.
-		{flag: "shadow", names: []string{"SHADOW_MODE"}, value: truth("SHADOW_MODE")},
-		{flag: "quota", names: []string{"QUOTA_MODE"}, value: truth("QUOTA_MODE")},
+		toggle("shadow", "SHADOW_MODE"),
+		toggle("quota", "QUOTA_MODE"),
 
 		// Policies.
-		{flag: "merge-domains", names: []string{"MERGE_DOMAIN_CONFIG"}, value: truth("MERGE_DOMAIN_CONFIG")},
+		toggle("merge-domains", "MERGE_DOMAIN_CONFIG"),
 		{
 			flag: "policy", policies: true, value: runtimeDirectory,
 			names: []string{"RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY", "RUNTIME_WATCH_ROOT", "CONFIG_TYPE"},
@@ -37,36 +54,37 @@ func translations() []translation {
 		{flag: "dot-files", names: []string{"RUNTIME_IGNOREDOTFILES"}, policies: true, value: dotFiles},
 
 		// Answers.
-		{flag: "response-headers", names: []string{"LIMIT_RESPONSE_HEADERS_ENABLED"}, value: truth("LIMIT_RESPONSE_HEADERS_ENABLED")},
-		{flag: "response-header-limit", names: []string{"LIMIT_LIMIT_HEADER"}, value: same("LIMIT_LIMIT_HEADER")},
-		{flag: "response-header-remaining", names: []string{"LIMIT_REMAINING_HEADER"}, value: same("LIMIT_REMAINING_HEADER")},
-		{flag: "response-header-reset", names: []string{"LIMIT_RESET_HEADER"}, value: same("LIMIT_RESET_HEADER")},
-		{flag: "response-metadata", names: []string{"RESPONSE_DYNAMIC_METADATA"}, value: truth("RESPONSE_DYNAMIC_METADATA")},
+		toggle("response-headers", "LIMIT_RESPONSE_HEADERS_ENABLED"),
+		direct("response-header-limit", "LIMIT_LIMIT_HEADER"),
+		direct("response-header-remaining", "LIMIT_REMAINING_HEADER"),
+		direct("response-header-reset", "LIMIT_RESET_HEADER"),
+		toggle("response-metadata", "RESPONSE_DYNAMIC_METADATA"),
 
 		// The store.
 		{
 			flag: "store", value: redisURL,
 			names: []string{
-				"REDIS_URL", "REDIS_TYPE", "REDIS_SOCKET_TYPE", "REDIS_AUTH", "REDIS_SENTINEL_AUTH", "REDIS_POOL_SIZE", "BACKEND_TYPE",
+				"REDIS_URL", "REDIS_TYPE", "REDIS_SOCKET_TYPE", "REDIS_AUTH", "REDIS_SENTINEL_AUTH", "REDIS_POOL_SIZE",
+				"BACKEND_TYPE",
 			},
 		},
-		{flag: "redis-timeout", names: []string{"REDIS_TIMEOUT"}, value: same("REDIS_TIMEOUT")},
-		{flag: "redis-tls", names: []string{"REDIS_TLS"}, value: truth("REDIS_TLS")},
-		{flag: "redis-tls-ca", names: []string{"REDIS_TLS_CACERT"}, value: where("REDIS_TLS", same("REDIS_TLS_CACERT"))},
-		{flag: "redis-tls-cert", names: []string{"REDIS_TLS_CLIENT_CERT"}, value: where("REDIS_TLS", same("REDIS_TLS_CLIENT_CERT"))},
-		{flag: "redis-tls-key", names: []string{"REDIS_TLS_CLIENT_KEY"}, value: where("REDIS_TLS", same("REDIS_TLS_CLIENT_KEY"))},
-		{
-			flag: "redis-tls-skip-hostname-verification", names: []string{"REDIS_TLS_SKIP_HOSTNAME_VERIFICATION"},
-			value: where("REDIS_TLS", truth("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION")),
-		},
-		{flag: "cache-key-prefix", names: []string{"CACHE_KEY_PREFIX"}, value: same("CACHE_KEY_PREFIX")},
+		direct("redis-timeout", "REDIS_TIMEOUT"),
+		toggle("redis-tls", "REDIS_TLS"),
+		direct("redis-tls-ca", "REDIS_TLS_CACERT").where("REDIS_TLS"),
+		direct("redis-tls-cert", "REDIS_TLS_CLIENT_CERT").where("REDIS_TLS"),
+		direct("redis-tls-key", "REDIS_TLS_CLIENT_KEY").where("REDIS_TLS"),
+		toggle("redis-tls-skip-hostname-verification", "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION").where("REDIS_TLS"),
+		direct("cache-key-prefix", "CACHE_KEY_PREFIX"),
 
 		// Addresses.
 		{flag: "grpc-addr", names: []string{"GRPC_HOST", "GRPC_PORT", "GRPC_UDS"}, value: grpcAddress},
 		{flag: "http-addr", names: []string{"HOST", "PORT"}, value: hostPort("HOST", "", "PORT", "8080")},
-		{flag: "metrics-addr", names: []string{"PROMETHEUS_ADDR"}, value: same("PROMETHEUS_ADDR")},
+		direct("metrics-addr", "PROMETHEUS_ADDR"),
 		// Profiles are for those who can log in: unless told otherwise, not for the network.
-		{flag: "debug-addr", names: []string{"DEBUG_HOST", "DEBUG_PORT"}, value: hostPort("DEBUG_HOST", "127.0.0.1", "DEBUG_PORT", "6070")},
+		{
+			flag: "debug-addr", names: []string{"DEBUG_HOST", "DEBUG_PORT"},
+			value: hostPort("DEBUG_HOST", "127.0.0.1", "DEBUG_PORT", "6070"),
+		},
 
 		// TLS of the gRPC address.
 		{
@@ -77,14 +95,14 @@ func translations() []translation {
 			flag: "tls-key", names: []string{"GRPC_SERVER_TLS_KEY", "GRPC_SERVER_USE_TLS"},
 			value: where("GRPC_SERVER_USE_TLS", needed("GRPC_SERVER_TLS_KEY", "GRPC_SERVER_USE_TLS")),
 		},
-		{flag: "tls-client-ca", names: []string{"GRPC_CLIENT_TLS_CACERT"}, value: where("GRPC_SERVER_USE_TLS", same("GRPC_CLIENT_TLS_CACERT"))},
+		direct("tls-client-ca", "GRPC_CLIENT_TLS_CACERT").where("GRPC_SERVER_USE_TLS"),
 		{flag: "tls-client-san", names: []string{"GRPC_CLIENT_TLS_SAN"}, value: where("GRPC_SERVER_USE_TLS", clientSAN)},
 
 		// Connections and logs.
-		{flag: "max-connection-age", names: []string{"GRPC_MAX_CONNECTION_AGE"}, value: same("GRPC_MAX_CONNECTION_AGE")},
-		{flag: "max-connection-age-grace", names: []string{"GRPC_MAX_CONNECTION_AGE_GRACE"}, value: same("GRPC_MAX_CONNECTION_AGE_GRACE")},
+		direct("max-connection-age", "GRPC_MAX_CONNECTION_AGE"),
+		direct("max-connection-age-grace", "GRPC_MAX_CONNECTION_AGE_GRACE"),
 		{flag: "log-level", names: []string{"LOG_LEVEL"}, value: logLevel},
-		{flag: "log-format", names: []string{"LOG_FORMAT"}, value: same("LOG_FORMAT")},
+		direct("log-format", "LOG_FORMAT"),
 	}
 }
 
@@ -108,7 +126,8 @@ func unsupported() []string {
 		// Health: a lost store always shows, and there is no start without a policy.
 		"HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
 		// Headers for the upstream, tracing, and what is in open pull requests.
-		"LIMIT_REQUEST_HEADERS_ENABLED", "LIMIT_REQUEST_LIMIT_HEADER", "LIMIT_REQUEST_REMAINING_HEADER", "LIMIT_REQUEST_RESET_HEADER",
+		"LIMIT_REQUEST_HEADERS_ENABLED", "LIMIT_REQUEST_LIMIT_HEADER", "LIMIT_REQUEST_REMAINING_HEADER",
+		"LIMIT_REQUEST_RESET_HEADER",
 		"TRACING_*", "OTEL_EXPORTER_OTLP_*", "ENABLE_NEGATIVE_HITS", "MAX_CONCURRENT_REQUESTS", "REQUEST_TIMEOUT",
 	}
 }
@@ -274,14 +293,17 @@ func dotFiles(v *variables) (any, error) {
 
 // redisURL writes as one URL what the variables say about Redis.
 func redisURL(v *variables) (any, error) {
-	addr, kind, backend := v.text("REDIS_URL"), strings.ToUpper(v.text("REDIS_TYPE")), strings.ToLower(v.text("BACKEND_TYPE"))
+	addr, kind := v.text("REDIS_URL"), strings.ToUpper(v.text("REDIS_TYPE"))
+	backend := strings.ToLower(v.text("BACKEND_TYPE"))
 	switch {
 	case backend != "" && backend != "redis":
-		return nil, fmt.Errorf("BACKEND_TYPE: ration keeps no counters in %q: give --store, or REDIS_URL and BACKEND_TYPE=redis", backend)
+		return nil, fmt.Errorf("BACKEND_TYPE: ration keeps no counters in %q: give --store, or REDIS_URL and BACKEND_TYPE=redis",
+			backend)
 	case addr == "" && kind == "" && backend == "":
 		return nil, nil
 	case addr == "":
-		return nil, fmt.Errorf("%s is set, but REDIS_URL is not: set it to host:port, or say --store memory", strings.Join(v.read, ", "))
+		return nil, fmt.Errorf("%s is set, but REDIS_URL is not: set it to host:port, or say --store memory",
+			strings.Join(v.read, ", "))
 	}
 	auth, query, err := redisAccess(v)
 	if err != nil {
@@ -294,7 +316,7 @@ func redisURL(v *variables) (any, error) {
 	case "SENTINEL":
 		master, sentinels, ok := strings.Cut(addr, ",")
 		if !ok {
-			err = fmt.Errorf("REDIS_URL: for REDIS_TYPE=SENTINEL use master,host:port,host:port")
+			err = errors.New("REDIS_URL: for REDIS_TYPE=SENTINEL use master,host:port,host:port")
 		}
 		location = "redis-sentinel://" + auth + sentinels + "/" + master
 	case "CLUSTER":
@@ -351,7 +373,8 @@ func singleRedis(v *variables, addr, auth string) (string, error) {
 	case isURL:
 		return scheme + "://" + auth + rest, nil
 	case socket == "unix" && !strings.HasPrefix(addr, "/"):
-		return "", fmt.Errorf("REDIS_URL: with REDIS_SOCKET_TYPE=unix use an absolute path, or set REDIS_SOCKET_TYPE=tcp for host:port")
+		return "", errors.New("REDIS_URL: with REDIS_SOCKET_TYPE=unix use an absolute path, " +
+			"or set REDIS_SOCKET_TYPE=tcp for host:port")
 	case strings.HasPrefix(addr, "/"):
 		return "unix://" + auth + (&url.URL{Path: addr}).EscapedPath(), nil
 	case socket != "" && !strings.HasPrefix(socket, "tcp"):

@@ -2,11 +2,11 @@ package main
 
 // serveFlags are the flags of ration serve. Each is also a variable: see envPrefix.
 type serveFlags struct {
+	Policy      []string `group:"policy" sep:"none" placeholder:"PATH" help:"File, or directory with all *.yaml and *.yml below it; may be given several times (in the environment: with commas between). Files that change are read again. None: an example."`
 	policyFlags `group:"policy"`
 
-	Policy []string `group:"policy" sep:"none" placeholder:"PATH" help:"File, or directory with all *.yaml and *.yml below it; may be given several times (in the environment: with commas between). Files that change are read again. None: an example."`
-	Shadow bool     `group:"policy" help:"Let every request pass, whatever its limits say; count as ever."`
-	Quota  bool     `group:"policy" help:"Refuse a request only if all of its descriptors are over their limits."`
+	Shadow bool `group:"policy" help:"Let every request pass, whatever its limits say; count as ever."`
+	Quota  bool `group:"policy" help:"Refuse a request only if all of its descriptors are over their limits."`
 
 	Store              string    `group:"store" default:"memory" placeholder:"URL" help:"memory (this process alone), or ${redis_forms}."`
 	RedisTimeout       period    `group:"store" default:"1s" placeholder:"DURATION" help:"Longest wait for Redis: to connect, and for an answer. Default 1s."`

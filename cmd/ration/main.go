@@ -84,7 +84,7 @@ func newParser(grammar *cli, env *environment, to streams, exit func(int)) (*kon
 		kong.ValueFormatter(formatHelp),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 		kong.ExplicitGroups(groups()),
-		kong.Vars(helpVars()),
+		helpVars(),
 		kong.Bind(to, env),
 	)
 	if err != nil {

@@ -33,8 +33,10 @@ func (p *policies) load(paths []string, opts policy.Options) error {
 	var warnings []policy.Problem
 	var err error
 	if len(paths) == 0 {
-		p.log.Warn("no --policy is given: an example is in force, which limits nobody but its own domain", "domain", examples.QuickstartDomain)
-		loaded, warnings, err = policy.Parse([]policy.Source{{Name: "examples/quickstart.yaml", Data: examples.Quickstart}}, opts)
+		p.log.Warn("no --policy is given: an example is in force, which limits nobody but its own domain",
+			"domain", examples.QuickstartDomain)
+		source := policy.Source{Name: "examples/quickstart.yaml", Data: examples.Quickstart}
+		loaded, warnings, err = policy.Parse([]policy.Source{source}, opts)
 	} else {
 		p.watcher = policy.NewWatcher(paths, opts, 0)
 		loaded, warnings, err = p.watcher.Load()
@@ -73,7 +75,8 @@ func (p *policies) enforce(loaded *policy.Policy, warnings []policy.Problem) {
 	for _, w := range warnings {
 		p.log.Warn("policy", "problem", w.String())
 	}
-	p.log.Info("policy in force", "version", loaded.Version(), "domains", len(loaded.Domains()), "rules", len(loaded.Rules()))
+	p.log.Info("policy in force",
+		"version", loaded.Version(), "domains", len(loaded.Domains()), "rules", len(loaded.Rules()))
 }
 
 // reject keeps the policy that is in force.

@@ -327,18 +327,18 @@ func send(t testing.TB, method, url, body string) (int, string) {
 	return response.StatusCode, string(answer)
 }
 
-// policyFile writes a policy of one rule: so many requests a day for each value of key "user".
-func policyFile(t testing.TB, perDay int) string {
+// policyFile writes a policy of one rule: so many requests a year for each value of key "user".
+func policyFile(t testing.TB, perYear int) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
-	writePolicy(t, file, perDay)
+	writePolicy(t, file, perYear)
 	return file
 }
 
 // writePolicy writes such a policy in place.
-func writePolicy(t testing.TB, file string, perDay int) {
+func writePolicy(t testing.TB, file string, perYear int) {
 	t.Helper()
-	text := fmt.Sprintf("domain: d\ndescriptors:\n- key: user\n  rate_limit: {unit: day, requests_per_unit: %d}\n", perDay)
+	text := fmt.Sprintf("domain: d\ndescriptors:\n- key: user\n  rate_limit: {unit: year, requests_per_unit: %d}\n", perYear)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

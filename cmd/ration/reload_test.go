@@ -105,12 +105,12 @@ func TestSIGHUPOnTheExample(t *testing.T) {
 func TestRuntimeDirectory(t *testing.T) {
 	root := t.TempDir()
 	config := filepath.Join(root, "ratelimit", "config")
-	version := func(name string, perDay int) {
+	version := func(name string, perYear int) {
 		dir := filepath.Join(config, name)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		writePolicy(t, filepath.Join(dir, "limits"), perDay)
+		writePolicy(t, filepath.Join(dir, "limits"), perYear)
 		next := filepath.Join(config, "..data_next")
 		if err := os.Symlink(name, next); err != nil {
 			t.Fatal(err)

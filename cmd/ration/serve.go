@@ -43,7 +43,8 @@ func (c *serveCmd) Run(to streams, env *environment, k *kong.Kong) error {
 func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, signals <-chan os.Signal) error {
 	log := c.newLog(to.err)
 	if idle := env.idle(); len(idle) > 0 {
-		log.Warn("these variables of envoyproxy/ratelimit have no effect here (docs/configuration.md)", "names", strings.Join(idle, " "))
+		log.Warn("these variables of envoyproxy/ratelimit have no effect here (docs/configuration.md)",
+			"names", strings.Join(idle, " "))
 	}
 	if unknown := env.unknown(app); len(unknown) > 0 {
 		log.Warn("these variables belong to no flag (ration serve --help)", "names", strings.Join(unknown, " "))
@@ -76,7 +77,8 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"))
+	log.Info("serving",
+		"grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"))
 	if c.Banner || len(c.Policy) == 0 {
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
@@ -86,6 +88,9 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	}
 	return counters.Close()
 }
+
+// sameSignal is how soon after the first a second signal to end is taken for the same one.
+const sameSignal = 500 * time.Millisecond
 
 // untilSignalled serves until a signal ends it, while the policy and the store are watched.
 func untilSignalled(
@@ -102,7 +107,7 @@ func untilSignalled(
 	defer drain()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(serving) }()
-	draining := false
+	var draining time.Time // since when; zero: not yet
 	for {
 		select {
 		case err := <-ended:
@@ -112,10 +117,12 @@ func untilSignalled(
 			case got == syscall.SIGHUP:
 				log.Info("reading the policies again, as SIGHUP asks")
 				rules.reload()
-			case draining:
+			case !draining.IsZero() && time.Since(draining) < sameSignal:
+				// A supervisor that signals the process and its group sends everything twice.
+			case !draining.IsZero():
 				return errors.New("ended at once by a second signal: calls under way were cut off")
 			default:
-				draining = true
+				draining = time.Now()
 				drain()
 			}
 		}
@@ -133,19 +140,21 @@ func collectRarely() {
 
 func (c *serveCmd) config(log *slog.Logger) server.Config {
 	config := server.Config{
-		GRPCAddr: string(c.GRPCAddr), HTTPAddr: string(c.HTTPAddr), MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr),
+		GRPCAddr: string(c.GRPCAddr), HTTPAddr: string(c.HTTPAddr),
+		MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr),
 		MaxConnectionAge: orForever(c.MaxConnectionAge), MaxConnectionAgeGrace: orForever(c.MaxConnectionAgeGrace),
 		Keepalive:  orForever(c.Keepalive),
 		DrainDelay: time.Duration(c.DrainDelay),
 		// To the server 0 means its default.
 		StopTimeout: max(time.Duration(c.StopTimeout), 1),
-		RLS:         rls.Options{Metadata: c.ResponseMetadata, Body: c.ResponseBody, Log: log},
+		RLS:         rls.Options{Metadata: c.ResponseMetadata, Body: c.ResponseBody},
 		Version:     thisBuild().proto(),
 		Log:         log,
 	}
 	if c.ResponseHeaders {
 		config.RLS.Headers = rls.Headers{
-			Limit: string(c.ResponseHeaderLimit), Remaining: string(c.ResponseHeaderRemaining), Reset: string(c.ResponseHeaderReset),
+			Limit: string(c.ResponseHeaderLimit), Remaining: string(c.ResponseHeaderRemaining),
+			Reset: string(c.ResponseHeaderReset),
 		}
 	}
 	return config

@@ -84,7 +84,8 @@ func (c *storeCheck) ask(ctx context.Context) {
 	c.health.SetStore(err)
 	switch {
 	case err != nil && !c.lost:
-		c.log.Warn("the store does not answer: health says NOT_SERVING, limited requests fail, asking again every second", "error", err)
+		c.log.Warn("the store does not answer: health says NOT_SERVING, limited requests fail, asking again every second",
+			"error", err)
 	case err == nil && c.lost:
 		c.log.Warn("the store answers again")
 	}

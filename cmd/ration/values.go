@@ -84,8 +84,8 @@ type headerName string
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (h *headerName) UnmarshalText(text []byte) error {
 	*h = headerName(text)
-	const token = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	if *h == "" || strings.Trim(string(*h), token) != "" {
+	const allowed = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	if *h == "" || strings.Trim(string(*h), allowed) != "" {
 		return fmt.Errorf("%q is no name of a header: use letters, digits and hyphens", text)
 	}
 	return nil

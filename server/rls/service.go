@@ -3,10 +3,7 @@ package rls
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"sync"
-	"sync/atomic"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
@@ -15,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/server/recovery"
 )
 
 // MaxMessageBytes is the largest request that is read.
@@ -29,8 +27,8 @@ type Options struct {
 	// Body gives refused requests a body (application/problem+json) that tells the user what to do,
 	// and a Retry-After header.
 	Body bool
-	// Log takes what should never happen; nil discards it.
-	Log *slog.Logger
+	// Guard catches panics; nil catches them silently.
+	Guard *recovery.Guard
 }
 
 // Headers names the three response headers of the established contract. The zero value adds none.
@@ -44,21 +42,17 @@ type Service struct {
 	engine *engine.Engine
 	opts   Options
 	calls  sync.Pool
-	panics atomic.Int64
 }
 
 // New returns the service over e.
 func New(e *engine.Engine, opts Options) *Service {
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
+	if opts.Guard == nil {
+		opts.Guard = recovery.New(nil)
 	}
 	s := &Service{engine: e, opts: opts}
 	s.calls.New = func() any { return new(call) }
 	return s
 }
-
-// Panics returns how many calls ended in a panic that was caught.
-func (s *Service) Panics() int64 { return s.panics.Load() }
 
 // Register adds the service to a gRPC server, which must have been made with
 // grpc.ForceServerCodecV2(NewCodec()).
@@ -72,8 +66,8 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 	}, s)
 }
 
-// shouldRateLimit is the handler of the one method. It runs no interceptors: those would cost every
-// decision an allocation.
+// shouldRateLimit is the handler of the one method. It runs no interceptors, which would cost every
+// decision an allocation; answer guards itself.
 //
 //nolint:revive // the order of the arguments is grpc-go's
 func shouldRateLimit(service any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
@@ -103,13 +97,7 @@ const keepBytes = 16 << 10
 // answer takes an encoded RateLimitRequest and returns an encoded RateLimitResponse, or a gRPC
 // status. A panic below it ends this call only.
 func (s *Service) answer(ctx context.Context, in []byte) (out []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.panics.Add(1)
-			s.opts.Log.Error("a call panicked: please report this", "panic", p, "stack", string(debug.Stack()))
-			out, err = nil, status.Error(codes.Internal, "internal error: see the server's log")
-		}
-	}()
+	defer s.opts.Guard.Catch(&err)
 	if len(in) > MaxMessageBytes {
 		return nil, status.Error(codes.InvalidArgument,
 			fmt.Sprintf("the request has %d bytes, at most %d are read: send fewer or shorter descriptors", len(in), MaxMessageBytes))

@@ -15,6 +15,7 @@ import (
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/recovery"
 	"github.com/rationhq/ration/store/memory"
 )
 
@@ -219,7 +220,8 @@ func compareWithGenerated(r *rapid.T, a *answer, m *ratelimitv3.RateLimitRespons
 
 // A request that panics below is answered with an error, and counted; the service goes on.
 func TestPanicIsContained(t *testing.T) {
-	s := New(nil, Options{}) // no engine: the call panics
+	guard := recovery.New(nil)
+	s := New(nil, Options{Guard: guard}) // no engine: the call panics
 	b, err := proto.Marshal(&ratelimitv3.RateLimitRequest{Domain: "d"})
 	if err != nil {
 		t.Fatal(err)
@@ -228,8 +230,8 @@ func TestPanicIsContained(t *testing.T) {
 		if _, err := s.answer(context.Background(), b); err == nil {
 			t.Error("no error")
 		}
-		if s.Panics() != n {
-			t.Errorf("%d panics counted, want %d", s.Panics(), n)
+		if guard.Caught() != n {
+			t.Errorf("%d panics counted, want %d", guard.Caught(), n)
 		}
 	}
 }
