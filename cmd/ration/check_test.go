@@ -24,7 +24,8 @@ func TestCheck(t *testing.T) {
 	good := write("good.yaml", "domain: good\ndescriptors:\n- key: user\n  rate_limit: {unit: minute, requests_per_unit: 5}\n")
 	bad := write("bad.yaml", "domain: bad\ndescriptors:\n- key: user\n  rate_limits: {unit: minute, requests_per_unit: 5}\n"+
 		"- key: path\n  rate_limit: {unit: minut, requests_per_unit: 5}\n")
-	doubtful := write("doubtful.yaml", "domain: doubtful\ndescriptors:\n- key: user\n  rate_limit: {unit: minute, requests_per_unit: 5, shadow_mode: true}\n")
+	doubtful := write("doubtful.yaml", "domain: doubtful\ndescriptors:\n- key: user\n"+
+		"  rate_limit: {unit: minute, requests_per_unit: 5, shadow_mode: true}\n")
 	write("merged/a.yaml", "domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: hour, requests_per_unit: 1}\n")
 	write("merged/b.yaml", "domain: d\ndescriptors:\n- key: b\n  rate_limit: {unit: hour, requests_per_unit: 1}\n")
 	write("runtime/..data/limits", "domain: r\ndescriptors:\n- key: c\n  rate_limit: {unit: hour, requests_per_unit: 1}\n")
@@ -40,7 +41,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{
 			name: "good", args: []string{good},
-			says: []string{"domain good: 1 rule", "  each value of user .rule good.user.: 5 requests per minute, aligned to the clock's minutes"},
+			says: []string{"domain good: 1 rule", "  each value of user .rule good.user.: 5 requests per minute, aligned"},
 		},
 		{
 			name: "two errors, with suggestions", args: []string{bad}, code: exitFailed,
@@ -61,7 +62,10 @@ func TestCheck(t *testing.T) {
 			name: "one domain in two files", args: []string{merged}, code: exitFailed,
 			says: []string{filepath.Join(merged, "b.yaml") + ":1:9: duplicate domain 'd' in config file"},
 		},
-		{name: "merged", args: []string{merged, "--merge-domains"}, says: []string{"domain d: 2 rules", "  each value of a ", "  each value of b "}},
+		{
+			name: "merged", args: []string{merged, "--merge-domains"},
+			says: []string{"domain d: 2 rules", "  each value of a ", "  each value of b "},
+		},
 		{
 			name: "merged, as the environment says", args: []string{merged}, env: map[string]string{"MERGE_DOMAIN_CONFIG": "true"},
 			says: []string{"domain d: 2 rules", "  each value of a ", "  each value of b "},
@@ -76,7 +80,10 @@ func TestCheck(t *testing.T) {
 			name: "all files, hidden ones too", args: []string{runtime, "--all-files", "--dot-files"},
 			says: []string{"domain r", "  each value of c", "domain s", "  each value of c"},
 		},
-		{name: "nothing there", args: []string{"/nowhere"}, code: exitFailed, says: []string{"/nowhere: cannot be read: no such file or directory"}},
+		{
+			name: "nothing there", args: []string{"/nowhere"}, code: exitFailed,
+			says: []string{"/nowhere: cannot be read: no such file or directory"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, stdout, stderr := runs(t, c.env, append([]string{"check"}, c.args...)...)

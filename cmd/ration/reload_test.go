@@ -50,7 +50,8 @@ func TestReload(t *testing.T) {
 
 	writePolicy(t, file, 7)
 	waitForLimit(t, p, 7)
-	if detail, err = rationv1.NewStatusServiceClient(conn).GetHealth(t.Context(), &rationv1.GetHealthRequest{}); err != nil || detail.GetReloadFailure() != nil {
+	detail, err = rationv1.NewStatusServiceClient(conn).GetHealth(t.Context(), &rationv1.GetHealthRequest{})
+	if err != nil || detail.GetReloadFailure() != nil {
 		t.Errorf("the status service still tells of %v (%v)", detail.GetReloadFailure(), err)
 	}
 	_, metrics := get(t, "http://"+addr.Metrics+"/metrics")

@@ -58,8 +58,9 @@ func TestServesWithNoFlagsAtAll(t *testing.T) {
 	if over == 0 {
 		t.Error("11 requests as in the command were all admitted, want at most 10 in any two minutes")
 	}
-	if got := ask(t, limiter(t, command[2]), request("quickstart", "user", "someone")); got.GetOverallCode() != ratelimitv3.RateLimitResponse_OK {
-		t.Errorf("the first request of another user got %v, want OK", got.GetOverallCode())
+	other := ask(t, limiter(t, command[2]), request("quickstart", "user", "someone"))
+	if other.GetOverallCode() != ratelimitv3.RateLimitResponse_OK {
+		t.Errorf("the first request of another user got %v, want OK", other.GetOverallCode())
 	}
 	p.stop(t)
 }
