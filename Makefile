@@ -32,7 +32,7 @@ GOTEST := go test -race -count=1 -timeout=20m $(TESTFLAGS)
 
 .PHONY: run
 run: build ## Serve the example policy on the embedded store; needs nothing else. POLICY=file ARGS='flags'
-	exec bin/ration serve --policy $(POLICY) $(ARGS)
+	exec bin/ration serve --banner --policy $(POLICY) $(ARGS)
 
 .PHONY: build
 build: ## Build bin/ration

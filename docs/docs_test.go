@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,8 +68,13 @@ func TestExamples(t *testing.T) {
 			}
 			s := newSite(t, root, bin)
 			if all[0].command == "make run\n" {
-				s.serve(t, "make", "run")
+				said := s.serve(t, "make", "run")
 				all = all[1:]
+				for _, promised := range []string{s.ports["8081"], s.ports["8080"], "5 requests per minute", "grpcurl -plaintext"} {
+					if !strings.Contains(said(), promised) {
+						t.Errorf("make run does not print %q, but:\n%s", promised, said())
+					}
+				}
 			} else {
 				s.serve(t, filepath.Join(bin, "ration"), "serve", "--policy", "examples/quickstart.yaml")
 			}
@@ -116,18 +122,30 @@ func newSite(t *testing.T, root, bin string) *site {
 
 func (s *site) environment() []string {
 	addr := func(port string) string { return "127.0.0.1:" + s.ports[port] }
-	return append(os.Environ(), "PATH="+s.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+	// A make that runs this test is not to be seen by those that the pages call.
+	outside := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
+	})
+	return append(outside, "PATH="+s.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"RATION_HTTP_ADDR="+addr("8080"), "RATION_GRPC_ADDR="+addr("8081"),
 		"RATION_METRICS_ADDR="+addr("9090"), "RATION_DEBUG_ADDR="+addr("6070"), "RATION_DRAIN_DELAY=0s")
 }
 
-// serve starts ration and waits until it is well; it ends with the test.
-func (s *site) serve(t *testing.T, name string, args ...string) {
+// serve starts ration and waits until it is well; it ends with the test. It returns what tells what
+// ration has said so far.
+func (s *site) serve(t *testing.T, name string, args ...string) (said func() string) {
 	t.Helper()
-	var output strings.Builder
+	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said = func() string {
+		text, _ := os.ReadFile(output.Name())
+		return string(text)
+	}
 	c := exec.Command(name, args...)
 	c.Dir, c.Env = s.root, s.environment()
-	c.Stdout, c.Stderr = &output, &output
+	c.Stdout, c.Stderr = output, output
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -135,13 +153,14 @@ func (s *site) serve(t *testing.T, name string, args ...string) {
 	t.Cleanup(func() {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
 		_ = c.Wait()
+		_ = output.Close()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", name, output.String())
+			t.Logf("%s said:\n%s", name, said())
 		}
 	})
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if s.run("curl -s localhost:8080/healthcheck") == "OK" {
-			return
+			return said
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("ration did not get ready")

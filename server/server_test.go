@@ -80,7 +80,7 @@ func TestPanicEndsOnlyItsCall(t *testing.T) {
 // Whoever announces a body and does not send it is not waited for.
 func TestSlowBody(t *testing.T) {
 	s, _ := start(t)
-	conn, err := net.Dial("tcp", s.Addr("HTTP"))
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", s.Addr("HTTP"))
 	if err != nil {
 		t.Fatal(err)
 	}

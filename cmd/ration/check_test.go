@@ -70,7 +70,10 @@ func TestCheck(t *testing.T) {
 			name: "merged, as the environment says", args: []string{merged}, env: map[string]string{"MERGE_DOMAIN_CONFIG": "true"},
 			says: []string{"domain d: 2 rules", "  each value of a ", "  each value of b "},
 		},
-		{name: "several paths", args: []string{good, merged, "--merge-domains"}, says: []string{"domain d", "  each", "  each", "domain good", "  each"}},
+		{
+			name: "several paths", args: []string{good, merged, "--merge-domains"},
+			says: []string{"domain d", "  each", "  each", "domain good", "  each"},
+		},
 		{
 			name: "a directory without policies", args: []string{runtime}, code: exitFailed,
 			says: []string{runtime + ": warning: the directory holds no policy file", runtime + ": there is no policy at all"},

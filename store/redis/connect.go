@@ -117,6 +117,9 @@ func settings(opts Options, common *redis.Options) *redis.UniversalOptions {
 		OnConnect:                loadScript,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+	if u.TLSConfig != nil {
+		u.TLSConfig.ServerName = "" // each node has its own, which is what was dialled
+	}
 	if opts.TLS != nil {
 		u.TLSConfig = opts.TLS
 	}
