@@ -21,7 +21,7 @@ start. docs/configuration.md lists them all.
 
 Signals: SIGHUP reads the policies again (changed files are noticed without it). SIGTERM and SIGINT end the process
 without losing a call: health says NOT_SERVING, calls are answered for --drain-delay, then those under way have
---stop-timeout to end. A second one ends it at once.
+--stop-timeout to end. Another one later ends it at once.
 
 Exit codes: 0 ended as told, 1 failed (a policy, an address, calls cut off), 2 a flag or variable that cannot work.
 
