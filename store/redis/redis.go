@@ -18,7 +18,7 @@ import (
 
 // Options of a Redis store. Only URL is required.
 type Options struct {
-	// URL says where Redis is: see [New].
+	// URL says where Redis is: see [Forms].
 	URL string
 	// KeyPrefix stands before every key. It may not contain a brace: those mark the shard.
 	KeyPrefix string
@@ -61,7 +61,10 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{prefix: opts.KeyPrefix, timeout: opts.Timeout, client: client, batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*redis.Client), ascending: ascending(64)}
+	s := &Store{
+		prefix: opts.KeyPrefix, timeout: opts.Timeout, client: client, ascending: ascending(64),
+		batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*redis.Client),
+	}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	s.make = func(node *redis.Client) *batcher {
 		return newBatcher(node, opts.Timeout, s.cluster != nil, opts.Clock)
@@ -152,7 +155,7 @@ type part struct {
 }
 
 func (s *Store) split(step *store.Step) []part {
-	if s.cluster == nil {
+	if s.cluster == nil || len(step.Ops) == 0 {
 		return []part{{ops: s.indices(len(step.Ops))}}
 	}
 	var parts []part

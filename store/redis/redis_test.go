@@ -115,8 +115,13 @@ func TestCluster(t *testing.T) {
 		}
 	}
 
-	// Strict charges that live on different nodes are refused for now, and write nothing.
+	// A step with nothing in it has an instant too.
 	var out store.Outcome
+	if err := stores[0].Apply(ctx, &store.Step{}, &out); err != nil || out.Now == 0 || out.Refused {
+		t.Errorf("an empty step: %+v, %v", out, err)
+	}
+
+	// Strict charges that live on different nodes are refused for now, and write nothing.
 	step := &store.Step{}
 	for i := range 20 {
 		op := charge(fmt.Sprint("strict ", i), year(100), 1)
