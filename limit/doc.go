@@ -5,5 +5,10 @@
 // admits stands here and nowhere else; its one permitted copy is the Lua of store/redis, which the
 // conformance suite (store/storetest) holds equal.
 //
-// Read [Spec] and [Spec.Judge] first.
+// A [Spec] says what a limit allows, a [State] what has happened on one bucket, a [Status] what
+// follows for the next amount. Read them in that order, then algorithm.go: the questions that every
+// algorithm answers, each in a file of its own.
+//
+// Amounts and instants are integers below 2^53; products of two of them are exact (product.go), and
+// sums are pinned at [MaxAmount] instead of wrapping.
 package limit

@@ -39,11 +39,12 @@ func TestWindows(t *testing.T) {
 	}
 	for _, c := range cases {
 		s := limit.Spec{Limit: 1, Window: c.window}
+		resetAfter := s.PlainStatus(at(c.now), 0, false).ResetAfter
 		if got := s.Start(at(c.now)); got != at(c.start) {
 			t.Errorf("the window of %v at %s begins at %v, want %s", c.window.Duration(), c.now, got.Time(), c.start)
 		}
-		if got := s.ResetAfter(at(c.now)); got != c.resetAfter {
-			t.Errorf("the window of %v at %s ends in %v, want %v", c.window.Duration(), c.now, got.Duration(), c.resetAfter.Duration())
+		if resetAfter != c.resetAfter {
+			t.Errorf("the window of %v at %s ends in %v, want %v", c.window.Duration(), c.now, resetAfter.Duration(), c.resetAfter.Duration())
 		}
 	}
 }
@@ -53,7 +54,7 @@ func TestWindowsTile(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		s := limit.Spec{Window: limit.Micros(rapid.Int64Range(1, int64(400*day)).Draw(r, "window"))}
 		now := limit.Micros(rapid.Int64Range(0, limit.MaxAmount).Draw(r, "now"))
-		start, end := s.Start(now), now+s.ResetAfter(now)
+		start, end := s.Start(now), now+s.PlainStatus(now, 0, false).ResetAfter
 		if start > now || now >= end || end-start != s.Window || start%s.Window != 0 {
 			r.Fatalf("%d lies in [%d, %d)", now, start, end)
 		}
@@ -63,30 +64,27 @@ func TestWindowsTile(t *testing.T) {
 	})
 }
 
-func TestJudge(t *testing.T) {
+func TestExceeds(t *testing.T) {
 	cases := []struct {
 		limit, used, amount int64
-		plain, strict       bool // refused
+		exceeds             bool
 	}{
-		{10, 0, 1, false, false},
-		{10, 9, 1, false, false}, // inclusive
-		{10, 10, 1, true, true},
-		{10, 8, 5, true, true},   // refused whole
-		{10, 10, 0, false, true}, // used up: a plain check passes, a strict one asks for one more
-		{10, 11, 0, true, true},  // overdrawn
-		{10, 0, 11, true, true},  // can never fit
-		{0, 0, 0, false, true},   // zero refuses everything but a plain check
-		{0, 0, 1, true, true},    //
-		{limit.MaxAmount, limit.MaxAmount, limit.MaxAmount, false, false}, // pinned, not wrapped
-		{limit.MaxAmount - 1, 1, limit.MaxAmount, true, true},
+		{10, 0, 1, false},
+		{10, 9, 1, false}, // inclusive
+		{10, 10, 1, true},
+		{10, 8, 5, true},   // whole
+		{10, 10, 0, false}, // used up is not overdrawn
+		{10, 11, 0, true},
+		{0, 0, 0, false},
+		{0, 0, 1, true},
+		{limit.MaxAmount, limit.MaxAmount, 0, false},
+		{limit.MaxAmount, limit.MaxAmount, 1, false}, // pinned, not wrapped
+		{limit.MaxAmount - 1, 1, limit.MaxAmount, true},
 	}
 	for _, c := range cases {
 		s := limit.Spec{Limit: c.limit, Window: minute}
-		if got := s.Judge(c.used, c.amount, limit.Plain); got != c.plain {
-			t.Errorf("plain: %d of %d used, %d more: refused %v, want %v", c.used, c.limit, c.amount, got, c.plain)
-		}
-		if got := s.Judge(c.used, c.amount, limit.Strict); got != c.strict {
-			t.Errorf("strict: %d of %d used, %d more: refused %v, want %v", c.used, c.limit, c.amount, got, c.strict)
+		if got := s.Exceeds(c.used, c.amount); got != c.exceeds {
+			t.Errorf("%d of %d used, %d more: exceeds %v, want %v", c.used, c.limit, c.amount, got, c.exceeds)
 		}
 	}
 }
@@ -98,10 +96,11 @@ func TestAmounts(t *testing.T) {
 		if got := limit.Add(a, b); got != min(a+b, limit.MaxAmount) { // a+b < 2^54 fits int64
 			r.Fatalf("Add(%d, %d) = %d", a, b, got)
 		}
-		if got := limit.GiveBack(a, b); got != max(a-b, 0) {
-			r.Fatalf("GiveBack(%d, %d) = %d", a, b, got)
+		if got := limit.Less(a, b); got != max(a-b, 0) {
+			r.Fatalf("Less(%d, %d) = %d", a, b, got)
 		}
-		if got := (limit.Spec{Limit: a}).Remaining(b); got != max(a-b, 0) {
+		s := limit.Spec{Limit: a, Window: minute}
+		if got := s.PlainStatus(0, b, false).Remaining; got != max(a-b, 0) {
 			r.Fatalf("%d of %d used: %d remain", b, a, got)
 		}
 	})
@@ -129,8 +128,8 @@ func TestSpans(t *testing.T) {
 func TestWindowState(t *testing.T) {
 	s := limit.Spec{Limit: 10, Window: minute}
 	at := func(n limit.Micros) limit.Micros { return 29_395_440*minute + n*minute }
-	var w limit.Window
-	if got := w.Used(s, at(0)); got != 0 {
+	var w limit.State
+	if got := s.Counted(&w, at(0)); got != 0 {
 		t.Errorf("the zero window has used %d", got)
 	}
 	steps := []struct {
@@ -149,9 +148,9 @@ func TestWindowState(t *testing.T) {
 		{"far back: the clock was wrong before", 1, 1, 0, 0},
 	}
 	for _, step := range steps {
-		w = w.Set(s, at(step.window), step.used)
+		s.SetCounted(&w, at(step.window), step.used)
 		for window, want := range map[limit.Micros]int64{step.window: step.used, step.window - 1: step.before, step.window + 1: step.after} {
-			if got := w.Used(s, at(window)); got != want {
+			if got := s.Counted(&w, at(window)); got != want {
 				t.Errorf("%s: window %d has used %d, want %d", step.name, window, got, want)
 			}
 		}

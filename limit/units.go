@@ -32,6 +32,9 @@ func (m Micros) Duration() time.Duration {
 // long enough.
 func (m Micros) Seconds() int64 { return int64((m + Second - 1) / Second) }
 
+// Milliseconds returns the span m in whole milliseconds, rounded up.
+func (m Micros) Milliseconds() int64 { return int64((m + 999) / 1000) }
+
 // Add returns a + b, pinned at [MaxAmount] instead of growing beyond it. Both are in 0…MaxAmount.
 func Add(a, b int64) int64 {
 	if b > MaxAmount-a {
@@ -39,3 +42,6 @@ func Add(a, b int64) int64 {
 	}
 	return a + b
 }
+
+// Less returns a − b, never below 0. Both are in 0…MaxAmount.
+func Less(a, b int64) int64 { return max(0, a-b) }

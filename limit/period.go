@@ -1,0 +1,85 @@
+package limit
+
+// period counts in windows that follow one another: aligned to the epoch, begun by their first
+// charge, or by the calendar.
+//
+//	admits iff count + c ≤ L
+//
+// Windows are half-open, and what is counted in one is forgotten at its end: around an edge, up to
+// 2L units may be admitted in less than a window.
+type period struct{}
+
+// bounds returns the window that now lies in, or that begins now.
+func (period) bounds(s *Spec, now Micros) (start, end Micros) {
+	switch {
+	case s.Calendar != nil:
+		return s.Calendar.Bounds(now)
+	case s.FirstUse:
+		return now, later(now, s.Window)
+	default:
+		start = s.Start(now)
+		return start, later(start, s.Window)
+	}
+}
+
+func (p period) advance(s *Spec, st *State, now Micros) {
+	begun := st.Entered > 0
+	switch {
+	case begun && now < st.At: // the clock has stepped back: the count goes with it
+		st.At, st.End = p.bounds(s, now)
+		st.Held = 0
+	case !begun || now >= st.End:
+		*st = State{}
+		st.At, st.End = p.bounds(s, now)
+	}
+}
+
+func (period) used(_ *Spec, st *State, _ Micros) int64 { return st.Count }
+
+func (period) held(_ *Spec, st *State, _ Micros) int64 { return min(st.Held, st.Count) }
+
+func (period) wait(_ *Spec, st *State, now Micros, _ int64) Micros { return st.End - now }
+
+func (period) reset(_ *Spec, st *State, now Micros) Micros {
+	if st.Count == 0 {
+		return 0
+	}
+	return st.End - now
+}
+
+func (period) charge(_ *Spec, st *State, _ Micros, amount int64) {
+	st.Count = Add(st.Count, amount)
+	st.Entered = 1
+}
+
+func (period) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
+	st.Count = moved(st.Count, st.Held, amount, 0)
+}
+
+func (p period) hold(s *Spec, st *State, now Micros, amount int64) Mark {
+	p.charge(s, st, now, amount)
+	return Mark{At: st.At}
+}
+
+func (period) release(_ *Spec, st *State, mark Mark, held int64) {
+	if mark.At == st.At {
+		st.Held = Less(st.Held, held)
+	}
+}
+
+func (period) correct(_ *Spec, st *State, _ Micros, mark Mark, charged, actual int64) {
+	if mark.At != st.At {
+		return
+	}
+	st.Count = moved(st.Count, st.Held, charged, actual)
+	if actual > charged {
+		st.Entered = 1
+	}
+}
+
+func (period) idle(_ *Spec, st *State) Micros {
+	if st.Entered == 0 {
+		return 0
+	}
+	return st.End
+}

@@ -1,0 +1,112 @@
+package limit
+
+// slidingWindow counts in two windows and takes what was counted in the one before as spread evenly
+// over it:
+//
+//	admits iff (cur + c)·W + prev·(W − e) ≤ L·W, e = t mod W
+//
+// It needs two numbers only. It is not exact: a burst at the end of a window may be followed by
+// another at the end of the next, 2L − 1 units within one window's length in the worst case.
+type slidingWindow struct{}
+
+func (slidingWindow) advance(s *Spec, st *State, now Micros) {
+	start := s.Start(now)
+	switch {
+	case start == st.At:
+	case start < st.At: // the clock has stepped back: the counts go with it
+		*st = State{At: start, Count: st.Count, Rest: st.Rest}
+	case start == st.At+s.Window:
+		*st = State{At: start, Rest: st.Count, Entered: st.Held}
+	default:
+		*st = State{At: start}
+	}
+}
+
+// inSight returns how much of before, counted in the window before, still weighs at now; rounded up.
+func inSight(s *Spec, st *State, now Micros, before int64) int64 {
+	if before == 0 {
+		return 0
+	}
+	return times(before, s.Window-(now-st.At)).overUp(int64(s.Window))
+}
+
+func (slidingWindow) used(s *Spec, st *State, now Micros) int64 {
+	return Add(st.Count, inSight(s, st, now, st.Rest))
+}
+
+// held is what used would be less by without any hold.
+func (w slidingWindow) held(s *Spec, st *State, now Micros) int64 {
+	spent := Add(Less(st.Count, st.Held), inSight(s, st, now, Less(st.Rest, st.Entered)))
+	return w.used(s, st, now) - spent
+}
+
+// wait solves the inequality for e: in this window while what came in it leaves room, and else in
+// the next, where cur has become prev. It can therefore reach almost two windows ahead.
+func (slidingWindow) wait(s *Spec, st *State, now Micros, amount int64) Micros {
+	elapsed := now - st.At
+	if room := s.Ceiling() - amount - st.Count; room >= 0 {
+		return afterFading(s, st.Rest, room) - elapsed
+	}
+	return s.Window - elapsed + afterFading(s, st.Count, s.Ceiling()-amount)
+}
+
+// afterFading returns how far into a window no more than room of prev > 0 is in sight:
+// prev·(W − e) ≤ room·W.
+func afterFading(s *Spec, prev, room int64) Micros {
+	fits, _ := times(room, s.Window).over(prev)
+	return max(0, s.Window-Micros(fits))
+}
+
+func (slidingWindow) reset(s *Spec, st *State, now Micros) Micros {
+	switch {
+	case st.Count > 0:
+		return st.At + 2*s.Window - now
+	case st.Rest > 0:
+		return st.At + s.Window - now
+	}
+	return 0
+}
+
+func (slidingWindow) charge(_ *Spec, st *State, _ Micros, amount int64) {
+	st.Count = Add(st.Count, amount)
+}
+
+func (slidingWindow) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
+	st.Count = moved(st.Count, st.Held, amount, 0)
+}
+
+func (w slidingWindow) hold(s *Spec, st *State, now Micros, amount int64) Mark {
+	w.charge(s, st, now, amount)
+	return Mark{At: st.At}
+}
+
+func (slidingWindow) release(s *Spec, st *State, mark Mark, held int64) {
+	switch mark.At {
+	case st.At:
+		st.Held = Less(st.Held, held)
+	case st.At - s.Window:
+		st.Entered = Less(st.Entered, held)
+	}
+}
+
+func (slidingWindow) correct(s *Spec, st *State, _ Micros, mark Mark, charged, actual int64) {
+	switch mark.At {
+	case st.At:
+		st.Count = moved(st.Count, st.Held, charged, actual)
+	case st.At - s.Window:
+		st.Rest = moved(st.Rest, st.Entered, charged, actual)
+	}
+}
+
+// moved returns count with charged units in it replaced by actual. The held ones among the others are
+// not touched: their own settlement gives them back, and nothing gives them back twice.
+func moved(count, held, charged, actual int64) int64 {
+	if actual > charged {
+		return Add(count, actual-charged)
+	}
+	return count - min(charged-actual, Less(count, held))
+}
+
+func (w slidingWindow) idle(s *Spec, st *State) Micros {
+	return later(st.At, w.reset(s, st, st.At))
+}

@@ -1,0 +1,96 @@
+package limit
+
+// State is what is remembered of one bucket. The zero State has counted nothing, and equals an
+// absent bucket.
+//
+// One type serves all algorithms, so that a store keeps and writes one shape. What the fields mean:
+//
+//	          token_bucket             sliding_window       fixed_window, calendar   sliding_log             concurrency
+//	At        last instant             start of the window  start of the window      last instant            last instant
+//	End       name of the filling      –                    end of the window        –                       –
+//	Count     whole units in it        in the window        in the window            in sight                places taken
+//	Rest      and Window-ths of one    in the window before –                        first entry in sight    –
+//	Entered   units in, this filling   held of Rest         1 once charged           –                       –
+//	Held      reserved, not yet settled: a part of what was counted
+//
+// Under the plain manner (plain.go) At, Count and Rest are as for sliding_window.
+type State struct {
+	At, End Micros
+	Count   int64
+	Rest    int64
+	Entered int64
+	Held    int64
+	Log     *Log // sliding_log only
+}
+
+// Mark is where a hold lies in its bucket, so that settling it later moves what it moved.
+type Mark struct {
+	// At is the start of the window that the hold counts in; the instant of its log entry; for a
+	// token bucket its State.End.
+	At Micros
+	// Entered is a token bucket's State.Entered directly after the hold.
+	Entered int64
+}
+
+// Tolerance is the largest step back of the clock through which time stands still: an instant that
+// lies before what a bucket has seen, by no more than this, is taken for the newest it has seen. A
+// larger step is adopted: the bucket follows the clock with all that it has counted, and gets
+// nothing back. A store therefore keeps a bucket for this long after it could be forgotten.
+const Tolerance = 60 * Second
+
+// Advance brings st to now: what has drained, ended or passed out of sight by then goes. It returns
+// the instant at which st stands, which is later than now where the clock has stepped back, and is
+// the `now` of all other methods, which need a State that was advanced.
+//
+// Advance changes nothing that a copy of the State shares with it.
+func (s *Spec) Advance(st *State, now Micros) Micros {
+	if now < st.At && st.At-now <= Tolerance {
+		now = st.At
+	}
+	s.arithmetic().advance(s, st, now)
+	return now
+}
+
+// Charge counts amount, whether there is room for it or not: beyond the limit it is debt.
+func (s *Spec) Charge(st *State, now Micros, amount int64) {
+	if amount > 0 {
+		s.arithmetic().charge(s, st, now, amount)
+	}
+}
+
+// GiveBack returns amount to the bucket without knowing which charge it belonged to: at most what
+// the current window, or the level, still has; in windows nothing of what is held.
+func (s *Spec) GiveBack(st *State, now Micros, amount int64) {
+	if amount > 0 {
+		s.arithmetic().giveBack(s, st, now, amount)
+	}
+}
+
+// Hold counts amount, at least 1, as reserved and returns where it lies.
+func (s *Spec) Hold(st *State, now Micros, amount int64) Mark {
+	st.Held = Add(st.Held, amount)
+	return s.arithmetic().hold(s, st, now, amount)
+}
+
+// Settle ends a hold of held units at mark: actual units were really used. The difference lands in
+// the window that the hold was made in, whatever room there is; where that window has passed out of
+// sight it changes nothing. A lapse is a settlement by the clock.
+func (s *Spec) Settle(st *State, now Micros, mark Mark, held, actual int64) {
+	s.arithmetic().release(s, st, mark, held)
+	s.Correct(st, now, mark, held, actual)
+}
+
+// Correct changes what a hold at mark has left behind after its end: charged units were counted
+// then, and actual were really used.
+func (s *Spec) Correct(st *State, now Micros, mark Mark, charged, actual int64) {
+	if charged != actual {
+		s.arithmetic().correct(s, st, now, mark, charged, actual)
+	}
+}
+
+// Idle returns the instant from which st equals an absent bucket, if nothing happens before. Live
+// holds are not looked at: a bucket with one is never idle.
+func (s *Spec) Idle(st *State) Micros { return s.arithmetic().idle(s, st) }
+
+// later returns t + d, pinned at the end of time as amounts are.
+func later(t, d Micros) Micros { return Micros(Add(int64(t), int64(d))) }
