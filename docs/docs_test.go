@@ -60,7 +60,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md"} {
+	for _, page := range []string{"README.md", "docs/debugging.md", "docs/policy.md"} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {
@@ -198,7 +198,7 @@ func matches(want, got string) bool {
 // Every policy that a page shows is one, and is free of warnings.
 func TestPolicies(t *testing.T) {
 	fence := regexp.MustCompile("(?s)```yaml\n(domain:.*?)```")
-	for _, page := range []string{"../README.md", "policy.md"} {
+	for _, page := range []string{"../README.md", "policy.md", "algorithms.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -61,30 +61,14 @@ func TestBucketNamesAreInjective(t *testing.T) {
 
 // readBucket reads a name by the rule that the comment of AppendBucket gives.
 func readBucket(t *rapid.T, name string) (args bucketArgs) {
-	unescape := func(s string) string {
-		var b strings.Builder
-		for i := 0; i < len(s); i++ {
-			if s[i] != '%' {
-				b.WriteByte(s[i])
-				continue
-			}
-			x, err := hex.DecodeString(s[i+1 : i+3])
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Write(x)
-			i += 2
-		}
-		return b.String()
-	}
 	parts := strings.Split(name, "|")
-	args.domain = unescape(parts[0])
+	args.domain = unescapeBucket(t, parts[0])
 	for _, p := range parts[1 : len(parts)-1] {
 		key, value, ok := strings.Cut(p, "=")
 		if !ok {
 			t.Fatalf("no = in %q", p)
 		}
-		args.entries = append(args.entries, Entry{unescape(key), unescape(value)})
+		args.entries = append(args.entries, Entry{unescapeBucket(t, key), unescapeBucket(t, value)})
 	}
 	var n limit.Micros
 	var unit string
@@ -95,4 +79,21 @@ func readBucket(t *rapid.T, name string) (args bucketArgs) {
 		args.window *= limit.Second
 	}
 	return args
+}
+
+func unescapeBucket(t *rapid.T, s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		x, err := hex.DecodeString(s[i+1 : i+3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(x)
+		i += 2
+	}
+	return b.String()
 }

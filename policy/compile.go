@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/rationhq/ration/limit"
 )
@@ -15,9 +17,10 @@ import (
 type compiler struct {
 	merge   bool
 	rep     *report
-	domains map[string]*Domain
-	files   map[string]string // the file that began each domain
-	paths   int               // bytes in the paths of all descriptors so far
+	drafts  []*draft          // of all domains, also of those that cannot be used
+	domains map[string]*draft // of those that can
+	zones   map[string]*time.Location
+	paths   int // bytes in the paths of all descriptors so far
 }
 
 // maxPaths bounds the paths of all descriptors together. A path holds the keys of all levels above
@@ -28,7 +31,7 @@ const maxPaths = 64 << 20
 // their errors are found too.
 func (c *compiler) document(file string, doc *document) {
 	name := doc.domain.value
-	d := c.domains[name]
+	dr := c.domains[name]
 	at := doc.domain.at
 	if !doc.domain.given {
 		at = place{file: file}
@@ -36,16 +39,24 @@ func (c *compiler) document(file string, doc *document) {
 	switch {
 	case name == "":
 		c.rep.error(at, "config file cannot have empty domain")
-		d = newDomain(name)
-	case d == nil:
-		d = newDomain(name)
-		c.domains[name], c.files[name] = d, file
+		dr = c.begin(name, file)
+	case dr == nil:
+		dr = c.begin(name, file)
+		c.domains[name] = dr
 	case !c.merge:
 		c.rep.error(at, "duplicate domain '%s' in config file: %s has it too, and domains are not merged",
-			clip(name), c.files[name])
-		d = newDomain(name)
+			clip(name), dr.file)
+		dr = c.begin(name, file)
 	}
-	c.descriptors(d, &d.root, name, doc.descriptors)
+	c.sections(dr, doc)
+	c.descriptors(dr, &dr.domain.root, name, doc.descriptors)
+}
+
+// begin begins a domain.
+func (c *compiler) begin(name, file string) *draft {
+	dr := &draft{domain: newDomain(name), file: file}
+	c.drafts = append(c.drafts, dr)
+	return dr
 }
 
 func newDomain(name string) *Domain {
@@ -53,7 +64,7 @@ func newDomain(name string) *Domain {
 }
 
 // descriptors adds descriptors below parent, whose path is given.
-func (c *compiler) descriptors(d *Domain, parent *node, path string, list []*descriptor) {
+func (c *compiler) descriptors(dr *draft, parent *node, path string, list []*descriptor) {
 	for _, desc := range list {
 		n := &node{
 			place:     desc.at,
@@ -62,6 +73,7 @@ func (c *compiler) descriptors(d *Domain, parent *node, path string, list []*des
 			value:     desc.value.value,
 			composite: desc.key.value,
 			shared:    desc.share.value,
+			subject:   desc.subject.value,
 		}
 		if n.value != "" {
 			n.composite += "_" + n.value
@@ -76,6 +88,9 @@ func (c *compiler) descriptors(d *Domain, parent *node, path string, list []*des
 		switch {
 		case n.key == "":
 			c.rep.error(desc.at, "descriptor has empty key")
+		case strings.HasPrefix(n.key, reservedPrefix):
+			c.rep.error(desc.key.at, "key '%s': keys that begin with `%s` say something about a request, "+
+				"and are no part of its descriptor", clip(n.key), reservedPrefix)
 		case twin != nil:
 			c.rep.error(desc.at, "duplicate descriptor composite key '%s': it stands at %s already",
 				clip(path), twin.place)
@@ -87,9 +102,40 @@ func (c *compiler) descriptors(d *Domain, parent *node, path string, list []*des
 				"share_threshold can only be used with wildcard values (containing '*'), but found key '%s'",
 				clip(n.composite))
 		}
-		c.rule(d, n, path, desc)
-		c.descriptors(d, n, path, desc.descriptors)
+		c.subject(n, desc)
+		c.rule(dr.domain, n, path, desc)
+		dr.scope(scope{path: path, node: n, entries: desc.limits})
+		c.descriptors(dr, n, path, desc.descriptors)
 	}
+}
+
+// reservedPrefix begins the keys of entries that say something about the request: they are taken out of
+// a descriptor before it is matched.
+const reservedPrefix = "ration."
+
+// subject judges who is declared to pay.
+func (c *compiler) subject(n *node, desc *descriptor) {
+	if !n.subject {
+		return
+	}
+	if n.shared {
+		c.rep.error(desc.subject.at, "a subject is one value, and with share_threshold all values count as one: "+
+			"leave one of them out")
+	}
+	if above := n.parent.payer(); above != nil {
+		c.rep.error(desc.subject.at, "the way here has a subject already, `%s` at %s: only one entry can name who pays",
+			clip(above.composite), above.place)
+	}
+}
+
+// payer returns the node on the way to n, or n itself, that is the subject; nil if there is none.
+func (n *node) payer() *node {
+	for ; n != nil; n = n.parent {
+		if n.subject {
+			return n
+		}
+	}
+	return nil
 }
 
 func (n *node) add(child *node) {
@@ -99,7 +145,8 @@ func (n *node) add(child *node) {
 	n.children[child.composite] = child
 	n.ordered = append(n.ordered, child)
 	if isPattern(child.composite) {
-		n.wildcards.add(child)
+		n.wildcards.add(child.composite)
+		n.patterns = append(n.patterns, child)
 	}
 }
 
@@ -119,7 +166,11 @@ func (n *node) seal() {
 func (c *compiler) rule(d *Domain, n *node, path string, desc *descriptor) {
 	l := desc.rateLimit
 	if l == nil {
-		c.idle(desc.shadow.given, desc.shadow.at, "shadow_mode", "this descriptor has no rate_limit")
+		why := "this descriptor has no rate_limit"
+		if len(desc.limits) > 0 {
+			why += ", and a limit has `shadow` itself"
+		}
+		c.idle(desc.shadow.given, desc.shadow.at, "shadow_mode", why)
 		c.idle(desc.quota.given, desc.quota.at, "quota_mode", "this descriptor has no rate_limit")
 		c.idle(desc.metadata.given, desc.metadata.at, "metadata", "this descriptor has no rate_limit")
 		return
@@ -197,14 +248,22 @@ func (c *compiler) invalidUnit(l *rateLimit) {
 
 // policy returns what was compiled.
 func (c *compiler) policy(sources []Source) *Policy {
-	p := &Policy{domains: c.domains, version: version(sources)}
+	p := &Policy{domains: make(map[string]*Domain, len(c.domains)), version: version(sources)}
 	for _, s := range sources {
 		p.files = append(p.files, s.Name)
 	}
+	for _, dr := range c.drafts {
+		c.finish(dr)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.domains)) {
-		d := c.domains[name]
+		d := c.domains[name].domain
+		p.domains[name] = d
 		p.sorted = append(p.sorted, d)
 		d.root.seal()
+		for _, l := range d.limits {
+			l.Index = len(p.limits)
+			p.limits = append(p.limits, l)
+		}
 		for _, r := range d.rules {
 			r.Index = len(p.rules)
 			p.rules = append(p.rules, r)

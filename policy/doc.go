@@ -4,11 +4,16 @@
 //
 // It knows package limit and nothing else of the project: no stores, no transports, no clock.
 //
+// A file is read twice over (reader.go), becomes a document (document.go for what the established
+// language has, entries.go for what ration adds), and is compiled: rate_limit rules at once (compile.go),
+// limits when all files of a domain are there (draft.go, compilelimit.go), since they need its tiers.
+//
 // A policy written for envoyproxy/ratelimit means here what it meant there, down to how its YAML 1.1
 // is read (testdata/established.jsonl holds recorded answers). What differs: all errors are found and
 // not only the first, with their places; a file that is reached by two names is read once; metadata
 // that JSON cannot hold (.nan, .inf) is refused, and metadata is never lost to the key of a metric; a
-// value that a second one of the same key overwrites is checked all the same.
+// value that a second one of the same key overwrites is checked all the same; keys that begin with
+// "ration." are refused.
 //
-// Read [Load] and [Domain.Match] first.
+// Read [Load], [Domain.Match] and [Limit] first.
 package policy

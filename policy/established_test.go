@@ -94,7 +94,8 @@ func lookUp(p *Policy, domain string, pairs [][2]string) *establishedAnswer {
 	for _, e := range pairs {
 		list = append(list, Entry{e[0], e[1]})
 	}
-	rule, bucket := d.Match(list, nil)
+	m, _ := d.Match(list, nil)
+	rule := m.Rule
 	if rule == nil {
 		return nil
 	}
@@ -103,7 +104,7 @@ func lookUp(p *Policy, domain string, pairs [][2]string) *establishedAnswer {
 		Limit: rule.RequestsPerUnit, Unit: rule.Unit, Metadata: rule.Metadata,
 	}
 	if !rule.Unlimited {
-		a.Counter = establishedCounter(string(bucket))
+		a.Counter = establishedCounter(string(m.Bucket))
 	}
 	return a
 }

@@ -9,12 +9,25 @@ import (
 )
 
 // Explain says what the policy means: for each domain a line, and below it, indented, a line per
-// rule and per descriptor that exempts from one, in the order of the files.
+// rule, limit and descriptor that exempts from them, in the order of the files; a limit that differs by
+// tier has a further line for each.
 func (p *Policy) Explain() []string {
 	var lines []string
 	for _, d := range p.sorted {
-		lines = append(lines, fmt.Sprintf("domain %s: %s", word(d.name), count(uint64(len(d.rules)), "rule")))
+		has := []string{count(uint64(len(d.rules)), "rule")}
+		if len(d.limits) > 0 {
+			has = append(has, count(uint64(len(d.limits)), "limit"))
+			if len(d.rules) == 0 {
+				has = has[1:]
+			}
+		}
+		lines = append(lines, fmt.Sprintf("domain %s: %s", word(d.name), strings.Join(has, ", ")))
+		lines = d.explainTiers(lines)
+		lines = indented(lines, d.root.limits)
 		lines = d.root.explain(lines)
+		for _, u := range d.upstreams {
+			lines = indented(lines, u.limits)
+		}
 	}
 	return lines
 }
@@ -24,26 +37,41 @@ func (n *node) explain(lines []string) []string {
 		switch {
 		case c.rule != nil:
 			lines = append(lines, "  "+c.rule.Explain())
+		case len(c.limits) > 0:
 		case len(c.children) == 0:
 			lines = append(lines, fmt.Sprintf("  %s: no limit", c.whom()))
 		case c.hidesRule():
 			lines = append(lines, fmt.Sprintf("  %s, with no further entry: no limit", c.whom()))
 		}
+		lines = indented(lines, c.limits)
 		lines = c.explain(lines)
 	}
 	return lines
 }
 
-// hidesRule reports whether a rule of the same level would apply if n were not there.
+// indented adds the explanations of limits.
+func indented(lines []string, limits []*Limit) []string {
+	for _, l := range limits {
+		for _, line := range l.Explain() {
+			lines = append(lines, "  "+line)
+		}
+	}
+	return lines
+}
+
+// hidesRule reports whether a rule or a limit of the same level would apply if n were not there.
 func (n *node) hidesRule() bool {
 	if !isPattern(n.composite) {
-		if w := n.parent.wildcards.first([]byte(n.composite)); w != nil {
-			return w.rule != nil
+		if w := n.parent.wildcard([]byte(n.composite)); w != nil {
+			return w.limiting()
 		}
 	}
 	other := n.parent.children[n.key]
-	return other != nil && other != n && other.rule != nil
+	return other != nil && other != n && other.limiting()
 }
+
+// limiting reports whether anything applies to a request that ends at n.
+func (n *node) limiting() bool { return n.rule != nil || len(n.limits) > 0 }
 
 // Explain says in one plain sentence what the rule means.
 func (r *Rule) Explain() string {
@@ -51,7 +79,7 @@ func (r *Rule) Explain() string {
 	if r.Name != "" {
 		named = ", named " + word(r.Name)
 	}
-	says := []string{r.allows()}
+	says := []string{r.Allows()}
 	if r.Shadow && !r.Unlimited {
 		says = append(says, "in shadow, so counted and reported but never refused")
 	}
@@ -96,8 +124,9 @@ func (n *node) which() string {
 	return fmt.Sprintf("each value of %s", word(n.key))
 }
 
-// allows says how much the rule admits.
-func (r *Rule) allows() string {
+// Allows says in words how much the rule admits: "10 requests per minute, aligned to the clock's minutes
+// (UTC)".
+func (r *Rule) Allows() string {
 	if r.Unlimited {
 		return "unlimited and not counted"
 	}
@@ -132,12 +161,17 @@ func count(n uint64, noun string) string {
 }
 
 // enumerate joins words: "a, b and c".
-func enumerate(words []string) string {
+func enumerate(words []string) string { return join(words, " and ") }
+
+// alternatives joins words: "a, b or c".
+func alternatives(words []string) string { return join(words, " or ") }
+
+func join(words []string, before string) string {
 	last := len(words) - 1
-	if last == 0 {
-		return words[0]
+	if last <= 0 {
+		return strings.Join(words, "")
 	}
-	return strings.Join(words[:last], ", ") + " and " + words[last]
+	return strings.Join(words[:last], ", ") + before + words[last]
 }
 
 // word returns s, in quotes where it would not be read as one word.

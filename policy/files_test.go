@@ -157,8 +157,8 @@ func TestLoadMergesInTheOrderOfFiles(t *testing.T) {
 	p, _, err := Load([]string{root}, Options{MergeDomains: true})
 	must(t, err)
 	for value, want := range map[string]string{"ab": "d.k_*b", "ac": "d.k_a*", "c": "d.k_*c"} {
-		if r, _ := p.Domain("d").Match([]Entry{{"k", value}}, nil); r == nil || r.Path != want {
-			t.Errorf("%s: got %v, want %s", value, r, want)
+		if m, _ := p.Domain("d").Match([]Entry{{"k", value}}, nil); m.Rule == nil || m.Rule.Path != want {
+			t.Errorf("%s: got %v, want %s", value, m.Rule, want)
 		}
 	}
 	if _, _, err := Load([]string{root}, Options{}); err == nil || !strings.Contains(err.Error(), "duplicate domain 'd'") {

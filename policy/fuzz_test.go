@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rationhq/ration/limit"
 )
 
 // FuzzParse shows that no bytes make the compiler panic or hang, and that whatever it accepts can be
@@ -15,6 +17,14 @@ func FuzzParse(f *testing.F) {
 		"domain: d\ndescriptors: &x\n- {key: k, descriptors: *x}\n",
 		"domain: d\ndescriptors:\n- {key: '*', share_threshold: on, shadow_mode: n, quota_mode: ~, metadata: {a: [1, .5, {}]}}\n---\nb",
 		"? [a]\n: {b: !!binary x}\n0x1: !!int 1\n",
+		"domain: d\ntiers: [{name: f, attributes: {a: [1]}}, {name: p}]\ntrust_tier: yes\nsubjects: {a: {tier: p, time_zone: Asia/Tokyo}}\n" +
+			"limits: [{name: c, limit: 5M/month, anchor: {day: 31}, ceiling: {f: 60%, p: 4}}]\n" +
+			"upstreams: [{name: u, models: [a*, b], limits: [{name: r, rate: 1_000/minute, burst: 5}]}]\n" +
+			"descriptors:\n- key: user\n  subject: true\n  limits:\n  - &l {name: r, meter: tokens, algorithm: sliding_window, clamp: true, " +
+			"tiers: {f: {limit: 5/1h30m, per_request: 2}, p: unlimited}, on_lapse: all, warn_at: 80%}\n" +
+			"  - {<<: *l, name: s, algorithm: fixed_window, starts: first_use, shadow: true}\n" +
+			"  descriptors: [{key: m, value: 'x*', limits: [{name: q, meter: concurrency, limit: 3}]}]\n",
+		"domain: d\nlimits: [{name: c, algorithm: calendar, limit: 5/week, week_start: sun, time_zone: UTC}, {name: l, algorithm: sliding_log, limit: 1.5k/250ms}]\n",
 		"\xff\xfed\x00o\x00:\x00 \x00a\x00",
 	} {
 		f.Add([]byte(seed))
@@ -32,14 +42,59 @@ func FuzzParse(f *testing.F) {
 			if !exact {
 				continue // what leads to it may lead elsewhere first
 			}
-			if got, _ := p.Domain(r.Domain).Match(descriptor, nil); got != r {
-				t.Fatalf("%q leads to %v, not to rule %s", descriptor, got, r.Path)
+			if got, _ := p.Domain(r.Domain).Match(descriptor, nil); got.Rule != r {
+				t.Fatalf("%q leads to %v, not to rule %s", descriptor, got.Rule, r.Path)
 			}
 		}
-		if len(p.Explain()) < len(p.Rules()) {
-			t.Fatal("a rule is not explained")
+		buckets := map[string]*Limit{}
+		for _, l := range p.Limits() {
+			checkLimit(t, p, l, buckets)
+		}
+		if len(p.Explain()) < len(p.Rules())+len(p.Limits()) {
+			t.Fatal("a rule or a limit is not explained")
 		}
 	})
+}
+
+// failer is a test of any kind.
+type failer interface {
+	Fatalf(format string, args ...any)
+}
+
+// checkLimit finds a limit that was accepted usable for every tier, and counting where no other does.
+func checkLimit(t failer, p *Policy, l *Limit, buckets map[string]*Limit) {
+	d := p.Domain(l.Domain)
+	for tier := range max(1, len(d.Tiers())) {
+		q := l.For(tier)
+		if q == nil {
+			continue
+		}
+		if err := q.Spec.Validate(); err != nil {
+			t.Fatalf("limit %s: %v", l.Path, err)
+		}
+		if l.Allows(tier) == "" || q.PerRequest < 0 || q.PerRequest > limit.MaxAmount {
+			t.Fatalf("limit %s allows %q, at most %d", l.Path, l.Allows(tier), q.PerRequest)
+		}
+	}
+	m := d.Root()
+	switch {
+	case l.upstream != nil:
+		m = l.upstream.Match()
+	case l.node.parent != nil:
+		descriptor, exact := pathOf(l.node)
+		if !exact {
+			return
+		}
+		m, _ = d.Match(descriptor, nil)
+	}
+	if !slices.Contains(m.Limits, l) {
+		t.Fatalf("its own place does not lead to limit %s", l.Path)
+	}
+	bucket := string(m.Owner) + " " + string(l.AppendBucket(nil, &m))
+	if twin := buckets[bucket]; twin != nil {
+		t.Fatalf("the limits %s and %s both count in %s", l.Path, twin.Path, bucket)
+	}
+	buckets[bucket] = l
 }
 
 // pathOf returns the descriptor whose keys and values are those on the way to n; exact says that all

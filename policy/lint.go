@@ -9,20 +9,28 @@ const lintBudget = 50 << 20
 // lint reports what loads and is probably not meant. whole says that every file could be read, so
 // that a name that nothing has is missing indeed.
 func (p *Policy) lint(rep *report, whole bool) {
-	l := linter{rep: rep, budget: lintBudget, paths: map[string]*Rule{}}
+	l := linter{rep: rep, budget: lintBudget, paths: map[string]place{}}
 	for _, d := range p.sorted {
 		l.reach(&d.root)
 		l.names(d, whole)
+		l.upstreams(d)
+		if whole {
+			l.subjects(d)
+		}
 	}
 	for _, r := range p.rules {
-		l.path(r)
+		l.path("rule", r.Path, r.node.place)
+	}
+	for _, lim := range p.limits {
+		l.path("limit", lim.Path, lim.place())
+		l.idle(lim)
 	}
 }
 
 type linter struct {
 	rep    *report
 	budget int
-	paths  map[string]*Rule
+	paths  map[string]place // where what has this path stands
 }
 
 // reach warns of children that no request can reach because a wildcard of the same level is tried
@@ -50,7 +58,7 @@ func (l *linter) hidden(parent, c *node) {
 	if !l.spend(parent.wildcards.cost([]byte(text))) {
 		return
 	}
-	if first := parent.wildcards.first([]byte(text)); first != nil && first != c {
+	if first := parent.wildcard([]byte(text)); first != nil && first != c {
 		l.rep.warn(c.place, "the %s `%s` never applies: the wildcard `%s` at %s comes first and matches whatever it matches",
 			what, clip(c.composite), clip(first.composite), first.place)
 	}
@@ -103,12 +111,11 @@ func (l *linter) names(d *Domain, whole bool) {
 	}
 }
 
-// path warns of rules that metrics and listings cannot tell apart.
-func (l *linter) path(r *Rule) {
-	if first := l.paths[r.Path]; first != nil {
-		l.rep.warn(r.node.place, "the rule is called '%s' in metrics and listings, as is the rule at %s",
-			clip(r.Path), first.node.place)
+// path warns of rules and limits that metrics and listings cannot tell apart.
+func (l *linter) path(what, path string, at place) {
+	if first, taken := l.paths[path]; taken {
+		l.rep.warn(at, "the %s is called '%s' in metrics and listings, as is what stands at %s", what, clip(path), first)
 		return
 	}
-	l.paths[r.Path] = r
+	l.paths[path] = at
 }

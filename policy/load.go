@@ -44,8 +44,8 @@ func (f *files) compile(opts Options) (*Policy, []Problem, error) {
 		p.Warning = p.Warning && !opts.Strict
 		rep.add(place{file: p.File}, p)
 	}
-	c := compiler{merge: opts.MergeDomains, rep: rep, domains: map[string]*Domain{}, files: map[string]string{}}
-	whole := !rep.failed
+	c := compiler{merge: opts.MergeDomains, rep: rep, domains: map[string]*draft{}}
+	whole := !rep.failed()
 	for _, s := range f.sources {
 		root, ok := parseYAML(s, rep)
 		if !ok {

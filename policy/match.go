@@ -9,6 +9,13 @@ type Domain struct {
 	escaped []byte // the name as it begins the names of counters
 	root    node
 	rules   []*Rule
+	limits  []*Limit
+
+	tiers      []Tier
+	trustsTier bool
+	subjects   map[string]Subject
+	upstreams  []*Upstream
+	models     models
 }
 
 // Name returns the name of the domain.
@@ -17,6 +24,9 @@ func (d *Domain) Name() string { return d.name }
 // Rules returns the rules of the domain in the order of the files.
 func (d *Domain) Rules() []*Rule { return d.rules }
 
+// Limits returns the limits of the domain: those of the root, of descriptors and of upstreams.
+func (d *Domain) Limits() []*Limit { return d.limits }
+
 // node is one descriptor of the policy, at the end of the path that leads to it.
 type node struct {
 	place
@@ -24,46 +34,106 @@ type node struct {
 	key, value string
 	composite  string // key or key_value: its name among its siblings
 	shared     bool   // all values that match the wildcard share one counter
+	subject    bool   // its entry's value names who pays for what lies here and below
 	besides    bool   // siblings have the same key, so that not all of its values arrive here
-	rule       *Rule  // nil: a request that ends here has no limit
+	rule       *Rule  // nil: there is no `rate_limit` for a request that ends here
+	limits     []*Limit
 
 	children  map[string]*node // by composite
 	ordered   []*node          // the same as declared
 	wildcards wildcards        // those of them with a * in their composite
+	patterns  []*node          // the same as nodes
 }
 
-// Match walks the tree with entries and returns the rule that applies, or nil. It appends to bucket
-// the name of the counter, as [AppendBucket] forms it; nothing is appended when no rule or an
-// unlimited rule applies. It does not allocate while bucket has room, and entries are not kept.
+// Match is what applies to a descriptor. Its slices of bytes point into the names that were given to
+// [Domain.Match], and live as long as they do.
+type Match struct {
+	// Rule is the `rate_limit` that applies, or nil.
+	Rule *Rule
+	// Bucket is the name of the rule's counter, as [AppendBucket] forms it; empty where no rule or an
+	// unlimited one applies.
+	Bucket []byte
+
+	// Limits are the `limits:` that apply. [Limit.AppendBucket] names their buckets.
+	Limits []*Limit
+	// Owner names whom the buckets of Limits belong to. With a subject it is the path that ends at the
+	// subject, so that whatever belongs to one subject has the same owner; else the path that ends
+	// where the limits stand. It is there too where a subject is named and no limit applies.
+	Owner []byte
+	// Subject is the value of the entry that the policy declares a subject; HasSubject says that there
+	// was one. An entry names the subject also if no rule applies further down.
+	Subject    string
+	HasSubject bool
+
+	below []byte // the path below the owner: each entry behind a separator
+}
+
+// Match walks the tree with entries and returns what applies. It appends what the Match points to to
+// names, and nothing where nothing applies. It does not allocate while names has room, and entries
+// are not kept.
 //
 // Each entry leads one level down: to the child that is exactly key_value, else to the first
 // declared wildcard that matches key_value, else to the child that is the key alone. There is no way
-// back from a choice once made. The rule is that of the node at which the last entry arrives.
-func (d *Domain) Match(entries []Entry, bucket []byte) (*Rule, []byte) {
+// back from a choice once made. What applies is that of the node at which the last entry arrives.
+func (d *Domain) Match(entries []Entry, names []byte) (Match, []byte) {
+	var m Match
 	if len(entries) == 0 {
-		return nil, bucket
+		return m, names
 	}
-	start := len(bucket)
-	bucket = append(bucket, d.escaped...)
+	start, owner := len(names), 0
+	names = append(names, d.escaped...)
 	at := &d.root
 	for i := range entries {
 		e := &entries[i]
 		// What follows the name is free: key_value is composed there.
-		end := len(bucket)
-		bucket = append(bucket, e.Key...)
-		bucket = append(bucket, '_')
-		bucket = append(bucket, e.Value...)
-		next, value := at.child(bucket[end:], e)
+		end := len(names)
+		names = appendComposed(names, e)
+		next, value := at.child(names[end:], e)
 		if next == nil {
-			return nil, bucket[:start]
+			at, names = nil, names[:end]
+			break
 		}
-		bucket = appendEntry(bucket[:end], e.Key, value)
-		at = next
+		names = appendEntry(names[:end], e.Key, value)
+		if at = next; at.subject {
+			m.Subject, m.HasSubject, owner = e.Value, true, len(names)
+		}
 	}
-	if at.rule == nil || at.rule.Unlimited {
-		return at.rule, bucket[:start]
+	m, names = at.matched(m, names, start, owner)
+	return m, names
+}
+
+// matched completes the match of a descriptor that arrived at n, or nowhere where n is nil. Its path
+// is names[start:], the part of it that is the owner's ends at owner if there is a subject.
+func (n *node) matched(m Match, names []byte, start, owner int) (Match, []byte) {
+	path := len(names)
+	if n != nil && len(n.limits) > 0 {
+		m.Limits = n.limits
+		if !m.HasSubject {
+			owner = path
+		}
 	}
-	return at.rule, appendWindow(bucket, at.rule.Spec.Window)
+	end := owner // of what the match points to
+	if n != nil && n.rule != nil {
+		if m.Rule = n.rule; !m.Rule.Unlimited {
+			names = appendWindow(names, m.Rule.Spec.Window)
+			m.Bucket = names[start:]
+			end = len(names)
+		}
+	}
+	if m.Limits != nil {
+		m.below = names[owner:path]
+		end = max(end, path)
+	}
+	if owner > 0 {
+		m.Owner = names[start:owner]
+	}
+	return m, names[:max(start, end)]
+}
+
+func appendComposed(b []byte, e *Entry) []byte {
+	b = append(b, e.Key...)
+	b = append(b, '_')
+	return append(b, e.Value...)
 }
 
 // child returns the child that an entry leads to, or nil, and the value that the entry has in the
@@ -72,13 +142,21 @@ func (n *node) child(composed []byte, e *Entry) (next *node, value string) {
 	if exact := n.children[string(composed)]; exact != nil {
 		return exact, e.Value
 	}
-	if wild := n.wildcards.first(composed); wild != nil {
+	if wild := n.wildcard(composed); wild != nil {
 		if wild.shared {
 			return wild, sharedValue(wild.composite, e)
 		}
 		return wild, e.Value
 	}
 	return n.children[e.Key], e.Value
+}
+
+// wildcard returns the first declared child that is a pattern which matches key_value, or nil.
+func (n *node) wildcard(composed []byte) *node {
+	if i := n.wildcards.first(composed); i >= 0 {
+		return n.patterns[i]
+	}
+	return nil
 }
 
 // sharedValue returns what stands for the value of every entry that matches the pattern of a shared
@@ -93,3 +171,6 @@ func sharedValue(pattern string, e *Entry) string {
 	}
 	return pattern
 }
+
+// Root returns the match that every request of the domain has: the limits at the domain's root.
+func (d *Domain) Root() Match { return Match{Limits: d.root.limits, Owner: d.escaped} }

@@ -169,7 +169,8 @@ func TestMatch(t *testing.T) {
 			}
 			for _, want := range c.want {
 				descriptor, _, _ := strings.Cut(want, "→")
-				rule, bucket := p.Domain("d").Match(entries(descriptor), nil)
+				m, bucket := p.Domain("d").Match(entries(descriptor), nil)
+				rule := m.Rule
 				got := descriptor + "→ none"
 				if rule != nil {
 					name := strings.TrimPrefix(string(bucket), "d")
@@ -201,8 +202,8 @@ descriptors:
   - {key: "p=%", rate_limit: {unit: minute, requests_per_unit: 5}}
 `).Domain("a|b")
 	list := []Entry{{"user", "x|y"}, {"p=%", ""}}
-	rule, got := d.Match(list, []byte("before "))
-	want := AppendBucket([]byte("before "), "a|b", list, rule.Spec.Window)
+	m, got := d.Match(list, []byte("before "))
+	want := AppendBucket([]byte("before "), "a|b", list, m.Rule.Spec.Window)
 	if string(got) != string(want) {
 		t.Errorf("the rule counts in %q, the override in %q", got, want)
 	}
@@ -233,16 +234,35 @@ descriptors:
   - {key: path, value: "/a/*/b*", rate_limit: {unit: minute, requests_per_unit: 1}}
   - {key: path, value: "/shared/*", share_threshold: true, rate_limit: {unit: minute, requests_per_unit: 1}}
   - {key: path, rate_limit: {unit: minute, requests_per_unit: 1}}
+- key: user
+  subject: true
+  limits: [{name: requests, rate: 10/minute}]
+  descriptors: [{key: model, value: "m*", limits: [{name: a, algorithm: sliding_log, limit: 20/day}]}]
+upstreams: [{name: up, models: ["m*"], limits: [{name: rpm, rate: 10/minute}]}]
 `).Domain("d")
 	bucket := make([]byte, 0, 128)
 	for _, descriptor := range []string{
 		"tenant=acme path=/exact", "tenant=acme path=/a/1/b2", "tenant=acme path=/shared/x",
-		"tenant=a|b path=/default", "tenant=acme nobody=1",
+		"tenant=a|b path=/default", "tenant=acme nobody=1", "user=alice", "user=alice model=m1",
 	} {
 		list := entries(descriptor)
 		if n := testing.AllocsPerRun(100, func() { _, bucket = d.Match(list, bucket[:0]) }); n != 0 {
 			t.Errorf("%q: %v allocations", descriptor, n)
 		}
+	}
+	set, matches, room := entries("model=m1 path=/exact tenant=acme user=alice"), make([]Match, 0, 8), make([]byte, 0, 512)
+	if n := testing.AllocsPerRun(100, func() {
+		matches, room, _ = d.MatchSet(set, matches[:0], room[:0])
+		if u := d.Upstream("m1"); u != nil {
+			matches = append(matches, u.Match(), d.Root())
+		}
+		for i := range matches {
+			for _, l := range matches[i].Limits {
+				room = l.AppendBucket(room, &matches[i])
+			}
+		}
+	}); n != 0 || len(matches) != 5 {
+		t.Errorf("%d matches of a set: %v allocations", len(matches), n)
 	}
 }
 
@@ -270,7 +290,7 @@ descriptors:
 	r := rules[0]
 	got := fmt.Sprintln(r.Domain, r.Path, r.Name, r.Replaces, r.Unlimited, r.Shadow, r.Quota,
 		r.RequestsPerUnit, r.Unit, r.Spec, r.Metadata, r.File, r.Line, r.Column)
-	want := "llm llm.path_/login.user login [other] false true true 10 minute {10 60000000} map[plan:free] policy.yaml 6 5\n"
+	want := "llm llm.path_/login.user login [other] false true true 10 minute {fixed_window false 10 0 0 60000000 <nil>} map[plan:free] policy.yaml 6 5\n"
 	if got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}

@@ -350,7 +350,7 @@ domain: d
 descriptors:
 - {key: a.b, rate_limit: {unit: day, requests_per_unit: 1}}
 - {key: a, descriptors: [{key: b, rate_limit: {unit: day, requests_per_unit: 1}}]}
-`, "policy.yaml:4:26: the rule is called 'd.a.b' in metrics and listings, as is the rule at policy.yaml:3:3\n"},
+`, "policy.yaml:4:26: the rule is called 'd.a.b' in metrics and listings, as is what stands at policy.yaml:3:3\n"},
 		{"rules that never apply", `
 domain: d
 descriptors:
@@ -546,11 +546,11 @@ descriptors:
 	if failures != "" {
 		t.Fatal(failures)
 	}
-	if rule, _ := p.Domain("d").Match([]Entry{{"k", "ab"}}, nil); rule == nil || rule.Path != "d.k_a*" || rule.File != "a.yaml" {
-		t.Errorf("the wildcard of the first file does not come first: %+v", rule)
+	if m, _ := p.Domain("d").Match([]Entry{{"k", "ab"}}, nil); m.Rule == nil || m.Rule.Path != "d.k_a*" || m.Rule.File != "a.yaml" {
+		t.Errorf("the wildcard of the first file does not come first: %+v", m.Rule)
 	}
-	if rule, _ := p.Domain("d").Match([]Entry{{"l", ""}}, nil); rule == nil || rule.File != "c.yaml" {
-		t.Errorf("what the second file adds is not there: %+v", rule)
+	if m, _ := p.Domain("d").Match([]Entry{{"l", ""}}, nil); m.Rule == nil || m.Rule.File != "c.yaml" {
+		t.Errorf("what the second file adds is not there: %+v", m.Rule)
 	}
 	var domains []string
 	for _, d := range p.Domains() {
@@ -628,6 +628,9 @@ func TestBounds(t *testing.T) {
 		{"long paths", "domain: d\ndescriptors: [{key: " + long + ", descriptors: [" +
 			strings.Repeat("{key: k}, ", 80) + "]}]",
 			"the paths of all rules together have more than 64 MB"},
+		{"long limits", "domain: d\ndescriptors: [{key: " + long + ", limits: [" + strings.Repeat("{name: a, rate: 1/s}, ", 80) + "]}]",
+			"the paths of all rules and limits together have more than 64 MB"},
+		{"many tiers", "domain: d\ntiers: [" + strings.Repeat("{name: a}, ", maxTiers+1) + "]", "there are more than 64 tiers"},
 		{"many problems", unknown.String(), "500 more problems are not shown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

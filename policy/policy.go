@@ -9,6 +9,7 @@ type Policy struct {
 	domains map[string]*Domain
 	sorted  []*Domain
 	rules   []*Rule
+	limits  []*Limit
 	files   []string
 	version string
 }

@@ -21,7 +21,7 @@ func (p place) String() string { return fmt.Sprintf("%s:%d:%d", p.file, p.line, 
 // report collects the problems of one load.
 type report struct {
 	strict   bool // warnings are errors
-	failed   bool // there are errors
+	errors   int  // how many there were, also those that are not shown
 	problems []Problem
 	seen     map[Problem]bool // what two aliases lead to is reported once
 	omitted  int
@@ -43,7 +43,9 @@ func (r *report) warn(at place, format string, args ...any) {
 
 func (r *report) add(at place, p Problem) {
 	p.File, p.Line, p.Column = at.file, at.line, at.column
-	r.failed = r.failed || !p.Warning
+	if !p.Warning {
+		r.errors++
+	}
 	switch {
 	case r.seen[p]:
 	case r.full():
@@ -53,6 +55,9 @@ func (r *report) add(at place, p Problem) {
 		r.problems = append(r.problems, p)
 	}
 }
+
+// failed reports whether there are errors.
+func (r *report) failed() bool { return r.errors > 0 }
 
 func (r *report) full() bool { return len(r.problems) == maxProblems }
 
@@ -70,7 +75,7 @@ func (r *report) result(sources []Source) ([]Problem, error) {
 	})
 	if r.omitted > 0 {
 		r.problems = append(r.problems, Problem{
-			Message: fmt.Sprintf("%d more problems are not shown", r.omitted), Warning: !r.failed})
+			Message: fmt.Sprintf("%d more problems are not shown", r.omitted), Warning: !r.failed()})
 	}
 	var warnings, failures []Problem
 	for _, p := range r.problems {
@@ -80,7 +85,7 @@ func (r *report) result(sources []Source) ([]Problem, error) {
 			failures = append(failures, p)
 		}
 	}
-	if r.failed {
+	if r.failed() {
 		return warnings, &Errors{Problems: failures}
 	}
 	return warnings, nil

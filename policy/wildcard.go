@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// wildcard is a pattern over key_value: each * stands for any bytes, also none.
+// wildcard is a pattern, as over key_value: each * stands for any bytes, also none.
 type wildcard struct {
-	node   *node
 	prefix string   // what stands before the first star
 	middle [][]byte // what stands between two stars
 	suffix []byte   // what stands behind the last star
@@ -16,10 +15,10 @@ type wildcard struct {
 
 func isPattern(s string) bool { return strings.Contains(s, "*") }
 
-func newWildcard(n *node) wildcard {
-	parts := strings.Split(n.composite, "*")
+func newWildcard(pattern string) wildcard {
+	parts := strings.Split(pattern, "*")
 	last := len(parts) - 1
-	w := wildcard{node: n, prefix: parts[0], suffix: []byte(parts[last])}
+	w := wildcard{prefix: parts[0], suffix: []byte(parts[last])}
 	for _, p := range parts[1:last] {
 		w.middle = append(w.middle, []byte(p))
 	}
@@ -44,7 +43,7 @@ func (w *wildcard) matches(s []byte) bool {
 	return true
 }
 
-// wildcards are the patterns of one level in the order of declaration. They are found by what
+// wildcards are patterns in the order of declaration, as those of one level. They are found by what
 // stands before their first star, so that patterns with prefixes of their own cost as little as
 // exact keys do.
 type wildcards struct {
@@ -53,8 +52,8 @@ type wildcards struct {
 	lengths  []int            // of the prefixes, ascending
 }
 
-func (w *wildcards) add(n *node) {
-	c := newWildcard(n)
+func (w *wildcards) add(pattern string) {
+	c := newWildcard(pattern)
 	if w.byPrefix == nil {
 		w.byPrefix = map[string][]int{}
 	}
@@ -65,8 +64,8 @@ func (w *wildcards) add(n *node) {
 	}
 }
 
-// first returns the node of the pattern that is declared first among those that match s, or nil.
-func (w *wildcards) first(s []byte) *node {
+// first returns the index of the pattern that is declared first among those that match s, or -1.
+func (w *wildcards) first(s []byte) int {
 	best := len(w.declared)
 	for _, n := range w.lengths {
 		if n > len(s) {
@@ -83,9 +82,9 @@ func (w *wildcards) first(s []byte) *node {
 		}
 	}
 	if best == len(w.declared) {
-		return nil
+		return -1
 	}
-	return w.declared[best].node
+	return best
 }
 
 // cost returns how many bytes first compares at most for s.

@@ -117,7 +117,7 @@ func example(p *policy.Policy, r *policy.Rule) []policy.Entry {
 
 func applies(domain *policy.Domain, entries []policy.Entry, r *policy.Rule) bool {
 	matched, _ := domain.Match(entries, nil)
-	return matched == r
+	return matched.Rule == r
 }
 
 // readings returns the entries that a level of a path may stand for: a key with any value, or a key

@@ -33,7 +33,7 @@ descriptors:
 	}
 	for _, r := range p.Rules() {
 		entries := example(p, r)
-		if matched, _ := p.Domain(r.Domain).Match(entries, nil); matched != r {
+		if matched, _ := p.Domain(r.Domain).Match(entries, nil); matched.Rule != r {
 			t.Errorf("for %s it sends %v, which does not get there", r.Path, entries)
 		}
 	}

@@ -11,6 +11,10 @@ import (
 type checkCmd struct {
 	Paths []string `arg:"" name:"path" help:"File, or directory with all *.yaml and *.yml below it."`
 	policyFlags
+
+	Attributes string `env:"-" xor:"asked" placeholder:"KEY=VALUE,…" help:"Instead of all rules, show what limits a request with these attributes."`
+	Descriptor string `env:"-" xor:"asked" placeholder:"KEY=VALUE,…" help:"Instead of all rules, show what limits a descriptor with these entries, in this order."`
+	Domain     string `env:"-" placeholder:"NAME" help:"The domain of that request, where the policy has several."`
 }
 
 // Run implements the command.
@@ -24,7 +28,15 @@ func (c *checkCmd) Run(to streams) error {
 		fmt.Fprintln(to.out, err)
 		return reportedError{errors.New("the policy has errors")}
 	}
-	for _, line := range p.Explain() {
+	lines := p.Explain
+	if c.Attributes != "" || c.Descriptor != "" {
+		asked, err := c.question(p)
+		if err != nil {
+			return err
+		}
+		lines = asked.answer
+	}
+	for _, line := range lines() {
 		fmt.Fprintln(to.out, line)
 	}
 	return nil

@@ -41,7 +41,17 @@ Examples:
 func (checkCmd) Help() string {
 	return strings.TrimSpace(`
 Prints each problem as file:line:column: message, with a suggestion where one is near, and exits with 1 if there are
-errors. Otherwise prints in words what each rule means.
+errors. Otherwise prints in words what each rule means, or, asked about one request, which limits apply to it and in
+which counters it counts. There \, is a comma in a value; ration.model names a model, so that the limits of its upstream
+apply (among attributes, model does too), and ration.tier a tier.
+
+Examples:
+
+  ration check limits.yaml
+
+  ration check limits.yaml --attributes user=alice,model=claude-opus-4-1
+
+  ration check limits.yaml --descriptor user=alice,ration.model=claude-opus-4-1
 `)
 }
 

@@ -1,0 +1,72 @@
+package policy
+
+// The parts of a policy file that ration adds, as they are written.
+type (
+	tierEntry struct {
+		at         place
+		name       field[string]
+		attributes map[string]any
+	}
+
+	subjectEntry struct {
+		name           field[string]
+		tier, timeZone field[string]
+	}
+
+	upstreamEntry struct {
+		at     place
+		name   field[string]
+		models []field[string]
+		limits []*limitEntry
+	}
+
+	limitEntry struct {
+		at     place
+		broken bool // a value could not be read: it has been reported, and nothing more is worth saying
+
+		name, meter, algorithm      field[string]
+		starts, timeZone, weekStart field[string]
+		anchor                      field[anchor]
+		shadow, clamp               field[bool]
+		countDenied, countCacheRead field[bool]
+		onLapse, onStoreError       field[string]
+		warnAt                      []field[Share]
+		base                        quantityEntry
+		tiers                       []*quantityEntry
+		tiersAt, ceilingsAt         place
+		ceilings                    []ceilingEntry // by tier
+	}
+
+	// quantityEntry is how much a limit allows: to one tier, or, as its base, to all.
+	quantityEntry struct {
+		tier                field[string]
+		unlimited           bool // the word in place of the mapping
+		limit, rate         field[quantity]
+		burst, perRequest   field[int64]
+		ceiling             field[ceiling]
+		message, upgradeURL field[string]
+	}
+
+	ceilingEntry struct {
+		tier    field[string]
+		ceiling field[ceiling]
+	}
+
+	// ceiling is how much of a limit's capacity may be in use: a part of it, or an amount.
+	ceiling struct {
+		share  Share
+		amount int64
+		part   bool // share counts, not amount
+	}
+
+	// anchor is the day on which months or years begin. A month of 0 is not given.
+	anchor struct{ day, month int }
+)
+
+// of returns the ceiling of a capacity in units.
+func (c ceiling) of(capacity int64) int64 {
+	if c.part {
+		return c.share.Of(capacity)
+	}
+	return c.amount
+}

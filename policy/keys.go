@@ -1,0 +1,112 @@
+package policy
+
+import "slices"
+
+// site is a kind of mapping in a policy file.
+type site string
+
+const (
+	inRoot       site = "the top of the file"
+	inDescriptor site = "a descriptor"
+	inRateLimit  site = "rate_limit"
+	inReplaces   site = "replaces"
+	inTier       site = "an entry of the top's `tiers`"
+	inLimit      site = "an entry of `limits`"
+	inQuantity   site = "a tier of a limit"
+	inAnchor     site = "`anchor`"
+	inUpstream   site = "an entry of `upstreams`"
+	inSubject    site = "an entry of `subjects`"
+)
+
+// knownKeys are the keys of the established language and where they mean something. detailed_metric
+// and value_to_metric shape the names of statsd metrics, which is why nothing reads them here.
+var knownKeys = map[string][]site{
+	"domain":            {inRoot},
+	"descriptors":       {inRoot, inDescriptor},
+	"key":               {inDescriptor},
+	"value":             {inDescriptor},
+	"rate_limit":        {inDescriptor},
+	"shadow_mode":       {inDescriptor},
+	"quota_mode":        {inDescriptor},
+	"metadata":          {inDescriptor},
+	"detailed_metric":   {inDescriptor},
+	"value_to_metric":   {inDescriptor},
+	"share_threshold":   {inDescriptor},
+	"unit":              {inRateLimit},
+	"requests_per_unit": {inRateLimit},
+	"unlimited":         {inRateLimit},
+	"name":              {inRateLimit, inReplaces},
+	"replaces":          {inRateLimit},
+}
+
+// ownKeys are the keys that ration adds, and where they mean something. The established language knows
+// none of them.
+var ownKeys = map[string][]site{
+	"tiers":      {inRoot, inLimit},
+	"trust_tier": {inRoot},
+	"limits":     {inRoot, inDescriptor, inUpstream},
+	"upstreams":  {inRoot},
+	"subjects":   {inRoot},
+	"subject":    {inDescriptor},
+
+	"name":       {inTier, inLimit, inUpstream},
+	"attributes": {inTier},
+	"models":     {inUpstream},
+	"tier":       {inSubject},
+	"time_zone":  {inLimit, inSubject},
+
+	"meter":            {inLimit},
+	"algorithm":        {inLimit},
+	"starts":           {inLimit},
+	"week_start":       {inLimit},
+	"anchor":           {inLimit},
+	"day":              {inAnchor},
+	"month":            {inAnchor},
+	"shadow":           {inLimit},
+	"clamp":            {inLimit},
+	"count_denied":     {inLimit},
+	"count_cache_read": {inLimit},
+	"on_lapse":         {inLimit},
+	"on_store_error":   {inLimit},
+	"warn_at":          {inLimit},
+
+	"limit":       {inLimit, inQuantity},
+	"rate":        {inLimit, inQuantity},
+	"burst":       {inLimit, inQuantity},
+	"per_request": {inLimit, inQuantity},
+	"ceiling":     {inLimit, inQuantity},
+	"message":     {inLimit, inQuantity},
+	"upgrade_url": {inLimit, inQuantity},
+}
+
+// laterKeys are keys of ration's language that this version does not have yet.
+var laterKeys = map[string]string{
+	"prices":    "this version has no prices yet, so nothing can be limited in money",
+	"lanes":     "this version has no lanes yet: nobody waits for a turn",
+	"anonymous": "this version has no rule for anonymous callers yet: an unknown subject is in the first tier",
+}
+
+// nearKeys are keys of the established language and what a limit has in their place.
+var nearKeys = map[string]string{"shadow_mode": "shadow", "unit": "limit", "requests_per_unit": "limit"}
+
+// sortedKeys are the keys that may stand in the parts of a file that the established language has too.
+var sortedKeys = keysOf(inRoot, inDescriptor, inRateLimit, inReplaces)
+
+// keysOf returns the keys that mean something in one of the sites, sorted.
+func keysOf(sites ...site) []string {
+	var keys []string
+	for _, table := range []map[string][]site{knownKeys, ownKeys} {
+		for key, in := range table {
+			if slices.ContainsFunc(in, func(s site) bool { return slices.Contains(sites, s) }) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// standsOutside reports whether a key of ration's stands beside keys of the established language.
+func standsOutside(key string) bool {
+	return slices.Contains(ownKeys[key], inRoot) || slices.Contains(ownKeys[key], inDescriptor)
+}

@@ -1,0 +1,100 @@
+package policy
+
+import (
+	"encoding/json"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// drawLimit draws an entry of `limits` whose fields have values that each make sense by itself; most of
+// the time they fit the algorithm too.
+func drawLimit(t *rapid.T) map[string]any {
+	entry := map[string]any{"name": "x"}
+	some := func(field string, values ...any) {
+		if rapid.IntRange(0, 7).Draw(t, field+"?") == 0 {
+			entry[field] = rapid.SampledFrom(values).Draw(t, field)
+		}
+	}
+	algorithm := rapid.SampledFrom(algorithmNames()).Draw(t, "algorithm")
+	entry["algorithm"], entry["meter"] = algorithm, "tokens"
+	if algorithm == "concurrency" {
+		entry["meter"] = "concurrency"
+	}
+	some("meter", "requests", "input_tokens", "output_tokens", "tokens", "concurrency")
+	some("shadow", true)
+	some("clamp", true)
+	some("count_denied", true)
+	some("starts", "epoch", "first_use")
+	some("time_zone", "UTC", "Asia/Kathmandu")
+	some("week_start", "sunday")
+	some("anchor", 31, map[string]any{"month": "feb", "day": 29})
+	return entry
+}
+
+// drawQuantity adds how much a limit allows.
+func drawQuantity(t *rapid.T, algorithm any, into map[string]any) {
+	switch algorithm {
+	case "token_bucket":
+		into["rate"] = rapid.SampledFrom([]string{
+			"7/minute", "0/day", "9007199254740991/us", "9007199254740991/104_249d", "1/104_249d", "unlimited",
+		}).Draw(t, "rate")
+		if rapid.Bool().Draw(t, "burst?") {
+			into["burst"] = rapid.SampledFrom([]any{0, 1, "9007199254740991"}).Draw(t, "burst")
+		}
+	case "concurrency":
+		into["limit"] = rapid.SampledFrom([]any{0, 7, "9007199254740991", "unlimited"}).Draw(t, "limit")
+	default:
+		into["limit"] = rapid.SampledFrom([]string{
+			"0/day", "7/day", "7/month", "7/week", "7/2w", "9007199254740991/us", "10_000/second", "10_001/second",
+			"7/52_124d", "7/104_249d", "unlimited",
+		}).Draw(t, "limit")
+	}
+	if rapid.IntRange(0, 2).Draw(t, "per_request?") == 0 {
+		into["per_request"] = rapid.SampledFrom([]any{1, "9007199254740991"}).Draw(t, "per_request")
+	}
+	if rapid.IntRange(0, 2).Draw(t, "ceiling?") == 0 {
+		into["ceiling"] = rapid.SampledFrom([]any{"0%", "33.33%", "100%", 3}).Draw(t, "ceiling")
+	}
+}
+
+// Whatever is combined is refused with words, or can be used by every tier and counts by itself.
+func TestLimitsAreUsableOrRefused(t *testing.T) {
+	used, refused := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		entry := drawLimit(t)
+		drawQuantity(t, entry["algorithm"], entry)
+		user := map[string]any{"key": "user", "value": "alice", "subject": true}
+		file := map[string]any{
+			"domain": "d", "descriptors": []any{user},
+			"tiers": []any{map[string]any{"name": "free"}, map[string]any{"name": "pro"}},
+		}
+		switch rapid.IntRange(0, 2).Draw(t, "where") {
+		case 0:
+			file["limits"] = []any{entry}
+		case 1:
+			file["upstreams"] = []any{map[string]any{"name": "u", "models": "m", "limits": []any{entry}}}
+		default:
+			user["limits"] = []any{entry}
+			if rapid.Bool().Draw(t, "by tier") {
+				pro := map[string]any{}
+				drawQuantity(t, entry["algorithm"], pro)
+				entry["tiers"] = map[string]any{"pro": pro}
+			}
+		}
+		yaml, err := json.Marshal(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _, err := Parse([]Source{{"policy.yaml", yaml}}, Options{})
+		if err != nil {
+			refused++
+			return
+		}
+		used++
+		checkLimit(t, p, p.Limits()[0], map[string]*Limit{})
+	})
+	if used < 10 || refused < 10 {
+		t.Errorf("%d policies could be used, and %d not: too few to say anything", used, refused)
+	}
+}
