@@ -6,44 +6,139 @@ import (
 	"github.com/rationhq/ration/limit"
 )
 
-// Validate reports, as ErrInvalid or ErrUnsupported, what in the step breaks the contract. Every
-// store calls it before it touches anything.
+// Step is what one decision asks of the store.
+type Step struct {
+	Ops []Op
+	// Lease is the reservation that the step opens or ends; nil for none.
+	Lease *Lease
+	// Refused says that the caller has refused already, by a rule of its own: the overall verdict is
+	// no, whatever the limits say.
+	Refused bool
+	// Shadow admits whatever the limits say (the whole server is in shadow mode).
+	Shadow bool
+	// QuotaOpen says that a quota outside this step has room: a descriptor without any limit
+	// counts as such when every descriptor is a quota.
+	QuotaOpen bool
+}
+
+// Kind is what an op does to its bucket.
+type Kind uint8
+
+const (
+	// Charge judges the amount and counts it. An amount of 0 is a check: it judges and counts
+	// nothing.
+	Charge Kind = iota
+	// GiveBack returns units that were charged: to the current window only, never below 0, at once
+	// visible to every caller. It is never refused.
+	GiveBack
+	// Hold judges the amount, at least 1, and reserves it under the lease that the step opens.
+	Hold
+	// Settle records the amount unless the lease that the step settles holds something on the
+	// bucket: then the lease says what is counted. It is never refused.
+	Settle
+	// Record counts usage that has already happened: it always lands and is never refused.
+	Record
+	kinds
+)
+
+// Op is one operation on one bucket.
+type Op struct {
+	// Bucket names the counter within its owner. Different counters have different names: whoever
+	// forms names makes them injective, and gives all ops on one name the same algorithm, window,
+	// calendar and manner. 1…[MaxBucketName] bytes, the owner included.
+	Bucket []byte
+	// Owner names whom the counter belongs to: counters of one owner are kept together. Empty: the
+	// counter stands by itself.
+	Owner []byte
+	Spec  limit.Spec
+	Kind  Kind
+	// Manner is Plain only for charges and give-backs on fixed windows that are aligned to the epoch.
+	Manner limit.Manner
+	// Amount is in 0…[limit.MaxAmount] units.
+	Amount int64
+	// Lapse is how much of a Hold stays charged if nobody settles it: 0…Amount.
+	Lapse int64
+	// Class says which of [Lease.Actual] settles a Hold.
+	Class uint8
+	// Shadow: judged and counted as ever, but never a reason to refuse.
+	Shadow bool
+	// Quota: refuses only together with all other quotas of the step.
+	Quota bool
+	// CountRefusals charges a strict charge or hold also when the step is refused.
+	CountRefusals bool
+}
+
+// MaxBucketName is the longest name of a bucket, with its owner, in bytes.
+const MaxBucketName = 64 << 10
+
+// Demand is the amount that a charge or hold is judged by: a strict check asks for 1.
+func (o *Op) Demand() int64 {
+	if o.Manner == limit.Strict {
+		return max(1, o.Amount)
+	}
+	return o.Amount
+}
+
+// Judged says that the op can be refused.
+func (o *Op) Judged() bool { return o.Kind == Charge || o.Kind == Hold }
+
+// Validate reports, as ErrInvalid, what in the step breaks the contract. Every store calls it before
+// it touches anything.
 func (s *Step) Validate() error {
+	if s.Lease != nil {
+		if err := s.Lease.validate(); err != nil {
+			return err
+		}
+	}
 	for i := range s.Ops {
-		if err := s.Ops[i].validate(); err != nil {
+		if err := s.Ops[i].validate(s.Lease); err != nil {
 			return fmt.Errorf("op %d on %.200q: %w", i, s.Ops[i].Bucket, err)
 		}
 	}
 	return nil
 }
 
-func (o *Op) validate() error {
+func (l *Lease) validate() error {
 	switch {
-	case o.Kind > GiveBack:
-		return ErrUnsupported
-	case len(o.Bucket) == 0 || len(o.Bucket) > MaxBucketName:
-		return fmt.Errorf("%w: the bucket's name has %d bytes, want 1…%d", ErrInvalid, len(o.Bucket), MaxBucketName)
-	case o.Spec.Window <= 0 || int64(o.Spec.Window) > limit.MaxAmount:
-		return fmt.Errorf("%w: a window of %d µs, want 1…2^53−1", ErrInvalid, o.Spec.Window)
-	case o.Spec.Limit < 0 || o.Spec.Limit > limit.MaxAmount:
-		return fmt.Errorf("%w: a limit of %d, want 0…2^53−1", ErrInvalid, o.Spec.Limit)
-	case o.Amount < 0 || o.Amount > limit.MaxAmount:
-		return fmt.Errorf("%w: an amount of %d, want 0…2^53−1", ErrInvalid, o.Amount)
+	case l.Do > LeaseLapse:
+		return fmt.Errorf("%w: lease action %d", ErrInvalid, l.Do)
+	case l.Do == LeaseOpen && (l.Lasts < 1 || l.Lasts > MaxLease):
+		return fmt.Errorf("%w: a lease of %d µs, want 1 µs to an hour", ErrInvalid, l.Lasts)
+	}
+	for class, actual := range l.Actual {
+		if actual < 0 || actual > limit.MaxAmount {
+			return fmt.Errorf("%w: %d units of class %d, want 0…2^53−1", ErrInvalid, actual, class)
+		}
 	}
 	return nil
 }
 
-// HasStrict reports whether any charge of the step is written only if the whole step admits.
-func (s *Step) HasStrict() bool {
-	for i := range s.Ops {
-		if s.Ops[i].Kind == Charge && s.Ops[i].Manner == limit.Strict {
-			return true
-		}
+func (o *Op) validate(l *Lease) error {
+	size := len(o.Bucket) + len(o.Owner)
+	aligned := o.Spec.Algorithm == limit.FixedWindow && !o.Spec.FirstUse
+	switch {
+	case o.Kind >= kinds:
+		return fmt.Errorf("%w: %d", ErrUnsupported, o.Kind)
+	case len(o.Bucket) == 0 || size > MaxBucketName:
+		return fmt.Errorf("%w: the bucket's name has %d bytes, want 1…%d", ErrInvalid, size, MaxBucketName)
+	case o.Amount < 0 || o.Amount > limit.MaxAmount:
+		return fmt.Errorf("%w: an amount of %d, want 0…2^53−1", ErrInvalid, o.Amount)
+	case o.Manner == limit.Plain && (!aligned || o.Kind > GiveBack):
+		return fmt.Errorf("%w: the plain manner is for charges and give-backs on aligned windows", ErrInvalid)
+	case o.Kind == Hold && (l == nil || l.Do != LeaseOpen):
+		return fmt.Errorf("%w: a hold needs a lease that the step opens", ErrInvalid)
+	case o.Kind == Hold && (o.Amount < 1 || o.Lapse < 0 || o.Lapse > o.Amount):
+		return fmt.Errorf("%w: a hold of %d that lapses to %d", ErrInvalid, o.Amount, o.Lapse)
+	case o.Kind == Settle && (l == nil || l.Do != LeaseSettle):
+		return fmt.Errorf("%w: to settle needs a lease that the step settles", ErrInvalid)
 	}
-	return false
+	if err := o.Spec.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
 }
 
-// Grace is how long a counter with the given window outlives its window.
+// Grace is how long a counter of the plain manner with the given window outlives its window.
 func Grace(window limit.Micros) limit.Micros {
-	return min(window, 60*limit.Second)
+	return min(window, limit.Tolerance)
 }

@@ -3,7 +3,8 @@
 // It knows the arithmetic (package limit) and nothing of policies, descriptors or transports.
 // Implementations: store/memory and store/redis; store/storetest is the suite that any must pass.
 //
-// Read [Store] first: its comments state every obligation.
+// Read [Store] first: its comments state every obligation. Then step.go, which says what can be
+// asked, and lease.go for what outlives a step.
 package store
 
 import (
@@ -21,26 +22,37 @@ type Store interface {
 	// decisions either before it or after it, whole. Concurrent callers never overshoot together.
 	//
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
-	// nothing has to run for a window to end. A counter outlives its window by min(window, 60 s),
-	// so that a clock stepping back by no more than that finds what was counted.
+	// nothing has to run for a window to end or a hold to lapse. A counter outlives what it counts:
+	// a plain one by [Grace], others by [limit.Tolerance], so that a clock stepping back by no more
+	// than that finds what was counted.
 	//
-	// How the overall verdict is formed and what is written:
+	// How the step is decided:
 	//
-	//  1. Every op is judged by [limit.Spec.Judge], in order; the op's own charge is seen by the
-	//     ops behind it that name the same bucket.
-	//  2. These verdicts form the overall verdict by [limit.Tally]. There an op in shadow counts as
-	//     not refused; step.QuotaOpen counts as one more quota, not spent; and step.Shadow admits
-	//     in any case.
-	//  3. Plain charges and give-backs are written whatever the overall verdict is. Strict charges
-	//     are written only if it admits: all of them or none.
+	//  1. On the buckets that the step names, and those of the holds that it ends, holds that are due
+	//     lapse: each at the instant at which it was due and by its own Spec, the earliest first.
+	//     This happens whatever the verdict is.
+	//  2. Every op is judged, by [limit.Spec.Exceeds] (plain) or [limit.Spec.Judge] (strict). A plain
+	//     op's own charge is seen by the ops behind it that name the same bucket; the strict charges
+	//     and holds on one bucket are judged together, each by the sum of them all.
+	//  3. These verdicts form the overall verdict by [limit.Tally]. There an op in shadow counts as
+	//     not refused; step.QuotaOpen counts as one more quota, not spent; step.Refused refuses; and
+	//     step.Shadow admits in any case. Only charges and holds can be refused.
+	//  4. A lease that step.Lease ends is ended, whatever the verdict is.
+	//  5. Plain charges, give-backs and records are written whatever the overall verdict is. Strict
+	//     charges and holds are written only if it admits: all of them or none; but those that count
+	//     refusals are written as charges.
+	//  6. A lease that step.Lease opens is opened if the verdict admits.
 	//
 	// On an error nothing of step was written, or (only ErrUnavailable and the errors of ctx) it is
 	// unknown whether all of it was. A store never repeats a write whose outcome it does not know.
 	// Apply returns by the deadline of ctx; with none it may bound the call by a timeout of its own.
 	//
-	// The answer goes to out, whose Results are appended to from the start of its slice, so that a
-	// caller may use one Outcome many times. step and what it points to may be used again by the
-	// caller as soon as Apply has returned.
+	// A store that keeps its state on disk has written the step there before Apply returns if the
+	// step has a lease.
+	//
+	// The answer goes to out, whose slices are appended to from their start, so that a caller may use
+	// one Outcome many times. step and what it points to may be used again by the caller as soon as
+	// Apply has returned.
 	Apply(ctx context.Context, step *Step, out *Outcome) error
 
 	// Ready reports whether the store can decide now, by asking it. A nil error means yes.
@@ -50,103 +62,34 @@ type Store interface {
 	Close() error
 }
 
-// Step is what one decision asks of the store.
-type Step struct {
-	Ops []Op
-
-	// Lease keeps the holds among Ops: its id makes a second run of the same step a no-op.
-	// nil where nothing is held.
-	Lease *Lease
-
-	// Shadow admits whatever the limits say (the whole server is in shadow mode).
-	Shadow bool
-
-	// QuotaOpen says that a quota outside this step has room: a descriptor without any limit
-	// counts as such when every descriptor is a quota.
-	QuotaOpen bool
-}
-
-// Lease is the life of a reservation: who holds, under which id, and for how long.
-type Lease struct {
-	ID      [16]byte     // random, or derived from the caller's idempotency key
-	Expires limit.Micros // how long after now the holds lapse if nobody settles them
-}
-
-// Kind is what an op does to its bucket.
-type Kind uint8
-
-const (
-	// Charge judges the amount and counts it. An amount of 0 is a check: it judges and counts
-	// nothing.
-	Charge Kind = iota
-	// GiveBack returns units that were charged: to the current window only, never below 0, at once
-	// visible to every caller. It is never refused.
-	GiveBack
-	// Hold reserves the amount under the step's lease.
-	Hold
-	// Settle replaces what the step's lease holds by the amount that was really used.
-	Settle
-	// Record counts usage that has already happened: it always lands and is never refused.
-	Record
-)
-
-// Op is one operation on one bucket.
-type Op struct {
-	// Bucket names the counter. Different counters have different names: whoever forms names makes
-	// them injective, and gives all ops on one name the same Window. 1…[MaxBucketName] bytes.
-	Bucket []byte
-
-	// Owner names whom the counter belongs to: counters of one owner are kept together. Empty: the
-	// counter stands by itself.
-	Owner []byte
-
-	Spec   limit.Spec
-	Kind   Kind
-	Manner limit.Manner
-
-	// Amount is in 0…[limit.MaxAmount] units.
-	Amount int64
-
-	// Shadow: judged and counted as ever, but never a reason to refuse.
-	Shadow bool
-	// Quota: refuses only together with all other quotas of the step.
-	Quota bool
-}
-
-// MaxBucketName is the longest name of a bucket, in bytes.
-const MaxBucketName = 64 << 10
-
 // Outcome is what the store answers to a step.
 type Outcome struct {
 	// Now is the instant of the decision, by the store's clock.
 	Now limit.Micros
 	// Refused is the overall verdict.
 	Refused bool
-	// Results has one entry per op, in order.
-	Results []Result
-}
-
-// Result is the verdict on one op.
-type Result struct {
-	// Used is the count of the bucket's current window directly after this op; where an op was
-	// not written, directly before it. 0…[limit.MaxAmount].
-	Used int64
-	// Refused is the verdict of this op's own limit, shadow or not.
-	Refused bool
+	// Lease is what became of the step's lease.
+	Lease LeaseState
+	// Results has one entry per op, in order: the verdict on its amount by its own limit, shadow or
+	// not, and the state of its bucket directly after the step (plain: after the op).
+	Results []limit.Status
 }
 
 var (
 	// ErrUnavailable means that the store could not be asked, or did not answer in time: whether
 	// the step was written is unknown.
 	ErrUnavailable = errors.New("the store is unavailable")
-
+	// ErrFull means that the step needs room for new counters, and the store has none. Nothing was
+	// written.
+	ErrFull = errors.New("the store has no room for more counters")
 	// ErrCorrupt means that a bucket holds something that ration did not write. Nothing of the step
 	// was written.
 	ErrCorrupt = errors.New("a stored counter is not readable")
-
+	// ErrConflict means that the step's lease was opened, or settled, before by another request than
+	// this. Nothing was written.
+	ErrConflict = errors.New("the lease belongs to another request")
 	// ErrUnsupported means that the store does not know this kind of op. Nothing was written.
 	ErrUnsupported = errors.New("the store does not support this operation")
-
 	// ErrInvalid means that the step breaks the contract (an amount out of range, a window of
 	// zero, a name too long). Nothing was written.
 	ErrInvalid = errors.New("invalid step")

@@ -41,7 +41,7 @@ type call struct {
 	taken atomic.Bool
 
 	now     limit.Micros
-	results []store.Result
+	results []result
 	again   bool
 	err     error
 	done    chan struct{}
@@ -269,7 +269,7 @@ func (b *batcher) deliver(ctx context.Context, calls []*call, cmd *redis.IntSlic
 	answer = answer[1:]
 	for _, c := range calls {
 		c.now = now
-		c.results = make([]store.Result, len(c.keys))
+		c.results = make([]result, len(c.keys))
 		answer, c.again, err = readStep(answer, len(c.keys), c.results)
 		c.finish(err)
 	}

@@ -11,25 +11,19 @@ import (
 
 // The bits and codes of lua/apply.lua.
 const (
-	stepShadow, stepQuotaOpen, stepPlainCharges = 1, 2, 4
-	opGiveBack, opStrict, opShadow, opQuota     = 1, 2, 4, 8
-	codeOK, codeAgain, codeCorrupt              = 0, 1, 2
+	stepChargesOnly                = 1
+	opGiveBack                     = 1
+	codeOK, codeAgain, codeCorrupt = 0, 1, 2
 )
 
 // appendStep appends the ops of step, as the script reads them, with the windows of now.
 func appendStep(b []byte, step *store.Step, ops []int, now limit.Micros) []byte {
-	flags := byte(stepPlainCharges)
+	flags := byte(stepChargesOnly)
 	for _, i := range ops {
 		op := &step.Ops[i]
-		if op.Kind != store.Charge || op.Manner != limit.Plain || op.Amount == 0 {
+		if op.Kind != store.Charge || op.Amount == 0 {
 			flags = 0
 		}
-	}
-	if step.Shadow {
-		flags |= stepShadow
-	}
-	if step.QuotaOpen {
-		flags |= stepQuotaOpen
 	}
 	from, till := limit.Micros(0), limit.Micros(limit.MaxAmount)
 	for _, i := range ops {
@@ -50,15 +44,6 @@ func appendOp(b []byte, op *store.Op, now limit.Micros) []byte {
 	if op.Kind == store.GiveBack {
 		flags |= opGiveBack
 	}
-	if op.Manner == limit.Strict {
-		flags |= opStrict
-	}
-	if op.Shadow {
-		flags |= opShadow
-	}
-	if op.Quota {
-		flags |= opQuota
-	}
 	forget := op.Spec.Start(now) + op.Spec.Window + store.Grace(op.Spec.Window)
 	b = append(b, flags)
 	b = appendNumber(b, op.Amount)
@@ -74,9 +59,15 @@ func appendNumber(b []byte, n int64) []byte {
 // stepBytes and opBytes are the sizes that the script reads.
 const stepBytes, opBytes = 19, 25
 
+// result is what the script says of one op.
+type result struct {
+	used    int64
+	refused bool // by the op's own limit
+}
+
 // readStep reads the script's answer to one step of n ops into results, and returns what follows.
 // again says that the step has to be repeated with newer windows.
-func readStep(answer []int64, n int, results []store.Result) (rest []int64, again bool, err error) {
+func readStep(answer []int64, n int, results []result) (rest []int64, again bool, err error) {
 	if len(answer) == 0 {
 		return nil, false, errShortAnswer
 	}
@@ -94,9 +85,9 @@ func readStep(answer []int64, n int, results []store.Result) (rest []int64, agai
 		return nil, false, errShortAnswer
 	}
 	for i, used := range answer[:n] {
-		results[i] = store.Result{Used: used}
+		results[i] = result{used: used}
 		if used < 0 {
-			results[i] = store.Result{Used: -1 - used, Refused: true}
+			results[i] = result{used: -1 - used, refused: true}
 		}
 	}
 	return answer[n:], false, nil

@@ -119,9 +119,10 @@ var errClock = fmt.Errorf("%w: Redis's clock does not stand still", store.ErrUna
 
 // Apply implements store.Store.
 //
+// It decides plain charges and give-backs only: anything else is store.ErrUnsupported.
+//
 // In a Redis Cluster counters of different shards live on different machines. A step of plain
-// charges, which do not depend on each other, is then decided shard by shard; a step with a strict
-// charge has to live in one shard.
+// charges, which do not depend on each other, is then decided shard by shard.
 func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -129,12 +130,12 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	if err := step.Validate(); err != nil {
 		return err
 	}
-	out.Results = append(out.Results[:0], make([]store.Result, len(step.Ops))...)
-	parts := s.split(step)
-	if len(parts) > 1 && step.HasStrict() {
-		return fmt.Errorf("%w: limits of several shards of a Redis Cluster in one decision", store.ErrUnsupported)
+	if !onlyPlain(step) {
+		return fmt.Errorf("%w: Redis counts plain rate_limit rules only", store.ErrUnsupported)
 	}
-	if err := s.applyParts(ctx, step, parts, out); err != nil {
+	out.Lease = store.LeaseNone
+	out.Results = append(out.Results[:0], make([]limit.Status, len(step.Ops))...)
+	if err := s.applyParts(ctx, step, s.split(step), out); err != nil {
 		return err
 	}
 	overall := limit.Tally{}
@@ -144,8 +145,17 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	for i := range step.Ops {
 		overall.Add(step.Ops[i].Quota, out.Results[i].Refused && !step.Ops[i].Shadow)
 	}
-	out.Refused = overall.Refuses() && !step.Shadow
+	out.Refused = (step.Refused || overall.Refuses()) && !step.Shadow
 	return nil
+}
+
+func onlyPlain(step *store.Step) bool {
+	for i := range step.Ops {
+		if step.Ops[i].Manner != limit.Plain {
+			return false
+		}
+	}
+	return step.Lease == nil
 }
 
 // part is the ops of a step, by index, that one run of the script decides.
@@ -210,7 +220,7 @@ func (s *Store) applyParts(ctx context.Context, step *store.Step, parts []part, 
 }
 
 // applyPart fills in the results of the ops of p, and returns when they were decided.
-func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results []store.Result) (limit.Micros, error) {
+func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results []limit.Status) (limit.Micros, error) {
 	for range attempts {
 		c, err := s.sendPart(ctx, step, p)
 		if err != nil {
@@ -219,8 +229,8 @@ func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results
 		if c.again {
 			continue
 		}
-		for i, op := range p.ops {
-			results[op] = c.results[i]
+		for i, at := range p.ops {
+			results[at] = step.Ops[at].Spec.PlainStatus(c.now, c.results[i].used, c.results[i].refused)
 		}
 		return c.now, nil
 	}

@@ -1,133 +1,117 @@
 package storetest
 
 import (
-	"fmt"
-	"testing"
-
-	"pgregory.net/rapid"
+	"cmp"
+	"maps"
+	"slices"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
 
-// model is the contract in plain code: a count for every window of every bucket, for ever.
-type model struct {
-	counts map[place]int64
+// Model is the contract of package store in plain, slow code: maps in which everything is kept for
+// ever. All arithmetic is limit's. A Model never changes: [Model.Apply] returns the next one.
+//
+// It is what the random tests hold a store to, and the state that the check for linearizability
+// walks through. The zero Model is a store with nothing in it.
+type Model struct {
+	buckets map[bucketName]bucket
+	leases  map[store.LeaseID]lease
+	holds   int // made so far
 }
 
-type place struct {
-	bucket string
-	start  limit.Micros
+// bucketName is a bucket's identity.
+type bucketName struct{ owner, bucket string }
+
+func nameOf(op *store.Op) bucketName { return bucketName{string(op.Owner), string(op.Bucket)} }
+
+type bucket struct {
+	state limit.State
+	live  []hold // neither settled nor lapsed; in the order in which they were made
 }
 
-func (m *model) apply(now limit.Micros, step *store.Step) store.Outcome {
-	at := func(op *store.Op) place { return place{string(op.Bucket), op.Spec.Start(now)} }
-	count := func(counts map[place]int64, op *store.Op) {
-		if op.Kind == store.GiveBack {
-			counts[at(op)] = limit.GiveBack(counts[at(op)], op.Amount)
-		} else {
-			counts[at(op)] = limit.Add(counts[at(op)], op.Amount)
-		}
-	}
-	out := store.Outcome{Now: now}
-	var overall limit.Tally
-	if step.QuotaOpen {
-		overall.Add(true, false)
-	}
-
-	tried := copyOf(m.counts)
-	for i := range step.Ops {
-		op := &step.Ops[i]
-		refused := op.Kind == store.Charge && op.Spec.Judge(tried[at(op)], op.Amount, op.Manner)
-		overall.Add(op.Quota, refused && !op.Shadow)
-		count(tried, op)
-		out.Results = append(out.Results, store.Result{Used: tried[at(op)], Refused: refused})
-	}
-	out.Refused = overall.Refuses() && !step.Shadow
-	if !out.Refused {
-		m.counts = tried
-		return out
-	}
-	for i := range step.Ops {
-		op := &step.Ops[i]
-		if op.Kind == store.GiveBack || op.Manner == limit.Plain {
-			count(m.counts, op)
-		}
-		out.Results[i].Used = m.counts[at(op)]
-	}
-	return out
+// hold is one hold of a lease. It never changes: whether it is live says its bucket.
+type hold struct {
+	number        int // no other hold has it
+	bucket        bucketName
+	spec          limit.Spec
+	mark          limit.Mark
+	amount, lapse int64
+	class         uint8
+	due           limit.Micros
 }
 
-func copyOf(counts map[place]int64) map[place]int64 {
-	c := make(map[place]int64, len(counts))
-	for k, v := range counts {
-		c[k] = v
+type lease struct {
+	due     limit.Micros
+	holds   []hold
+	opened  bool // and not made by a settlement that knew no lease
+	request uint64
+	lapsed  bool // by LeaseLapse: time is not asked
+
+	settled    bool
+	settlement uint64
+}
+
+// clone returns a model that shares nothing with m which a decision changes.
+func (m *Model) clone() *Model {
+	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds}
+	for name, b := range m.buckets {
+		c.buckets[name] = bucket{cloneState(b.state), slices.Clone(b.live)}
+	}
+	if c.leases == nil {
+		c.leases = map[store.LeaseID]lease{}
 	}
 	return c
 }
 
-// testModel runs random steps, with a clock that moves both ways, on the model and on the store.
-func testModel(t *testing.T, open Open) {
-	rapid.Check(t, func(r *rapid.T) {
-		clock := NewClock(noon)
-		s := open(t, clock)
-		m := &model{counts: map[place]int64{}}
-		newest := noon
-		for range rapid.IntRange(1, 40).Draw(r, "steps") {
-			now := nextInstant(r, clock.Now(), newest)
-			newest = max(newest, now)
-			clock.Set(now)
-			step := randomStep(r)
-			expected, got := m.apply(now, step), applyStep(t, s, step)
-			if fmt.Sprint(expected) != fmt.Sprint(got) {
-				r.Fatalf("at %d, step %+v:\n got %+v\nwant %+v", now, step, got, expected)
-			}
-		}
-	})
+func cloneState(st limit.State) limit.State {
+	if st.Log != nil {
+		st.Log = &limit.Log{Entries: slices.Clone(st.Log.Entries)}
+	}
+	return st
 }
 
-// nextInstant draws the next instant: often the edge of a window, sometimes a step back, by no more
-// than every store remembers.
-func nextInstant(r *rapid.T, now, newest limit.Micros) limit.Micros {
-	switch rapid.SampledFrom([]string{"stand", "forward", "edge", "before the edge", "back", "far"}).Draw(r, "clock") {
-	case "forward":
-		return now + limit.Micros(rapid.Int64Range(0, 90_000_000).Draw(r, "µs"))
-	case "edge":
-		w := window(r)
-		return now - now%w + w
-	case "before the edge":
-		w := window(r)
-		return now - now%w + w - 1
-	case "back":
-		return max(now-limit.Micros(rapid.Int64Range(0, 1_000_000).Draw(r, "µs")), newest-limit.Second)
-	case "far":
-		return now + 400*86_400*limit.Second
-	}
-	return now
+// lease returns the lease of that id, unless it is unknown or forgotten by now.
+func (m *Model) lease(id store.LeaseID, now limit.Micros) (lease, bool) {
+	l, ok := m.leases[id]
+	return l, ok && now < after(l.due, store.Retention)
 }
 
-func window(r *rapid.T) limit.Micros {
-	return limit.Second * rapid.SampledFrom([]limit.Micros{1, 60, 3600, 86_400, 604_800, 2_592_000, 31_536_000}).Draw(r, "window")
+// liveUnits returns how much the live holds on a bucket reserve.
+func (m *Model) liveUnits(name bucketName) int64 {
+	sum := int64(0)
+	for _, h := range m.buckets[name].live {
+		sum = limit.Add(sum, h.amount)
+	}
+	return sum
 }
 
-func randomStep(r *rapid.T) *store.Step {
-	amounts := rapid.OneOf(rapid.Int64Range(0, 4), rapid.SampledFrom([]int64{1 << 32, limit.MaxAmount - 1, limit.MaxAmount}))
-	limits := rapid.OneOf(rapid.Int64Range(0, 8), rapid.SampledFrom([]int64{1<<32 - 1, limit.MaxAmount - 1, limit.MaxAmount}))
-	step := &store.Step{
-		Shadow:    rapid.IntRange(0, 9).Draw(r, "shadow step") == 0,
-		QuotaOpen: rapid.IntRange(0, 9).Draw(r, "quota open") == 0,
-	}
-	for range rapid.IntRange(0, 5).Draw(r, "ops") {
-		w := window(r)
-		step.Ops = append(step.Ops, store.Op{
-			Bucket: fmt.Appendf(nil, "%s|%d", rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "bucket"), w),
-			Spec:   limit.Spec{Limit: limits.Draw(r, "limit"), Window: w},
-			Kind:   rapid.SampledFrom([]store.Kind{store.Charge, store.Charge, store.Charge, store.GiveBack}).Draw(r, "kind"),
-			Manner: rapid.SampledFrom([]limit.Manner{limit.Plain, limit.Plain, limit.Strict}).Draw(r, "manner"),
-			Amount: amounts.Draw(r, "amount"),
-			Shadow: rapid.IntRange(0, 4).Draw(r, "shadow") == 0,
-			Quota:  rapid.IntRange(0, 3).Draw(r, "quota") == 0,
-		})
-	}
-	return step
+// isLive says whether a hold has neither been settled nor lapsed.
+func (m *Model) isLive(h hold) bool {
+	return slices.ContainsFunc(m.buckets[h.bucket].live, func(o hold) bool { return o.number == h.number })
 }
+
+// end takes a hold from the live ones of its bucket.
+func (m *Model) end(h hold) {
+	b := m.buckets[h.bucket]
+	b.live = slices.DeleteFunc(b.live, func(o hold) bool { return o.number == h.number })
+	m.buckets[h.bucket] = b
+}
+
+// lapse lets the holds of a bucket that are due by now lapse, each at the instant at which it was
+// due, the earliest first, by the limit that it was made under: so it does not matter who comes to see
+// it, and when.
+func (m *Model) lapse(name bucketName, now limit.Micros) {
+	due := slices.DeleteFunc(slices.Clone(m.buckets[name].live), func(h hold) bool { return h.due > now })
+	slices.SortStableFunc(due, func(a, b hold) int { return cmp.Compare(a.due, b.due) })
+	for _, h := range due {
+		m.end(h)
+		b := m.buckets[name]
+		at := h.spec.Advance(&b.state, h.due)
+		h.spec.Settle(&b.state, at, h.mark, h.amount, h.lapse)
+		m.buckets[name] = b
+	}
+}
+
+// after returns t + d, pinned as all instants are.
+func after(t, d limit.Micros) limit.Micros { return limit.Micros(limit.Add(int64(t), int64(d))) }

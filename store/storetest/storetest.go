@@ -1,11 +1,14 @@
 // Package storetest is the conformance suite of the storage contract: any store.Store must pass it.
 //
-// It knows the contract and the arithmetic only. [Run] is all that a store's test has to call; the
-// model that the random tests compare with stands in model.go and is the contract in plain code.
+// It knows the contract and the arithmetic only. [Run] is all that a store's test has to call;
+// [RunPlain] is the part of it that a store passes which knows plain charges and give-backs only, and
+// [RunDurable] is for a store that keeps its state on disk, beside Run.
+//
+// Read the walks first (walk_*.go): tables of who is admitted when, and of the life of a lease. Then
+// model.go: the contract in plain code, which the random tests compare with.
 package storetest
 
 import (
-	"context"
 	"sync/atomic"
 	"testing"
 
@@ -32,78 +35,87 @@ func (c *Clock) Set(t limit.Micros) { c.now.Store(int64(t)) }
 // Advance moves the clock by d, which may be negative.
 func (c *Clock) Advance(d limit.Micros) { c.now.Add(int64(d)) }
 
-// Open makes a store with nothing in it, on the given clock; nil means the store's own. It is
-// called once per test and cleans up after itself.
+// Open makes a store with nothing in it, on the given clock; nil means the store's own. It may be
+// called many times in a test. What the store needs is cleaned up by t.Cleanup.
 type Open func(t testing.TB, clock *Clock) store.Store
+
+// test is one test of the suite.
+type test struct {
+	name string
+	run  func(*testing.T, Open)
+}
+
+func run(t *testing.T, open Open, tests []test) {
+	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) { c.run(t, open) })
+	}
+}
+
+// RunPlain runs what concerns the plain manner only: charges and give-backs on windows that are
+// aligned to the epoch.
+func RunPlain(t *testing.T, open Open) {
+	run(t, open, []test{
+		{"walks through a window", testPlainWindow},
+		{"counts what it refuses", testPlain},
+		{"gives back", testPlainGiveBack},
+		{"forms the overall verdict", testPlainOverall},
+		{"counts one bucket twice in a step", testPlainSameBucket},
+		{"pins counts at 2^53-1", testPlainLargest},
+		{"finds counters when the clock steps back", testPlainClockBack},
+		{"keeps names apart", testPlainNames},
+		{"refuses what breaks the contract", testPlainInvalid},
+		{"honours the caller's deadline", testDeadline},
+		{"agrees with the model", testPlainModel},
+		{"admits exactly the limit to many at once", testPlainConcurrent},
+	})
+}
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	t.Run("walks through a window", func(t *testing.T) { testWindow(t, open) })
-	t.Run("plain charges count what they refuse", func(t *testing.T) { testPlain(t, open) })
-	t.Run("strict charges are all or nothing", func(t *testing.T) { testStrict(t, open) })
-	t.Run("gives back", func(t *testing.T) { testGiveBack(t, open) })
-	t.Run("forms the overall verdict", func(t *testing.T) { testOverall(t, open) })
-	t.Run("counts one bucket twice in a step", func(t *testing.T) { testSameBucket(t, open) })
-	t.Run("pins counts at 2^53-1", func(t *testing.T) { testLargest(t, open) })
-	t.Run("finds counters when the clock steps back", func(t *testing.T) { testClockBack(t, open) })
-	t.Run("keeps names apart", func(t *testing.T) { testNames(t, open) })
-	t.Run("refuses what breaks the contract", func(t *testing.T) { testInvalid(t, open) })
-	t.Run("honours the caller's deadline", func(t *testing.T) { testDeadline(t, open) })
-	t.Run("agrees with the model", func(t *testing.T) { testModel(t, open) })
-	t.Run("admits exactly the limit to many at once", func(t *testing.T) { testConcurrent(t, open) })
-	t.Run("never charges a refused step under concurrency", func(t *testing.T) { testConcurrentStrict(t, open) })
+	t.Run("plain", func(t *testing.T) { RunPlain(t, open) })
+	run(t, open, walks())
+	run(t, open, []test{
+		{"agrees with the model", testModel},
+		{"keeps to its bounds", testEnvelope},
+		{"admits after exactly retry_after", testWait},
+		{"conserves the limit", testConservation},
+		{"64 spenders", testSpenders},
+		{"is linearizable", testLinearizable},
+	})
+}
+
+func walks() []test {
+	return []test{
+		{"algorithms", testAlgorithms},
+		{"leases", testLeases},
+		{"holds", testHolds},
+		{"a hold outlives its lease", func(t *testing.T, open Open) { testForgotten(t, open, nil) }},
+		{"all or nothing", testAllOrNothing},
+		{"verdicts", testVerdicts},
+		{"refuses what breaks the contract", testInvalid},
+	}
+}
+
+// RunDurable runs what concerns a store that keeps its state in a directory: the walks; and random
+// histories, between whose steps it is closed and opened again, and answers as if it had never been
+// away. open makes a store of what is in dir. The rest of the suite opens too many stores for a disk.
+func RunDurable(t *testing.T, open func(t testing.TB, clock *Clock, dir string) store.Store) {
+	dir := ""
+	fresh := func(t testing.TB, clock *Clock) store.Store {
+		dir = t.TempDir()
+		return open(t, clock, dir)
+	}
+	again := func(t testing.TB, clock *Clock) store.Store { return open(t, clock, dir) }
+	run(t, fresh, walks())
+	t.Run("a hold outlives its lease, on disk too", func(t *testing.T) { testForgotten(t, fresh, again) })
+	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), fresh, again) })
 }
 
 // noon is where most walks begin: the start of every window up to a day, at 12:00.
 const noon limit.Micros = 1_763_726_400 * limit.Second // 2025-11-21T12:00:00Z
 
-func minute(most int64) limit.Spec { return limit.Spec{Limit: most, Window: 60 * limit.Second} }
-
-func charge(bucket string, spec limit.Spec, amount int64) store.Op {
-	return store.Op{Bucket: []byte(bucket), Spec: spec, Kind: store.Charge, Amount: amount}
-}
-
-func strict(bucket string, spec limit.Spec, amount int64) store.Op {
-	op := charge(bucket, spec, amount)
-	op.Manner = limit.Strict
-	return op
-}
-
-func giveBack(bucket string, spec limit.Spec, amount int64) store.Op {
-	op := charge(bucket, spec, amount)
-	op.Kind = store.GiveBack
-	return op
-}
-
-func apply(t testing.TB, s store.Store, ops ...store.Op) store.Outcome {
-	t.Helper()
-	return applyStep(t, s, &store.Step{Ops: ops})
-}
-
-func applyStep(t testing.TB, s store.Store, step *store.Step) store.Outcome {
-	t.Helper()
-	var out store.Outcome
-	if err := s.Apply(context.Background(), step, &out); err != nil {
-		t.Fatalf("apply: %v", err)
-	}
-	return out
-}
-
-// want compares what was used after each op, and which ops were refused.
-func want(t testing.TB, out store.Outcome, refused bool, results ...store.Result) {
-	t.Helper()
-	if out.Refused != refused {
-		t.Errorf("refused = %v, want %v", out.Refused, refused)
-	}
-	if len(out.Results) != len(results) {
-		t.Fatalf("%d results, want %d", len(out.Results), len(results))
-	}
-	for i := range results {
-		if out.Results[i] != results[i] {
-			t.Errorf("result %d = %+v, want %+v", i, out.Results[i], results[i])
-		}
-	}
-}
-
-func used(n int64) store.Result { return store.Result{Used: n} }
-func over(n int64) store.Result { return store.Result{Used: n, Refused: true} }
+const (
+	minute = 60 * limit.Second
+	hour   = 60 * minute
+	day    = 24 * hour
+)

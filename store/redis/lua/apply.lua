@@ -1,5 +1,6 @@
 #!lua
--- Decides a batch of steps, each on its own: judges all of a step, then writes all or nothing.
+-- Decides a batch of steps of plain charges and give-backs, each on its own: a step that cannot be
+-- written whole is not written at all.
 --
 -- The twin of package limit and of store/memory/decide.go: same names, same order. The conformance
 -- suite holds the three equal. The shebang line makes Redis refuse the whole script before its
@@ -8,9 +9,9 @@
 -- KEYS     the counters, one for each op of each step in order (a key may come more than once).
 --          A counter is a string holding an integer; its window is part of its name.
 -- ARGV[1]  the steps, little-endian:
---            step  ops uint16, flags uint8 (1 shadow, 2 quota open, 4 every op is a plain charge),
+--            step  ops uint16, flags uint8 (1 every op is a charge),
 --                  from, till as float64: the instants (µs) in which all of its windows are current
---            op    flags uint8 (1 give back, 2 strict, 4 shadow, 8 quota),
+--            op    flags uint8 (1 give back),
 --                  amount, limit as float64, forget as float64: when the counter may go (µs)
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
 --
@@ -96,33 +97,6 @@ local function charge_all(steps, pos, first, n)
   end
 end
 
--- The ops of a step that is not only plain charges.
-local function read_ops(steps, pos, first, n)
-  local ops = {}
-  for i = 1, n do
-    local flags, amount, limit, forget = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
-    ops[i] = {
-      key = KEYS[first + i], amount = amount, limit = limit, forget = forget,
-      give_back = flags % 2 >= 1, strict = flags % 4 >= 2, shadow = flags % 8 >= 4, quota = flags >= 8,
-    }
-  end
-  return ops
-end
-
-local function judge(op, used)
-  local amount = op.amount
-  if op.strict and amount < 1 then amount = 1 end
-  return add(used, amount) > op.limit
-end
-
--- Returns what op would leave used.
-local function count(op, used)
-  if op.give_back then
-    return used > op.amount and used - op.amount or 0
-  end
-  return add(used, op.amount)
-end
-
 -- Returns what is stored under key: 0 if absent, nil if it is no counter.
 local function load(key)
   local stored = pcall('GET', key)
@@ -132,52 +106,38 @@ local function load(key)
   return used <= MAX_AMOUNT and used or nil
 end
 
-local function decide(ops, step_shadow, quota_open)
+-- A step with other ops too: checks (charges of 0) and give-backs.
+local function decide(steps, pos, first, n)
   length = length + 1
   out[length] = OK
-  local stored, tentative = {}, {}
-  for _, op in ipairs(ops) do
-    if not stored[op.key] then
-      local used = load(op.key)
-      if not used then
+  local stored, used = {}, {}
+  for i = 1, n do
+    local key = KEYS[first + i]
+    if not stored[key] then
+      stored[key] = load(key)
+      if not stored[key] then
         out[length] = CORRUPT
         return
       end
-      stored[op.key], tentative[op.key] = used, used
+      used[key] = stored[key]
     end
   end
-
-  local refused, any_strict = false, false
-  local quotas, quotas_spent = quota_open and 1 or 0, 0
-  for _, op in ipairs(ops) do
-    op.refused = not op.give_back and judge(op, tentative[op.key])
-    if op.quota then
-      quotas = quotas + 1
-      if op.refused and not op.shadow then quotas_spent = quotas_spent + 1 end
-    elseif op.refused and not op.shadow then
-      refused = true
+  for i = 1, n do
+    local key = KEYS[first + i]
+    local flags, amount, limit, forget = unpack(OP, steps, pos + (i - 1) * OP_SIZE)
+    local refused = false
+    if flags == 1 then
+      used[key] = used[key] > amount and used[key] - amount or 0
+    else
+      used[key] = add(used[key], amount)
+      refused = used[key] > limit
     end
-    any_strict = any_strict or op.strict
-    tentative[op.key] = count(op, tentative[op.key])
-    op.used = tentative[op.key]
-  end
-  local refuses = (refused or (quotas > 0 and quotas_spent == quotas)) and not step_shadow
-
-  if refuses and any_strict then
-    for key, used in pairs(stored) do tentative[key] = used end
-    for _, op in ipairs(ops) do
-      if op.give_back or not op.strict then tentative[op.key] = count(op, tentative[op.key]) end
-      op.used = tentative[op.key]
-    end
-  end
-
-  for _, op in ipairs(ops) do
-    if tentative[op.key] ~= stored[op.key] then
-      call('SET', op.key, string.format('%.0f', tentative[op.key]), 'PX', time_to_live(op.forget))
-      stored[op.key] = tentative[op.key]
+    if used[key] ~= stored[key] then
+      call('SET', key, string.format('%.0f', used[key]), 'PX', time_to_live(forget))
+      stored[key] = used[key]
     end
     length = length + 1
-    out[length] = op.refused and -1 - op.used or op.used
+    out[length] = refused and -1 - used[key] or used[key]
   end
 end
 
@@ -189,10 +149,10 @@ while pos <= size do
   if now < from or now >= till then
     length = length + 1
     out[length] = AGAIN -- a window has ended since the caller looked at its clock: write nothing
-  elseif flags >= 4 then
+  elseif flags == 1 then
     charge_all(steps, pos, first, n)
   else
-    decide(read_ops(steps, pos, first, n), flags % 2 >= 1, flags % 4 >= 2)
+    decide(steps, pos, first, n)
   end
   first = first + n
   pos = pos + n * OP_SIZE

@@ -1,0 +1,73 @@
+package store
+
+import "github.com/rationhq/ration/limit"
+
+// LeaseID names a lease: random, or derived from what makes its request unique (domain, subject and
+// the caller's key), so that a second run of the same step finds the first.
+type LeaseID [16]byte
+
+// Lease is the life of a reservation: its id, and what the step does to it.
+//
+// A lease keeps the holds of the step that opened it. It ends once: by being settled, or by lapsing
+// when nobody settles it in time. What ended it is remembered for [Retention] after it was due, so
+// that a repeat changes nothing.
+type Lease struct {
+	ID LeaseID
+	Do LeaseAction
+	// Lasts is how long after now the holds lapse if nobody settles them: 1…[MaxLease]. Only for
+	// LeaseOpen.
+	Lasts limit.Micros
+	// Request is a hash of what the caller asked for. It tells the repeat of a request, which
+	// changes nothing, from another one under the same id, which is ErrConflict.
+	Request uint64
+	// Actual is what was really used, per [Op.Class] of the holds; classes beyond its end used
+	// nothing. Only for LeaseSettle.
+	Actual []int64
+}
+
+// LeaseAction is what a step does to its lease.
+type LeaseAction uint8
+
+const (
+	// LeaseOpen opens the lease if the step admits; all holds of the step belong to it. Where the
+	// lease is there already, the step changes nothing but its plain charges and answers how the
+	// buckets stand: it has been admitted before.
+	LeaseOpen LeaseAction = iota
+	// LeaseSettle replaces every hold of the lease by what was really used of its class, in the
+	// window of the hold, whatever room there is. Settle ops of the step name buckets on which usage
+	// is recorded if the lease holds nothing there. A lease that has lapsed is corrected by the
+	// difference, once. Where it was settled before, the step changes nothing but its plain charges.
+	// An unknown lease has no holds: all settle ops are recorded, once, and the id counts as settled.
+	LeaseSettle
+	// LeaseLapse ends the lease as if it were due now: the holder is gone. It changes nothing where
+	// the lease has ended, or is unknown.
+	LeaseLapse
+)
+
+// LeaseState is what became of a step's lease.
+type LeaseState uint8
+
+const (
+	// LeaseNone: the step has none, or would have opened one and was refused.
+	LeaseNone LeaseState = iota
+	// LeaseOpened by this step.
+	LeaseOpened
+	// LeaseSettled by this step, before it was due.
+	LeaseSettled
+	// LeaseCorrected by this step: it was due, or was made to lapse, before.
+	LeaseCorrected
+	// LeaseLapsed by this step.
+	LeaseLapsed
+	// LeaseReplayed: this was done before, nothing has changed.
+	LeaseReplayed
+	// LeaseUnknown: there is no such lease. A settlement was recorded.
+	LeaseUnknown
+)
+
+const (
+	// MaxLease is the longest that a lease lasts.
+	MaxLease = 3600 * limit.Second
+	// Retention is how long a lease is remembered after it was due; less where a store that is full
+	// needs the room.
+	Retention = 24 * 3600 * limit.Second
+)

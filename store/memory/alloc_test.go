@@ -1,0 +1,45 @@
+//go:build !race
+
+package memory_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/memory"
+)
+
+// A decision on buckets that exist does not allocate, whatever it says. (Under the race detector pools
+// forget on purpose.)
+func TestApplyDoesNotAllocate(t *testing.T) {
+	for _, kind := range kinds() {
+		for _, owner := range []string{"", "owner"} {
+			for _, most := range []int64{kind.spec.Limit, 5} {
+				s := open(t, memory.Options{})
+				step := &store.Step{}
+				for i := range 3 {
+					op := native(owner, fmt.Sprint("bucket ", i), kind.spec)
+					op.Manner = kind.manner
+					op.Spec.Limit = most
+					step.Ops = append(step.Ops, op)
+				}
+				if kind.spec.Algorithm == limit.SlidingLog && most > 5 {
+					continue // a log grows by what it remembers
+				}
+				var out store.Outcome
+				ctx := context.Background()
+				allocs := testing.AllocsPerRun(1000, func() {
+					if err := s.Apply(ctx, step, &out); err != nil {
+						t.Fatal(err)
+					}
+				})
+				if allocs != 0 {
+					t.Errorf("%s of %d, owner %q: %v allocations per decision, want 0", kind.name, most, owner, allocs)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package memory_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/storetest"
+)
+
+// openDir opens a store in a directory.
+func openDir(t testing.TB, dir string, opts memory.Options) *memory.Store {
+	t.Helper()
+	s, err := memory.Open(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// The conformance suite is about what is counted, not about disks: it runs where they are fast.
+func TestConformanceWithDirectory(t *testing.T) {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		t.Setenv("TMPDIR", "/dev/shm")
+	}
+	storetest.RunDurable(t, func(t testing.TB, clock *storetest.Clock, dir string) store.Store {
+		opts := memory.Options{}
+		if clock != nil {
+			opts.Clock = clock.Now
+		}
+		return openDir(t, dir, opts)
+	})
+}
+
+// A store that is closed and opened again and again answers every step as one that never is.
+func TestReopenedAnswersTheSame(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		clock := storetest.NewClock(noon)
+		opts := memory.Options{Clock: clock.Now}
+		dir := t.TempDir()
+		kept, reopened := memory.New(opts), openDir(t, dir, opts)
+		defer func() {
+			if err := errors.Join(kept.Close(), reopened.Close()); err != nil {
+				r.Fatal(err)
+			}
+		}()
+		for range rapid.IntRange(1, 60).Draw(r, "steps") {
+			switch rapid.IntRange(0, 9).Draw(r, "do") {
+			case 0:
+				if err := reopened.Close(); err != nil {
+					r.Fatal(err)
+				}
+				reopened = openDir(t, dir, opts)
+				if a, b := kept.Len(), reopened.Len(); b > a {
+					r.Fatalf("%d buckets after opening, and %d before", b, a)
+				}
+			case 1, 2:
+				clock.Advance(limit.Micros(rapid.Int64Range(0, 900_000_000).Draw(r, "µs")))
+			default:
+				step := randomStep(r)
+				var a, b store.Outcome
+				errA := kept.Apply(context.Background(), step, &a)
+				errB := reopened.Apply(context.Background(), step, &b)
+				if !reflect.DeepEqual(a, b) || fmt.Sprint(errA) != fmt.Sprint(errB) {
+					r.Fatalf("step %+v:\n     kept %+v %v\n reopened %+v %v", step, a, errA, b, errB)
+				}
+			}
+		}
+	})
+}
+
+// randomStep draws a step on a few buckets, each of which has one limit.
+func randomStep(r *rapid.T) *store.Step {
+	step := &store.Step{}
+	switch rapid.IntRange(0, 4).Draw(r, "lease") {
+	case 0, 1:
+		step.Lease = &store.Lease{Do: store.LeaseOpen, Lasts: limit.Micros(rapid.Int64Range(1, 600_000_000).Draw(r, "lasts"))}
+	case 2:
+		step.Lease = &store.Lease{Do: store.LeaseSettle, Actual: []int64{rapid.Int64Range(0, 9).Draw(r, "actual")}}
+	case 3:
+		step.Lease = &store.Lease{Do: store.LeaseLapse}
+	}
+	if step.Lease != nil {
+		step.Lease.ID = id(rapid.IntRange(0, 9).Draw(r, "lease id"))
+		step.Lease.Request = uint64(rapid.IntRange(0, 1).Draw(r, "request"))
+	}
+	kinds := []store.Kind{store.Charge, store.Charge, store.GiveBack, store.Record}
+	if step.Lease != nil && step.Lease.Do == store.LeaseOpen {
+		kinds = append(kinds, store.Hold, store.Hold, store.Hold)
+	}
+	if step.Lease != nil && step.Lease.Do == store.LeaseSettle {
+		kinds = append(kinds, store.Settle)
+	}
+	for range rapid.IntRange(0, 4).Draw(r, "ops") {
+		a := limit.Algorithm(rapid.IntRange(0, int(limit.Concurrency)).Draw(r, "algorithm"))
+		op := native(rapid.SampledFrom([]string{"", "anna", "bert"}).Draw(r, "owner"), a.String(), spec(a, 1800*limit.Second))
+		op.Kind = rapid.SampledFrom(kinds).Draw(r, "kind")
+		op.Amount = rapid.Int64Range(1, 5).Draw(r, "amount")
+		op.Lapse = rapid.Int64Range(0, op.Amount).Draw(r, "lapse")
+		op.Spec.Limit, op.Spec.Burst = 20, 20
+		if a == limit.FixedWindow && rapid.Bool().Draw(r, "plain") && op.Kind <= store.GiveBack {
+			op.Manner, op.Bucket = limit.Plain, []byte("plain")
+		}
+		if op.Kind != store.Hold {
+			op.Lapse = 0
+		}
+		step.Ops = append(step.Ops, op)
+	}
+	return step
+}
+
+// A store that is closed in good order keeps what counts for a short time only, too.
+func TestCloseKeepsEverything(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	dir := t.TempDir()
+	s := openDir(t, dir, memory.Options{Clock: clock.Now})
+	plain := store.Op{Bucket: []byte("plain"), Spec: limit.Spec{Limit: 50, Window: limit.Second}, Amount: 3}
+	step := &store.Step{Ops: []store.Op{plain, native("owner", "b", spec(limit.SlidingLog, limit.Second))}}
+	apply(t, s, step)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openDir(t, dir, memory.Options{Clock: clock.Now})
+	out := apply(t, s, step)
+	if a, b := out.Results[0].Used, out.Results[1].Used; a != 6 || b != 2 {
+		t.Errorf("used %d and %d after a second time, want 6 and 2", a, b)
+	}
+}
+
+// A hold that has ended because its bucket had no meaning any more does not come back with the next
+// bucket of that name.
+func TestHoldsOfForgottenBuckets(t *testing.T) {
+	for _, swept := range []bool{true, false} {
+		clock := storetest.NewClock(noon)
+		opts := memory.Options{Clock: clock.Now, SweepEvery: often}
+		if !swept {
+			opts.SweepEvery = time.Hour
+		}
+		dir := t.TempDir()
+		s := openDir(t, dir, opts)
+		reopen := func() {
+			t.Helper()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = openDir(t, dir, opts)
+		}
+		op := native("owner", "bucket", spec(limit.TokenBucket, 10*limit.Second))
+		op.Spec.Limit, op.Spec.Burst = 10, 10
+		held := op
+		held.Kind, held.Amount = store.Hold, 5 // and nothing stays charged if it lapses
+		apply(t, s, &store.Step{Lease: &store.Lease{ID: id(1), Lasts: limit.Second}, Ops: []store.Op{held}})
+		clock.Advance(100 * limit.Second)
+		if swept {
+			waitFor(t, "the bucket to be swept", func() bool { return s.Len() == 0 })
+		} else {
+			reopen()
+		}
+		op.Amount = 7
+		apply(t, s, &store.Step{Ops: []store.Op{op}})
+		reopen()
+		op.Amount = 0
+		got := apply(t, s, &store.Step{Ops: []store.Op{op}}).Results[0]
+		if got.Used != 7 || got.Held != 0 {
+			t.Errorf("swept %v: used %d, held %d, want 7 and 0", swept, got.Used, got.Held)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package memory
+
+import (
+	"slices"
+
+	"github.com/rationhq/ration/store"
+)
+
+// recall finds out what the step's lease was before: state is LeaseReplayed, and the step a repeat,
+// where this was done already.
+func (d *decision) recall() (store.LeaseState, error) {
+	asked := d.step.Lease
+	if asked == nil {
+		return store.LeaseNone, nil
+	}
+	known := d.lease
+	if known == nil {
+		if asked.Do == store.LeaseOpen {
+			return store.LeaseNone, nil
+		}
+		return store.LeaseUnknown, nil
+	}
+	switch asked.Do {
+	case store.LeaseOpen:
+		if !known.opened || known.openedBy != asked.Request {
+			return 0, store.ErrConflict
+		}
+		d.replay = true
+	case store.LeaseSettle:
+		if known.ended == settled {
+			if known.settledBy != asked.Request {
+				return 0, store.ErrConflict
+			}
+			d.replay = true
+		} else if known.hasLapsed(d.now) {
+			return store.LeaseCorrected, nil
+		} else {
+			return store.LeaseSettled, nil
+		}
+	case store.LeaseLapse:
+		if known.ended == live && !known.hasLapsed(d.now) {
+			return store.LeaseLapsed, nil
+		}
+		d.replay = true
+	}
+	return store.LeaseReplayed, nil
+}
+
+// open makes the step's lease. Its holds are added as they are written.
+func (d *decision) open() *lease {
+	asked := d.step.Lease
+	opened := &lease{id: asked.ID, due: d.now + asked.Lasts, opened: true, openedBy: asked.Request}
+	count := 0
+	for i := range d.step.Ops {
+		if d.step.Ops[i].Kind == store.Hold {
+			count++
+		}
+	}
+	opened.holds = make([]hold, 0, count)
+	d.leases.leases[asked.ID] = opened
+	return opened
+}
+
+// hold reserves what op asks for.
+func (w *work) hold(op *store.Op, opened *lease) {
+	opened.holds = append(opened.holds, hold{
+		lease: opened, index: int32(len(opened.holds)),
+		due: opened.due, amount: op.Amount, lapse: op.Lapse, class: op.Class, spec: op.Spec,
+		name: slices.Concat(op.Owner, op.Bucket), ownerLen: len(op.Owner),
+		mark: op.Spec.Hold(&w.state, w.now, op.Amount),
+	})
+	if w.holds == nil {
+		w.holds = &holds{}
+	}
+	w.holds.add(&opened.holds[len(opened.holds)-1])
+}
+
+// endLease settles the step's lease, or lets it lapse; state says which.
+func (d *decision) endLease(state store.LeaseState) {
+	asked := d.step.Lease
+	switch state {
+	case store.LeaseUnknown:
+		if asked.Do == store.LeaseSettle {
+			l := &lease{id: asked.ID, due: d.now, ended: settled, settledBy: asked.Request}
+			d.leases.leases[asked.ID] = l
+			d.store.bytes.Add(l.bytes())
+			d.leases.changed(l)
+			d.wrote = true
+		}
+	case store.LeaseSettled, store.LeaseCorrected:
+		d.endHolds(func(h *hold) int64 {
+			if int(h.class) < len(asked.Actual) {
+				return asked.Actual[h.class]
+			}
+			return 0
+		})
+		d.store.bytes.Add(-d.lease.bytes())
+		d.lease.ended, d.lease.settledBy, d.lease.holds = settled, asked.Request, nil
+		d.store.bytes.Add(d.lease.bytes())
+		d.leases.changed(d.lease)
+		d.wrote = true
+	case store.LeaseLapsed:
+		d.endHolds(func(h *hold) int64 { return h.lapse })
+		d.lease.ended = lapsed
+		d.leases.changed(d.lease)
+		d.wrote = true
+	case store.LeaseNone, store.LeaseOpened, store.LeaseReplayed:
+	}
+}
+
+// endHolds replaces what the holds of the lease have counted by what was really used.
+func (d *decision) endHolds(actual func(*hold) int64) {
+	for i, at := range d.holds {
+		h, w := &d.lease.holds[i], &d.work[at]
+		if h.ended() { // it has lapsed; before it was due, if the clock has stepped back since
+			w.spec.Correct(&w.state, w.now, h.mark, h.lapse, actual(h))
+			w.shard.ledger.remove(lapseKey(d.lease.id, i))
+		} else {
+			w.holds.remove(h)
+			w.spec.Settle(&w.state, w.now, h.mark, h.amount, actual(h))
+		}
+		w.wrote = true
+	}
+}

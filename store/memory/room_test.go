@@ -1,0 +1,234 @@
+package memory_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/storetest"
+)
+
+// often lets a shard be swept each millisecond.
+const often = 256 * time.Millisecond
+
+// Counters that no longer matter are dropped, and no others.
+func TestSweep(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: often})
+	charge := func(window limit.Micros, amount int64) {
+		step := store.Step{}
+		for i := range 50 {
+			step.Ops = append(step.Ops, store.Op{
+				Bucket: fmt.Appendf(nil, "%d of %d", i, window),
+				Spec:   limit.Spec{Limit: 1, Window: window}, Amount: amount,
+			})
+		}
+		apply(t, s, &step)
+	}
+	remembers := func(n int) {
+		t.Helper()
+		waitFor(t, fmt.Sprint("to remember ", n), func() bool { return s.Len() == n })
+	}
+	charge(limit.Second, 1)
+	charge(3600*limit.Second, 1)
+	charge(60*limit.Second, 0) // only looked at: nothing to remember
+	remembers(100)
+	clock.Advance(2*limit.Second - 1)
+	remembers(100)
+	clock.Advance(1) // the second's window and its grace are over
+	remembers(50)
+	clock.Advance(3700 * limit.Second)
+	remembers(0)
+	waitFor(t, "all memory to be free", func() bool { return s.Bytes() == 0 })
+}
+
+// Whatever was done, nothing is left of it in the books when its time is over.
+func TestMemoryIsGivenBack(t *testing.T) {
+	for _, dir := range []bool{false, true} {
+		clock := storetest.NewClock(noon)
+		opts := memory.Options{Clock: clock.Now, SweepEvery: often}
+		var s *memory.Store
+		path := t.TempDir()
+		if dir {
+			s = openDir(t, path, opts)
+		} else {
+			s = open(t, opts)
+		}
+		var out store.Outcome
+		for n := range 400 {
+			step := &store.Step{Lease: &store.Lease{ID: id(n % 40), Lasts: 300 * limit.Second, Do: store.LeaseAction(n % 3)}}
+			for a := limit.FixedWindow; a <= limit.Concurrency; a++ {
+				op := native(fmt.Sprint("owner ", n%7), fmt.Sprint(a, n%23), spec(a, 3600*limit.Second))
+				op.Amount = int64(1 + n%3)
+				switch {
+				case n%3 == 0:
+					op.Kind = store.Hold
+				case a == limit.FixedWindow:
+					op.Manner = limit.Plain
+					op.Bucket = []byte("plain")
+				case n%3 == 1:
+					op.Kind = store.Settle
+				}
+				if n%2 == 0 {
+					op.Owner = nil
+				}
+				step.Ops = append(step.Ops, op)
+			}
+			clock.Advance(limit.Second)
+			if err := s.Apply(context.Background(), step, &out); err != nil && !errors.Is(err, store.ErrConflict) {
+				t.Fatal(err)
+			}
+		}
+		if s.Bytes() == 0 || s.Len() == 0 {
+			t.Fatal("nothing was remembered")
+		}
+		clock.Advance(40 * 86_400 * limit.Second)
+		waitFor(t, "everything to be forgotten", func() bool { return s.Len() == 0 && s.Bytes() == 0 })
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := recordsIn(t, path); dir && n != 0 {
+			t.Errorf("%d records are left on disk", n)
+		}
+	}
+}
+
+// recordsIn returns how many records the file in a directory has; 0 if there is none.
+func recordsIn(t *testing.T, dir string) (n int) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, "ration.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket([]byte("records")); b != nil {
+			n = b.Stats().KeyN
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A flood of new names is refused when the store is full, costs the known ones nothing, and passes.
+func TestFlood(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	// Nothing is swept in time: room is made by those who need it.
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: time.Hour, MaxBytes: 1 << 20})
+	minute := spec(limit.FixedWindow, 60*limit.Second)
+	name := func(n int) store.Op { return native(fmt.Sprint("name ", n), "b", minute) }
+	try := func(op store.Op) error {
+		var out store.Outcome
+		return s.Apply(context.Background(), &store.Step{Ops: []store.Op{op}}, &out)
+	}
+	known := name(0)
+	known.Spec.Limit = 100
+	admitted := int64(0)
+	spend := func() {
+		if out := apply(t, s, &store.Step{Ops: []store.Op{known}}); !out.Refused {
+			admitted++
+		}
+	}
+	full := 0
+	for n := 1; n < 20_000; n++ {
+		switch err := try(name(n)); {
+		case errors.Is(err, store.ErrFull):
+			full++
+		case err != nil:
+			t.Fatal(err)
+		}
+		if n%100 == 0 {
+			spend()
+		}
+	}
+	if full < 10_000 || s.Bytes() > 1<<20 {
+		t.Errorf("of 20,000 names %d were refused, and %d bytes are taken: want most refused, and at most 1 MiB", full, s.Bytes())
+	}
+	if admitted != 100 {
+		t.Errorf("the known name was admitted %d times, want 100", admitted)
+	}
+	remembered := s.Len()
+	if err := try(name(1_000_000)); !errors.Is(err, store.ErrFull) || s.Len() != remembered {
+		t.Errorf("a new name: %v, and %d buckets, want ErrFull, and %d as before", err, s.Len(), remembered)
+	}
+	clock.Advance(121 * limit.Second) // the minute and the tolerance are over
+	for n := range 1000 {
+		if err := try(name(2_000_000 + n)); err != nil {
+			t.Fatalf("new name %d when all others are idle: %v", n, err)
+		}
+	}
+}
+
+// Of reservations, those that were settled long ago are forgotten first where there is no room, and
+// none that is live.
+func TestSettledLeasesMakeRoom(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: time.Hour, MaxBytes: 1 << 20})
+	do := func(n int, action store.LeaseAction, lasts limit.Micros) (store.LeaseState, error) {
+		hold := native("owner", "bucket", spec(limit.FixedWindow, 86_400*limit.Second))
+		hold.Kind = store.Hold
+		step := &store.Step{Lease: &store.Lease{ID: id(n), Do: action, Lasts: lasts}}
+		if action == store.LeaseOpen {
+			step.Ops = []store.Op{hold}
+		}
+		var out store.Outcome
+		err := s.Apply(context.Background(), step, &out)
+		return out.Lease, err
+	}
+	const live = 100
+	for n := range live {
+		if _, err := do(n, store.LeaseOpen, store.MaxLease); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const late = 10_000_000 // these have lapsed, and are settled late
+	for n := range live {
+		if _, err := do(late+n, store.LeaseOpen, limit.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, full := live, 0
+	for ; full == 0; n++ { // each lasts a second, and is settled at once
+		if _, err := do(n, store.LeaseOpen, limit.Second); errors.Is(err, store.ErrFull) {
+			full = n
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := do(n, store.LeaseSettle, 0); err != nil {
+			t.Fatalf("settlement %d: %v", n, err)
+		}
+		clock.Advance(1000)
+	}
+	if state, err := do(live, store.LeaseSettle, 0); state != store.LeaseReplayed || err != nil {
+		t.Errorf("the oldest settled lease: %v %v, want it remembered while somebody may repeat it", state, err)
+	}
+	clock.Advance(700 * limit.Second)
+	for n := full; n < full+100; n++ {
+		if _, err := do(n, store.LeaseOpen, limit.Second); err != nil {
+			t.Fatalf("reservation %d when old ones can go: %v", n, err)
+		}
+	}
+	for n := range live {
+		if state, err := do(n, store.LeaseSettle, 0); state != store.LeaseSettled || err != nil {
+			t.Fatalf("live lease %d: %v %v, want it settled now", n, state, err)
+		}
+		if state, err := do(late+n, store.LeaseSettle, 0); state != store.LeaseCorrected || err != nil {
+			t.Fatalf("lapsed lease %d: %v %v, want it corrected now", n, state, err)
+		}
+	}
+	if state, _ := do(full-1, store.LeaseSettle, 0); state != store.LeaseReplayed {
+		t.Errorf("the newest settled lease is forgotten before all older ones: %v", state)
+	}
+}

@@ -1,0 +1,127 @@
+package storetest
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// modelStore is the model behind a lock: the simplest store that keeps the contract.
+type modelStore struct {
+	now   func() limit.Micros
+	mu    sync.Mutex
+	model *Model
+}
+
+func openModel(_ testing.TB, clock *Clock) store.Store {
+	s := &modelStore{model: &Model{}, now: func() limit.Micros { return limit.At(time.Now()) }}
+	if clock != nil {
+		s.now = clock.Now
+	}
+	return s
+}
+
+func (s *modelStore) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, answer, err := s.model.Apply(s.now(), step)
+	if err == nil {
+		s.model = next
+		*out = answer
+	}
+	return err
+}
+
+func (*modelStore) Ready(context.Context) error { return nil }
+func (*modelStore) Close() error                { return nil }
+
+// The model passes what it is asked beside itself: the tables, the bounds, the waits.
+func TestModel(t *testing.T) {
+	run(t, openModel, walks())
+	run(t, openModel, []test{
+		{"plain verdicts", testPlainOverall},
+		{"keeps to its bounds", testEnvelope},
+		{"is linearizable", testLinearizable},
+	})
+}
+
+// A broken store is found out.
+func TestLinearizableFindsBrokenStores(t *testing.T) {
+	type apply = func(s store.Store, step *store.Step, out *store.Outcome) error
+	for name, do := range map[string]func() apply{
+		"charges twice now and then": func() apply {
+			var steps atomic.Int64
+			return func(s store.Store, step *store.Step, out *store.Outcome) error {
+				if steps.Add(1)%20 == 0 {
+					_ = s.Apply(context.Background(), step, &store.Outcome{})
+				}
+				return s.Apply(context.Background(), step, out)
+			}
+		},
+		"forgets to write now and then": func() apply {
+			var steps atomic.Int64
+			return func(s store.Store, step *store.Step, out *store.Outcome) error {
+				if steps.Add(1)%20 != 0 {
+					return s.Apply(context.Background(), step, out)
+				}
+				m := s.(*modelStore)
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				_, answer, err := m.model.Apply(m.now(), step)
+				*out = answer
+				return err
+			}
+		},
+		"reads what was true one step ago": func() apply {
+			var mu sync.Mutex
+			before := &Model{}
+			return func(s store.Store, step *store.Step, out *store.Outcome) error {
+				mu.Lock()
+				defer mu.Unlock()
+				m := s.(*modelStore)
+				stale := before
+				before = m.model
+				if err := s.Apply(context.Background(), step, out); err != nil {
+					return err
+				}
+				if _, answer, err := stale.Apply(out.Now, step); err == nil {
+					*out = answer
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := false
+			for game := 0; game < 20 && !found; game++ {
+				clock := NewClock(noon)
+				found = !linearizable(play(brokenStore{openModel(t, clock), do()}, clock, game))
+			}
+			if !found {
+				t.Error("20 games were explained, want some order to be missing")
+			}
+		})
+	}
+}
+
+// brokenStore does something else than the store in it.
+type brokenStore struct {
+	store.Store
+	apply func(store.Store, *store.Step, *store.Outcome) error
+}
+
+func (s brokenStore) Apply(_ context.Context, step *store.Step, out *store.Outcome) error {
+	return s.apply(s.Store, step, out)
+}

@@ -1,0 +1,96 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+)
+
+// testHolds walks through what a hold means to each algorithm: a hold belongs to where it was made,
+// and settling it moves what is counted there.
+func testHolds(t *testing.T, open Open) {
+	type line struct {
+		at     limit.Micros // since noon
+		do     string
+		amount int64
+		stands stand
+	}
+	for _, walk := range []struct {
+		name  string
+		spec  limit.Spec
+		lines []line
+	}{
+		{"token_bucket: what has drained does not come back", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
+			{0, "hold", 10, stand{0, 10, 0}},
+			{30 * sec, "look", 0, stand{0, 5, 5}},
+			{30 * sec, "charge", 5, stand{0, 10, 0}}, // whose the units in it are is not known: holds come first
+			{30 * sec, "settle", 0, stand{5, 0, 5}},
+		}},
+		{"token_bucket: nothing is left of it", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
+			{0, "hold", 10, stand{0, 10, 0}},
+			{60 * sec, "look", 0, stand{0, 0, 10}},
+			{60 * sec, "settle", 0, stand{0, 0, 10}},
+			{60 * sec, "charge", 10, stand{10, 0, 0}},
+		}},
+		{"token_bucket: settled above, it is debt from now on", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
+			{0, "hold", 10, stand{0, 10, 0}},
+			{60 * sec, "settle", 22, stand{12, 0, -2}},
+			{78 * sec, "look", 0, stand{9, 0, 1}},
+		}},
+		{"sliding_window: it fades with its window", limit.Spec{Algorithm: limit.SlidingWindow, Limit: 10, Window: minute}, []line{
+			{0, "hold", 10, stand{0, 10, 0}},
+			{90 * sec, "look", 0, stand{0, 5, 5}},
+			{90 * sec, "charge", 5, stand{5, 5, 0}},
+			{90 * sec, "settle", 4, stand{7, 0, 3}},
+			{120 * sec, "look", 0, stand{5, 0, 5}},
+		}},
+		{"sliding_log: its entry is rewritten", limit.Spec{Algorithm: limit.SlidingLog, Limit: 10, Window: minute}, []line{
+			{0, "hold", 6, stand{0, 6, 4}},
+			{30 * sec, "charge", 4, stand{4, 6, 0}},
+			{30 * sec, "settle", 1, stand{5, 0, 5}},
+			{60 * sec, "look", 0, stand{4, 0, 6}},
+		}},
+		{"sliding_log: out of sight", limit.Spec{Algorithm: limit.SlidingLog, Limit: 10, Window: minute}, []line{
+			{0, "hold", 6, stand{0, 6, 4}},
+			{60 * sec, "look", 0, stand{0, 0, 10}},
+			{60 * sec, "settle", 9, stand{0, 0, 10}},
+		}},
+		{"first use: another window has begun", limit.Spec{Limit: 10, Window: minute, FirstUse: true}, []line{
+			{10 * sec, "hold", 6, stand{0, 6, 4}},
+			{75 * sec, "charge", 3, stand{3, 0, 7}},
+			{75 * sec, "settle", 9, stand{3, 0, 7}},
+		}},
+		{"calendar: a stream across midnight never touches the new day", limit.Spec{Algorithm: limit.CalendarWindow, Limit: 10, Calendar: calendar("day;UTC")}, []line{
+			{12*hour - 1, "hold", 6, stand{0, 6, 4}},
+			{12 * hour, "look", 0, stand{0, 0, 10}},
+			{12 * hour, "settle", 9, stand{0, 0, 10}},
+		}},
+		{"concurrency: what was used does not matter", limit.Spec{Algorithm: limit.Concurrency, Limit: 2}, []line{
+			{0, "hold", 2, stand{0, 2, 0}},
+			{minute, "settle", 9, stand{0, 0, 2}},
+		}},
+	} {
+		t.Run(walk.name, func(t *testing.T) {
+			clock := NewClock(noon)
+			s := open(t, clock)
+			for _, l := range walk.lines {
+				clock.Set(noon + l.at)
+				switch l.do {
+				case "hold":
+					lease := opens(1, 1)
+					lease.Lasts = hour
+					applyStep(t, s, &store.Step{Lease: lease, Ops: ops(holding("b", walk.spec, l.amount, 0))})
+				case "settle":
+					applyStep(t, s, &store.Step{Lease: settles(1, 1, l.amount)})
+				case "charge":
+					apply(t, s, strict("b", walk.spec, l.amount))
+				}
+				now := apply(t, s, strict("b", walk.spec, 0), wall()).Results[0]
+				if got := (stand{now.Used, now.Held, now.Remaining}); got != l.stands {
+					t.Errorf("%d µs after noon, %s %d: the bucket stands at %+v, want %+v", l.at, l.do, l.amount, got, l.stands)
+				}
+			}
+		})
+	}
+}

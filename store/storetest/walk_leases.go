@@ -1,0 +1,166 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+)
+
+// stand is how a bucket stands: what is used, held and remaining.
+type stand struct{ used, held, left int64 }
+
+// testLeases walks through the lives of leases that hold tokens of an hour and a place.
+func testLeases(t *testing.T, open Open) {
+	tokens := limit.Spec{Limit: 100, Window: hour}
+	places := limit.Spec{Algorithm: limit.Concurrency, Limit: 2}
+	// reserve holds so many tokens, of which lapse stay if nobody settles them, and a place.
+	reserve := func(amount, lapse int64) []store.Op {
+		place := with(holding("places", places, 1, 0), func(o *store.Op) { o.Class = 1 })
+		return ops(holding("tokens", tokens, amount, lapse), place)
+	}
+	used := func(amount int64) []store.Op { return ops(of(store.Settle, charge("tokens", tokens, amount))) }
+
+	type outcome struct {
+		lease   store.LeaseState
+		refused bool
+		err     error
+	}
+	var (
+		none, refused, conflict = outcome{}, outcome{refused: true}, outcome{err: store.ErrConflict}
+		opened, settled, lapsed = outcome{lease: store.LeaseOpened}, outcome{lease: store.LeaseSettled}, outcome{lease: store.LeaseLapsed}
+		replayed, corrected     = outcome{lease: store.LeaseReplayed}, outcome{lease: store.LeaseCorrected}
+		unknown                 = outcome{lease: store.LeaseUnknown}
+	)
+	type line struct {
+		what           string
+		at             limit.Micros // since noon
+		lease          *store.Lease
+		ops            []store.Op
+		became         outcome
+		tokens, places stand // afterwards
+	}
+	for name, lines := range map[string][]line{
+		"settled": {
+			{"open", 0, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"replay", sec, opens(1, 7), reserve(40, 10), replayed, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"another request under its id", sec, opens(1, 8), reserve(40, 10), conflict, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"too much", sec, opens(2, 7), reserve(61, 0), refused, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"a refusal is not stored", sec, opens(2, 8), reserve(60, 0), opened, stand{0, 100, 0}, stand{0, 2, 0}},
+			{"settle below", 2 * sec, settles(1, 1, 25), nil, settled, stand{25, 60, 15}, stand{0, 1, 1}},
+			{"settle twice", 3 * sec, settles(1, 1, 25), nil, replayed, stand{25, 60, 15}, stand{0, 1, 1}},
+			{"settle otherwise", 3 * sec, settles(1, 2, 26), nil, conflict, stand{25, 60, 15}, stand{0, 1, 1}},
+			{"open once more", 3 * sec, opens(1, 7), reserve(40, 10), replayed, stand{25, 60, 15}, stand{0, 1, 1}},
+			{"lapse what is settled", 3 * sec, lapses(1), nil, replayed, stand{25, 60, 15}, stand{0, 1, 1}},
+			{"settle above", 4 * sec, settles(2, 1, 90), nil, settled, stand{115, 0, -15}, stand{0, 0, 2}},
+			{"remembered for a day", minute + sec + store.Retention - 1, settles(2, 1, 90), nil, replayed, stand{0, 0, 100}, stand{0, 0, 2}},
+			{"and no longer", minute + sec + store.Retention, settles(2, 1, 90), nil, unknown, stand{0, 0, 100}, stand{0, 0, 2}},
+		},
+		"lapsed": {
+			{"open", 0, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"nearly due", minute - 1, nil, nil, none, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"due", minute, nil, nil, none, stand{10, 0, 90}, stand{0, 0, 2}},
+			{"replay", minute, opens(1, 7), reserve(40, 10), replayed, stand{10, 0, 90}, stand{0, 0, 2}},
+			{"late settle", 2 * minute, settles(1, 1, 30), nil, corrected, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"once", 2 * minute, settles(1, 1, 30), nil, replayed, stand{30, 0, 70}, stand{0, 0, 2}},
+		},
+		"let go": {
+			{"open", 0, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"the holder is gone", sec, lapses(1), nil, lapsed, stand{10, 0, 90}, stand{0, 0, 2}},
+			{"twice", sec, lapses(1), nil, replayed, stand{10, 0, 90}, stand{0, 0, 2}},
+			{"it was not", 2 * sec, settles(1, 1, 3), nil, corrected, stand{3, 0, 97}, stand{0, 0, 2}},
+			{"nobody's", 2 * sec, lapses(3), nil, unknown, stand{3, 0, 97}, stand{0, 0, 2}},
+			{"which leaves no trace", 2 * sec, opens(3, 7), reserve(1, 0), opened, stand{3, 1, 96}, stand{0, 1, 1}},
+		},
+		"unknown": {
+			{"settle", 0, settles(1, 1), used(30), unknown, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"twice", sec, settles(1, 1), used(30), replayed, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"otherwise", sec, settles(1, 2), used(31), conflict, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"too late to open", sec, opens(1, 1), reserve(1, 0), conflict, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"known: the hold says what is counted", 2 * sec, opens(2, 1), reserve(10, 0), opened, stand{30, 10, 60}, stand{0, 1, 1}},
+			{"and not the settle op", 2 * sec, settles(2, 1, 5), used(9), settled, stand{35, 0, 65}, stand{0, 0, 2}},
+			{"unless it holds nothing there", 2 * sec, opens(3, 1), nil, opened, stand{35, 0, 65}, stand{0, 0, 2}},
+			{"then that is charged", 2 * sec, settles(3, 1), used(9), settled, stand{44, 0, 56}, stand{0, 0, 2}},
+		},
+		"across windows": {
+			{"open", hour - sec, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"the hold stays in its window, the place is taken", hour, nil, nil, none, stand{0, 0, 100}, stand{0, 1, 1}},
+			{"usage of the old window never touches the new", hour, settles(1, 1, 90), nil, settled, stand{0, 0, 100}, stand{0, 0, 2}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := NewClock(noon)
+			s := open(t, clock)
+			for _, l := range lines {
+				clock.Set(noon + l.at)
+				var out store.Outcome
+				err := s.Apply(context.Background(), &store.Step{Ops: l.ops, Lease: l.lease}, &out)
+				if got := (outcome{out.Lease, out.Refused, err}); !alike(err, l.became.err) ||
+					err == nil && (got.lease != l.became.lease || got.refused != l.became.refused) {
+					t.Fatalf("%s: %+v, want %+v", l.what, got, l.became)
+				}
+				now := apply(t, s, strict("tokens", tokens, 0), strict("places", places, 0), wall()).Results
+				for i, want := range []stand{l.tokens, l.places} {
+					if got := (stand{now[i].Used, now[i].Held, now[i].Remaining}); got != want {
+						t.Errorf("%s: bucket %d stands at %+v, want %+v", l.what, i, got, want)
+					}
+				}
+			}
+		})
+	}
+	t.Run("who waits for a hold", func(t *testing.T) { testEstimate(t, open) })
+}
+
+// testEstimate: where only holds are in the way, the wait is until the first of them lapses, and is
+// said to be an estimate.
+func testEstimate(t *testing.T, open Open) {
+	clock := NewClock(noon)
+	s := open(t, clock)
+	places := limit.Spec{Algorithm: limit.Concurrency, Limit: 2}
+	tokens := limit.Spec{Limit: 100, Window: hour}
+	applyStep(t, s, &store.Step{Lease: opens(1, 1), Ops: ops(holding("places", places, 1, 0), holding("tokens", tokens, 30, 30))})
+	clock.Advance(10 * sec)
+	applyStep(t, s, &store.Step{Lease: opens(2, 1), Ops: ops(holding("places", places, 1, 0), strict("tokens", tokens, 60))})
+	out := apply(t, s, strict("places", places, 1), strict("tokens", tokens, 11), strict("other", tokens, 1))
+	for i, want := range []limit.Status{
+		{Refused: true, FitsWithoutHolds: true, Estimated: true, Held: 2, RetryAfter: 50 * sec},
+		{Refused: true, FitsWithoutHolds: true, Estimated: true, Used: 60, Held: 30, Remaining: 10,
+			RetryAfter: 50 * sec, ResetAfter: hour - 10*sec},
+		{Remaining: 100},
+	} {
+		if out.Results[i] != want {
+			t.Errorf("result %d:\n got %+v\nwant %+v", i, out.Results[i], want)
+		}
+	}
+	// 41 more do not fit, holds or not: they wait for the window, lapses or not.
+	got := apply(t, s, strict("tokens", tokens, 41)).Results[0]
+	if want := (limit.Status{Refused: true, Estimated: true, Used: 60, Held: 30, Remaining: 10,
+		RetryAfter: hour - 10*sec, ResetAfter: hour - 10*sec}); got != want {
+		t.Errorf("41 more:\n got %+v\nwant %+v", got, want)
+	}
+	clock.Advance(50 * sec)
+	if out := apply(t, s, strict("places", places, 1)); out.Refused || out.Results[0].Held != 1 {
+		t.Errorf("when the first hold is due: %+v", out)
+	}
+}
+
+// testForgotten: a hold lapses also when nobody has looked at its bucket for so long that its lease
+// is forgotten. If reopen is not nil, the store is closed and made anew in between.
+func testForgotten(t *testing.T, open, reopen Open) {
+	clock := NewClock(noon)
+	s := open(t, clock)
+	yearly := limit.Spec{Algorithm: limit.CalendarWindow, Limit: 10, Calendar: calendar("year;UTC;01-01")}
+	applyStep(t, s, &store.Step{Lease: opens(1, 1), Ops: ops(holding("b", yearly, 6, 1))})
+	clock.Advance(minute + store.Retention)
+	if reopen != nil {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = reopen(t, clock)
+	}
+	r := apply(t, s, strict("b", yearly, 0)).Results[0]
+	if got, want := (stand{r.Used, r.Held, r.Remaining}), (stand{1, 0, 9}); got != want {
+		t.Errorf("the bucket stands at %+v, want %+v", got, want)
+	}
+}
