@@ -12,15 +12,25 @@ import (
 )
 
 func TestDecideDoesNotAllocate(t *testing.T) {
-	b := newBench(t, engine.Options{})
-	request := &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")}}
-	var d engine.Decision
-	ctx := context.Background()
-	if allocs := testing.AllocsPerRun(1000, func() {
-		if err := b.Decide(ctx, request, &d); err != nil {
-			t.Fatal(err)
+	for name, c := range map[string]struct {
+		bench       bench
+		descriptors []engine.Descriptor
+	}{
+		"rules": {newBench(t, engine.Options{}), []engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")}},
+		"limits": {newModelBench(t), []engine.Descriptor{
+			entries("user=paula", "ration.tier=pro"), entries("org=acme"), entries("user=paula", "ration.model=haiku"),
+			hits(3, "user=paula", "ration.phase=record", "ration.meter=output_tokens"),
+		}},
+	} {
+		request := &engine.Request{Domain: "shop", Descriptors: c.descriptors}
+		var d engine.Decision
+		ctx := context.Background()
+		if allocs := testing.AllocsPerRun(1000, func() {
+			if err := c.bench.Decide(ctx, request, &d); err != nil {
+				t.Fatal(err)
+			}
+		}); allocs > 0 {
+			t.Errorf("%s: %v allocations per decision, want 0", name, allocs)
 		}
-	}); allocs > 0 {
-		t.Errorf("%v allocations per decision, want 0", allocs)
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rationhq/ration/limit"
@@ -13,12 +14,24 @@ import (
 type scratch struct {
 	step    store.Step
 	outcome store.Outcome
-	// names holds the names of the counters, one after the other; ends[i] is where that of
-	// descriptor i ends.
-	names []byte
-	ends  []int
-	// descriptors[i] is the descriptor that op i of the step decides.
-	descriptors []int
+	// asked and matches have one entry per descriptor.
+	asked   []asked
+	matches []policy.Match
+	// plain[i] is the descriptor whose plain rule op i of the step decides. The ops of `limits:` follow
+	// from firstNative on: one for each of Decision.Limits. links says whom they concern.
+	plain       []int
+	firstNative int
+	links       []link
+
+	// shared is the match of limits that belong to no descriptor.
+	shared policy.Match
+
+	// What the fields above point into.
+	names   []byte
+	entries []policy.Entry
+	text    []byte
+	leased  store.Lease
+	actual  [measures]int64
 }
 
 // keepNames bounds what a scratch keeps of a request with unusually long names.
@@ -35,8 +48,8 @@ func (e *Engine) release(s *scratch) {
 // of them in one step, and writes the answer to d.
 //
 // Errors: ErrNoDomain, ErrNoDescriptors, ErrNoPolicy; an *InvalidError for a request that cannot be
-// read; ErrUnavailable, or that of ctx, which leave it unknown whether the request was charged; or
-// ErrCorrupt. After any other error nothing was charged.
+// read; ErrUnavailable, or that of ctx, which leave it unknown whether the request was charged;
+// ErrFull, ErrUnsupported or ErrCorrupt. After any other error nothing was charged.
 func (e *Engine) Decide(ctx context.Context, request *Request, d *Decision) error {
 	started := time.Now()
 	err := e.decide(ctx, request, d)
@@ -45,7 +58,7 @@ func (e *Engine) Decide(ctx context.Context, request *Request, d *Decision) erro
 }
 
 func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) error {
-	*d = Decision{Statuses: d.Statuses[:0]}
+	*d = Decision{Statuses: d.Statuses[:0], Limits: d.Limits[:0]}
 	switch {
 	case request.Domain == "":
 		return ErrNoDomain
@@ -70,42 +83,57 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
+	if err := s.read(request); err != nil {
+		return err
+	}
 	if err := e.match(domain, request, d, s); err != nil {
 		return err
 	}
 	dropReplaced(d, e.opts.Quota)
-	if e.prepare(request, d, s) {
-		if err := e.apply(ctx, s); err != nil {
-			return err
-		}
-		conclude(d, s)
+	if err := e.prepare(domain, request, d, s); err != nil {
+		return err
 	}
-	e.metrics.count(now.rules, request, d)
+	if len(s.step.Ops) > 0 || s.step.Lease != nil {
+		if err := e.apply(ctx, s); err != nil {
+			if !errors.Is(err, store.ErrConflict) {
+				return err
+			}
+			// Under an id of its own the request would have been asked for: whoever repeats that of
+			// another one is not let through by it.
+			d.Over, d.Reused, d.Limits = true, true, d.Limits[:0]
+		} else {
+			s.conclude(d)
+		}
+	}
+	e.metrics.count(now, s, d)
 	return nil
 }
 
-// match finds the limit of each descriptor, and the name of its counter.
+// match finds what applies to each descriptor, and the names of the counters.
 func (e *Engine) match(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
-	s.names, s.ends = s.names[:0], s.ends[:0]
+	s.names, s.matches = s.names[:0], s.matches[:0]
 	for i := range request.Descriptors {
-		asked := &request.Descriptors[i]
-		status := Status{Amount: request.amount(asked), Quota: e.opts.Quota}
+		asked := &s.asked[i]
+		status := Status{Amount: asked.amount, Quota: e.opts.Quota}
 		before := len(s.names)
-		if asked.Override != nil {
-			l, err := asked.Override.applies(i)
+		var m policy.Match
+		m, s.names = domain.Match(asked.entries, s.names)
+		if override := request.Descriptors[i].Override; override != nil {
+			l, err := override.applies(i)
 			if err != nil {
 				return err
 			}
 			status.Limit, status.Limited = l, true
-			s.names = policy.AppendBucket(s.names, request.Domain, asked.Entries, l.Spec.Window)
-		} else {
-			status.Rule, s.names = domain.Match(asked.Entries, s.names)
-			status.follow(status.Rule)
+			from := len(s.names)
+			s.names = policy.AppendBucket(s.names, request.Domain, asked.entries, l.Spec.Window)
+			m.Bucket = s.names[from:]
+		} else if status.follow(m.Rule); !asked.isRequest() {
+			status.Limited, status.Unlimited = false, false // a plain rule counts nothing else
 		}
 		if err := checkName(i, s.names[before:]); err != nil {
 			return err
 		}
-		s.ends = append(s.ends, len(s.names))
+		s.matches = append(s.matches, m)
 		d.Statuses = append(d.Statuses, status)
 	}
 	return nil
@@ -113,14 +141,14 @@ func (e *Engine) match(domain *policy.Domain, request *Request, d *Decision, s *
 
 // follow fills in what rule, if any, says.
 func (s *Status) follow(rule *policy.Rule) {
-	if rule == nil {
+	if s.Rule = rule; rule == nil {
 		return
 	}
 	s.Quota = s.Quota || rule.Quota
 	s.Unlimited = rule.Unlimited
 	if !rule.Unlimited {
 		s.Limited = true
-		s.Limit = Limit{Name: rule.Name, RequestsPerUnit: rule.RequestsPerUnit, Unit: rule.Unit, Spec: rule.Spec}
+		s.Limit = Limit{Name: rule.Name, RequestsPerUnit: int64(rule.RequestsPerUnit), Unit: rule.Unit, Spec: rule.Spec}
 	}
 }
 
@@ -141,29 +169,37 @@ func dropReplaced(d *Decision, allQuotas bool) {
 	}
 }
 
-// prepare writes the step that decides all limits of d, and reports whether there are any.
-func (e *Engine) prepare(request *Request, d *Decision, s *scratch) bool {
+// prepare writes the step that decides all limits of the request.
+func (e *Engine) prepare(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
 	s.step = store.Step{Ops: s.step.Ops[:0], Shadow: e.opts.Shadow}
-	s.descriptors = s.descriptors[:0]
-	from := 0
+	s.plain, s.links = s.plain[:0], s.links[:0]
 	for i := range d.Statuses {
-		status, name := &d.Statuses[i], s.names[from:s.ends[i]]
-		from = s.ends[i]
+		status := &d.Statuses[i]
 		if !status.Limited {
 			s.step.QuotaOpen = s.step.QuotaOpen || status.opensQuota()
 			continue
 		}
 		op := store.Op{
-			Bucket: name, Spec: status.Limit.Spec, Manner: limit.Plain, Amount: status.Amount,
+			Bucket: s.matches[i].Bucket, Spec: status.Limit.Spec, Manner: limit.Plain, Amount: status.Amount,
 			Quota: status.Quota, Shadow: status.Rule != nil && status.Rule.Shadow,
 		}
 		if request.Descriptors[i].GiveBack {
 			op.Kind = store.GiveBack
 		}
 		s.step.Ops = append(s.step.Ops, op)
-		s.descriptors = append(s.descriptors, i)
+		s.plain = append(s.plain, i)
 	}
-	return len(s.step.Ops) > 0
+	s.firstNative = len(s.step.Ops)
+	if len(domain.Limits()) == 0 {
+		return nil
+	}
+	if err := e.native(domain, request, d, s); err != nil {
+		return err
+	}
+	for i := range d.Limits {
+		s.step.Refused = s.step.Refused || d.Limits[i].TooLarge && !d.Limits[i].Limit.Shadow
+	}
+	return nil
 }
 
 // opensQuota says that a descriptor to which no limit applies counts as a quota with room.
@@ -177,14 +213,15 @@ func (e *Engine) apply(ctx context.Context, s *scratch) error {
 }
 
 // conclude writes what the store answered to the statuses.
-func conclude(d *Decision, s *scratch) {
+func (s *scratch) conclude(d *Decision) {
 	d.Now = s.outcome.Now
 	d.Over = s.outcome.Refused
-	for op, i := range s.descriptors {
+	for op, i := range s.plain {
 		status, result := &d.Statuses[i], s.outcome.Results[op]
 		status.Exceeded = result.Refused
 		status.Over = result.Refused && !s.step.Ops[op].Shadow
-		status.Remaining = status.Limit.Spec.Remaining(result.Used)
-		status.ResetAfter = status.Limit.Spec.ResetAfter(d.Now)
+		status.Remaining = result.Remaining
+		status.ResetAfter = result.ResetAfter
 	}
+	s.concludeNative(d)
 }

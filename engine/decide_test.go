@@ -313,8 +313,8 @@ func TestWords(t *testing.T) {
 		if got := d.Message(); got != c.message {
 			t.Errorf("message %q, want %q", got, c.message)
 		}
-		if got, ok := d.RetryAfter(); got != c.retryAfter || ok != (c.retryAfter > 0) {
-			t.Errorf("%s: retry after %d (%v), want %d", c.message, got, ok, c.retryAfter)
+		if got, ok := d.RetryAfter(); got.Seconds() != c.retryAfter || ok != (c.retryAfter > 0) {
+			t.Errorf("%s: retry after %d µs (%v), want %d s", c.message, got, ok, c.retryAfter)
 		}
 		if body := string(d.Problem()); (body != "") != (c.message != "") || !strings.Contains(body, c.message) {
 			t.Errorf("%s: body %s", c.message, body)
@@ -390,17 +390,25 @@ func TestBrokenStore(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	e := newBench(b, engine.Options{})
-	for _, n := range []int{1, 3} {
-		b.Run(fmt.Sprintf("%d descriptors", n), func(b *testing.B) {
-			request := &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")}[:n]}
-			var d engine.Decision
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := e.Decide(context.Background(), request, &d); err != nil {
-					b.Fatal(err)
+	for _, kind := range []struct {
+		name        string
+		bench       bench
+		descriptors []engine.Descriptor
+	}{
+		{"rules", newBench(b, engine.Options{}), []engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")}},
+		{"limits", newModelBench(b), []engine.Descriptor{entries("user=paula"), entries("org=acme"), entries("login=x")}},
+	} {
+		for _, n := range []int{1, 3} {
+			b.Run(fmt.Sprintf("%s of %d descriptors", kind.name, n), func(b *testing.B) {
+				request := &engine.Request{Domain: "shop", Descriptors: kind.descriptors[:n]}
+				var d engine.Decision
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := kind.bench.Decide(context.Background(), request, &d); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

@@ -16,12 +16,18 @@ type Decision struct {
 	Now limit.Micros
 	// Statuses has one entry per descriptor, in order.
 	Statuses []Status
+	// Limits has one entry for each limit of a `limits:` list that was asked.
+	Limits []Applied
+	// Tier is the tier that the request was decided for; nil where the domain has none.
+	Tier *policy.Tier
+	// Reused says that the request was refused because its id was that of another one.
+	Reused bool
 }
 
 // Limit is the limit that applied to a descriptor.
 type Limit struct {
 	Name            string
-	RequestsPerUnit uint32
+	RequestsPerUnit int64 // also of a limit that counts tokens
 	Unit            policy.Unit
 	Multiplier      uint32 // 0 where none was given
 	Spec            limit.Spec
@@ -38,6 +44,9 @@ type Status struct {
 	Unlimited bool
 
 	Limit Limit
+	// Applied is the limit of a `limits:` list that binds, and that the fields around it describe; nil
+	// where a plain rule, or an override, does. It points into Decision.Limits.
+	Applied *Applied
 	// Exceeded says that the limit has no room for the amount.
 	Exceeded bool
 	// Over is this descriptor's verdict: Exceeded, unless the rule is in shadow.
@@ -48,7 +57,8 @@ type Status struct {
 	Amount int64
 	// Remaining is how many units are left in this window; 0 where the limit is over, shadow or not.
 	Remaining int64
-	// ResetAfter is how long after Now the window ends.
+	// ResetAfter is how long after Now the window ends, or nothing is used any more; where a limit of
+	// a `limits:` list refuses, how long to wait.
 	ResetAfter limit.Micros
 }
 
@@ -70,13 +80,13 @@ func (d *Decision) Quoted() int {
 	return quoted
 }
 
-// Binding returns the index of the status that keeps the caller waiting longest, or -1 if none
-// refuses.
+// Binding returns the index of the status whose limit decides, or -1 if none refuses: the one that
+// can never be met, else the one that keeps the caller waiting longest.
 func (d *Decision) Binding() int {
 	binding := -1
 	for i := range d.Statuses {
 		s := &d.Statuses[i]
-		if s.Over && (binding < 0 || s.ResetAfter > d.Statuses[binding].ResetAfter) {
+		if s.Over && (binding < 0 || s.standing().binds(d.Statuses[binding].standing())) {
 			binding = i
 		}
 	}
@@ -85,5 +95,8 @@ func (d *Decision) Binding() int {
 
 // Never says that waiting does not help: the limit is zero, or smaller than the amount asked for.
 func (s *Status) Never() bool {
+	if s.Applied != nil {
+		return s.Over && s.Applied.Never()
+	}
 	return s.Over && s.Amount > s.Limit.Spec.Limit
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ type Options struct {
 	Bounds Bounds
 	// Metrics is where decisions are counted; nil counts them where nobody looks.
 	Metrics *Metrics
+	// Log is told once for each policy that callers name tiers which it does not have; nil: nobody is.
+	Log *slog.Logger
 }
 
 // Engine decides. It is safe for concurrent use.
@@ -36,6 +39,9 @@ type loaded struct {
 	policy *policy.Policy
 	since  time.Time
 	rules  []*ruleCounters // by policy.Rule.Index
+	limits []*ruleCounters // by policy.Limit.Index
+
+	unknownTier sync.Once
 }
 
 // New returns an engine over s. It decides nothing before SetPolicy.
@@ -45,6 +51,9 @@ func New(s store.Store, opts Options) *Engine {
 	if e.metrics == nil {
 		e.metrics = NewMetrics()
 	}
+	if e.opts.Log == nil {
+		e.opts.Log = slog.New(slog.DiscardHandler)
+	}
 	e.scratch.New = func() any { return new(scratch) }
 	return e
 }
@@ -52,7 +61,8 @@ func New(s store.Store, opts Options) *Engine {
 // SetPolicy makes p the policy of all decisions that start from now on. Counters are kept: they
 // belong to what was asked for, not to the policy.
 func (e *Engine) SetPolicy(p *policy.Policy) {
-	e.current.Store(&loaded{policy: p, since: time.Now(), rules: e.metrics.bind(p)})
+	rules, limits := e.metrics.bind(p)
+	e.current.Store(&loaded{policy: p, since: time.Now(), rules: rules, limits: limits})
 }
 
 // Policy returns the policy in force and since when, or nil if none was loaded yet.

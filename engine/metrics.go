@@ -20,6 +20,7 @@ type Metrics struct {
 	unmatched     prometheus.Counter
 	overridden    *ruleCounters
 	unknownDomain prometheus.Counter
+	unknownTier   prometheus.Counter
 	duration      prometheus.Histogram
 	storeDuration prometheus.Histogram
 	storeErrors   [errorKinds]prometheus.Counter
@@ -76,6 +77,10 @@ func NewMetrics() *Metrics {
 	unlimitedBy := newCounters(m, "ration_unmatched_total", "Descriptors to which no limit applied, by cause.", "cause")
 	m.unmatched = unlimitedBy.WithLabelValues("no_rule")
 	m.unknownDomain = unlimitedBy.WithLabelValues("unknown_domain")
+	m.unknownTier = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ration_unknown_tiers_total", Help: "Requests that named a tier which the policy does not have.",
+	})
+	m.collectors = append(m.collectors, m.unknownTier)
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")
 	m.reloads = newCounters(m, "ration_policy_reloads_total", "Times that a policy was read, by result.", "result")
@@ -126,32 +131,45 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 // ReloadFailed counts a policy that could not be loaded.
 func (m *Metrics) ReloadFailed() { m.reloads.WithLabelValues("failure").Inc() }
 
-// bind finds the counters of every rule of p, so that no decision looks one up.
-func (m *Metrics) bind(p *policy.Policy) []*ruleCounters {
+// bind finds the counters of every rule and limit of p, so that no decision looks one up.
+func (m *Metrics) bind(p *policy.Policy) (rules, limits []*ruleCounters) {
 	m.reloads.WithLabelValues("success").Inc()
 	m.policyInfo.Reset()
 	m.policyInfo.WithLabelValues(p.Version()).Set(1)
 	m.policyLoaded.SetToCurrentTime()
-	bound := make([]*ruleCounters, len(p.Rules()))
-	for i, rule := range p.Rules() {
-		bound[i] = m.rules.of(rule.Domain, rule.Path)
+	for _, rule := range p.Rules() {
+		rules = append(rules, m.rules.of(rule.Domain, rule.Path))
 	}
-	return bound
+	for _, l := range p.Limits() {
+		limits = append(limits, m.rules.of(l.Domain, l.Path))
+	}
+	return rules, limits
 }
 
 // count counts a decision that was made.
-func (m *Metrics) count(rules []*ruleCounters, request *Request, d *Decision) {
+func (m *Metrics) count(now *loaded, s *scratch, d *Decision) {
 	for i := range d.Statuses {
-		s := &d.Statuses[i]
-		if !s.Limited && !s.Unlimited {
+		switch rule := s.matches[i].Rule; {
+		case d.Statuses[i].Rule == nil && !d.Statuses[i].Limited && len(s.matches[i].Limits) == 0:
 			m.unmatched.Inc()
-			continue
+		case rule != nil && rule.Unlimited && d.Statuses[i].Rule == rule && s.asked[i].isRequest():
+			now.rules[rule.Index].add(unlimited, s.asked[i].amount)
 		}
+	}
+	if d.Reused {
+		return
+	}
+	for op, i := range s.plain {
 		counters := m.overridden
-		if s.Rule != nil {
-			counters = rules[s.Rule.Index]
+		if rule := d.Statuses[i].Rule; rule != nil {
+			counters = now.rules[rule.Index]
 		}
-		counters.add(s.verdict(request.Descriptors[i].GiveBack), s.Amount)
+		counters.add(verdictOf(&s.step.Ops[op], s.outcome.Results[op].Refused), s.step.Ops[op].Amount)
+	}
+	for i := range d.Limits {
+		a := &d.Limits[i]
+		op := &s.step.Ops[s.firstNative+i]
+		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.TooLarge), a.Amount)
 	}
 }
 

@@ -71,7 +71,9 @@ var (
 // The store's errors, for transports, which do not know the store: see package store.
 var (
 	ErrUnavailable = store.ErrUnavailable
+	ErrFull        = store.ErrFull
 	ErrCorrupt     = store.ErrCorrupt
+	ErrUnsupported = store.ErrUnsupported
 )
 
 // InvalidError says which field of a request cannot be used, why, and what would do.
@@ -151,7 +153,7 @@ func (o *Override) applies(descriptor int) (Limit, error) {
 		}
 	}
 	return Limit{
-		RequestsPerUnit: o.RequestsPerUnit, Unit: unit, Multiplier: o.Multiplier,
+		RequestsPerUnit: int64(o.RequestsPerUnit), Unit: unit, Multiplier: o.Multiplier,
 		Spec: limit.Spec{Limit: int64(o.RequestsPerUnit), Window: units * unit.Window()},
 	}, nil
 }

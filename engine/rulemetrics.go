@@ -5,9 +5,11 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rationhq/ration/store"
 )
 
-// verdict is what became of a descriptor, as a label.
+// verdict is what a rule or limit said, as a label.
 type verdict int
 
 const (
@@ -15,29 +17,30 @@ const (
 	overLimit
 	shadowed
 	gaveBack
+	recorded
 	unlimited
 	verdicts
 )
 
 func (v verdict) String() string {
-	return [...]string{"admitted", "over_limit", "shadow", "given_back", "unlimited"}[v]
+	return [...]string{"admitted", "over_limit", "shadow", "given_back", "recorded", "unlimited"}[v]
 }
 
-func (s *Status) verdict(giveBack bool) verdict {
+func verdictOf(op *store.Op, refused bool) verdict {
 	switch {
-	case s.Unlimited:
-		return unlimited
-	case giveBack:
+	case op.Kind == store.GiveBack:
 		return gaveBack
-	case s.Over:
-		return overLimit
-	case s.Exceeded:
+	case !op.Judged():
+		return recorded
+	case refused && op.Shadow:
 		return shadowed
+	case refused:
+		return overLimit
 	}
 	return admitted
 }
 
-// ruleCounters counts the decisions of one rule.
+// ruleCounters counts the decisions of one rule or limit.
 type ruleCounters struct {
 	decisions, hits [verdicts]atomic.Uint64
 }

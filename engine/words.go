@@ -4,25 +4,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-)
 
-// RetryAfter returns how many whole seconds a refused caller has to wait, and false if the request
-// was not refused or waiting does not help.
-func (d *Decision) RetryAfter() (seconds int64, ok bool) {
-	binding := d.Binding()
-	if binding < 0 || d.Statuses[binding].Never() {
-		return 0, false
-	}
-	return d.Statuses[binding].ResetAfter.Seconds(), true
-}
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+)
 
 // Message says to the user of a refused request what stopped it and what to do.
 func (d *Decision) Message() string {
 	binding := d.Binding()
-	if binding < 0 {
+	switch {
+	case d.Reused:
+		return "This request is not allowed: its id was used before by another one."
+	case binding < 0:
 		return ""
 	}
 	s := &d.Statuses[binding]
+	if a := s.Applied; a != nil {
+		return a.message(d.Now)
+	}
 	switch {
 	case s.Limit.Spec.Limit == 0:
 		return "This request is not allowed: its limit is zero."
@@ -30,6 +29,33 @@ func (d *Decision) Message() string {
 		return fmt.Sprintf("Request too large: %d at once, of at most %s.", s.Amount, s.Limit.Words())
 	}
 	return fmt.Sprintf("Rate limit reached: %s. Try again in %s.", s.Limit.Words(), waitWords(s.ResetAfter.Seconds()))
+}
+
+// message says what stopped a request at one of the policy's own limits. The policy may have words
+// of its own for it.
+func (a *Applied) message(now limit.Micros) string {
+	q := a.Quantity
+	plan := ""
+	if name := a.Limit.TierName(a.Tier); name != "" {
+		plan = " on the " + name + " plan"
+	}
+	meter, ceiling := a.Limit.Meter, q.Spec.Ceiling()
+	switch {
+	case q.Message != "":
+		return q.Message
+	case a.TooLarge:
+		return fmt.Sprintf("Request too large: %s, %s per request%s.", meter.Amount(a.Amount), policy.Grouped(q.PerRequest), plan)
+	case ceiling == 0:
+		return fmt.Sprintf("This request is not allowed%s: its limit is zero.", plan)
+	case a.Status.Never:
+		return fmt.Sprintf("Request too large: %s at once, of at most %s%s.", meter.Amount(a.Amount), policy.Grouped(ceiling), plan)
+	case meter == policy.InFlight:
+		return fmt.Sprintf("Too many requests at once: at most %s%s. Try again when one of them has ended.", policy.Grouped(ceiling), plan)
+	case a.verdict() == Exhausted:
+		return fmt.Sprintf("%s used up: %s of %s; %s left. Resets %s.", q.Quota(), policy.Grouped(a.Status.Used+a.Status.Held),
+			meter.Amount(ceiling), policy.Grouped(max(0, a.Status.Remaining)), instantWords(now, now+a.Status.RetryAfter, q.Zone()))
+	}
+	return fmt.Sprintf("Rate limit reached: %s%s. Try again in %s.", q.Rate(meter), plan, waitWords(a.Status.RetryAfter.Seconds()))
 }
 
 // Words says the limit: "10 requests per minute", "1 request per 5 minutes".
@@ -57,6 +83,20 @@ func waitWords(seconds int64) string {
 	return fmt.Sprintf("%d s", seconds)
 }
 
+// instantWords says when something will be: the time where that is today or soon, else the day.
+func instantWords(now, then limit.Micros, zone *time.Location) string {
+	// Rounded up, so that nobody comes too early.
+	at := limit.Micros(then.Seconds() * int64(limit.Second)).Time().In(zone)
+	if then-now < 20*3600*limit.Second {
+		format := "15:04"
+		if at.Second() != 0 {
+			format = "15:04:05"
+		}
+		return fmt.Sprintf("at %s (%s)", at.Format(format), zone)
+	}
+	return "on " + at.Format("2 January")
+}
+
 // problem is the body of a refusal: RFC 9457, with what clients of model APIs look for beside it.
 type problem struct {
 	Type       string     `json:"type"`
@@ -67,28 +107,35 @@ type problem struct {
 	Message    string     `json:"message"`
 	RetryAfter *int64     `json:"retry_after,omitempty"` // seconds
 	ResetAt    *time.Time `json:"reset_at,omitempty"`
-	Limit      uint32     `json:"limit"`
+	Limit      int64      `json:"limit"`
 	Remaining  int64      `json:"remaining"`
 	Name       string     `json:"name,omitempty"`
+	Tier       string     `json:"tier,omitempty"`
+	UpgradeURL string     `json:"upgrade_url,omitempty"`
 }
 
 // Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json); nil if the
 // request is not refused.
 func (d *Decision) Problem() []byte {
-	binding := d.Binding()
-	if binding < 0 {
+	if !d.Over {
 		return nil
 	}
-	s := &d.Statuses[binding]
 	p := problem{
 		Type: "about:blank", Title: "Too Many Requests", Status: 429,
-		Detail: d.Message(), Error: "rate_limited", Message: d.Message(),
-		Limit: s.Limit.RequestsPerUnit, Remaining: s.Remaining, Name: s.Limit.Name,
+		Detail: d.Message(), Error: d.Verdict().Reason(), Message: d.Message(),
 	}
-	if wait, ok := d.RetryAfter(); ok {
-		p.RetryAfter = &wait
-		reset := (d.Now + s.ResetAfter).Time()
-		p.ResetAt = &reset
+	if binding := d.Binding(); binding >= 0 {
+		s := &d.Statuses[binding]
+		p.Limit, p.Remaining, p.Name = s.Limit.RequestsPerUnit, s.Remaining, s.Limit.Name
+		if s.Applied != nil {
+			p.Tier, p.UpgradeURL = s.Applied.Limit.TierName(s.Applied.Tier), s.Applied.Quantity.UpgradeURL
+		}
+		if wait, ok := d.RetryAfter(); ok {
+			seconds := wait.Seconds()
+			p.RetryAfter = &seconds
+			reset := (d.Now + wait).Time()
+			p.ResetAt = &reset
+		}
 	}
 	body, err := json.Marshal(p)
 	if err != nil {

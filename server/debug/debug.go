@@ -40,7 +40,8 @@ func New(e *engine.Engine) http.Handler {
 	return mux
 }
 
-// list prints the rules as the established contract's /rlconfig does, a line each.
+// list prints the rules as the established contract's /rlconfig does, a line each, and then the
+// limits in words.
 func list(p *policy.Policy) string {
 	var b strings.Builder
 	for _, r := range p.Rules() {
@@ -50,6 +51,10 @@ func list(p *policy.Policy) string {
 		}
 		fmt.Fprintf(&b, "%s: unit=%s requests_per_unit=%d, shadow_mode: %t, quota_mode: %t\n",
 			r.Path, unit, r.RequestsPerUnit, r.Shadow, r.Quota)
+	}
+	for _, l := range p.Limits() {
+		b.WriteString(strings.Join(l.Explain(), "\n"))
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

@@ -64,7 +64,7 @@ func appendStatus(b []byte, s *engine.Status) []byte {
 		return b
 	}
 	b, start := open(b, 2)
-	b = appendVarint(b, 1, uint64(s.Limit.RequestsPerUnit))
+	b = appendVarint(b, 1, uint64(min(s.Limit.RequestsPerUnit, math.MaxUint32)))
 	b = appendVarint(b, 2, uint64(s.Limit.Unit))
 	b = appendText(b, 3, s.Limit.Name)
 	if s.Limit.Multiplier != 0 {

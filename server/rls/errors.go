@@ -33,8 +33,10 @@ func toStatus(err error) error {
 		return status.Error(codes.DeadlineExceeded, "the deadline passed before the store answered: it is unknown whether the request was counted")
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "the caller left before the store answered: it is unknown whether the request was counted")
-	case errors.Is(err, engine.ErrUnavailable):
+	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrFull):
 		return status.Error(codes.Unavailable, err.Error())
+	case errors.Is(err, engine.ErrUnsupported):
+		return status.Error(codes.Unimplemented, err.Error())
 	case errors.Is(err, engine.ErrCorrupt):
 		return status.Error(codes.DataLoss, err.Error())
 	}

@@ -14,18 +14,21 @@ func appendLimitHeaders(headers []header, names Headers, d *engine.Decision) []h
 	}
 	s := &d.Statuses[quoted]
 	return append(headers,
-		header{names.Limit, strconv.FormatUint(uint64(s.Limit.RequestsPerUnit), 10)},
+		header{names.Limit, strconv.FormatInt(s.Limit.RequestsPerUnit, 10)},
 		header{names.Remaining, strconv.FormatInt(s.Remaining, 10)},
 		header{names.Reset, strconv.FormatInt(s.ResetAfter.Seconds(), 10)},
 	)
 }
 
 // appendProblemHeaders adds what goes with the body of a refusal. Envoy sends ours in place of its
-// own text/plain, and leaves a Retry-After that we set.
+// own text/plain, and leaves a Retry-After that we set. The clients of model APIs know retry-after-ms
+// and x-should-retry, which keeps them from retrying what waiting a little cannot help.
 func appendProblemHeaders(headers []header, d *engine.Decision) []header {
 	headers = append(headers, header{"content-type", "application/problem+json"})
-	if seconds, ok := d.RetryAfter(); ok {
-		headers = append(headers, header{"retry-after", strconv.FormatInt(seconds, 10)})
+	if wait, ok := d.RetryAfter(); ok {
+		headers = append(headers,
+			header{"retry-after", strconv.FormatInt(wait.Seconds(), 10)},
+			header{"retry-after-ms", strconv.FormatInt(wait.Milliseconds(), 10)})
 	}
-	return headers
+	return append(headers, header{"x-should-retry", strconv.FormatBool(d.Verdict() == engine.Throttled)})
 }

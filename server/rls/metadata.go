@@ -23,6 +23,15 @@ func encodeMetadata(request *engine.Request, d *engine.Decision) ([]byte, error)
 	if merged := mergedMetadata(d); len(merged) > 0 {
 		fields["metadata"] = merged
 	}
+	if len(d.Limits) > 0 {
+		fields["limits"] = describeLimits(d)
+	}
+	if d.Tier != nil {
+		fields["tier"] = d.Tier.Name
+		if d.Tier.Attributes != nil {
+			fields["attributes"] = d.Tier.Attributes
+		}
+	}
 	message, err := structpb.NewStruct(fields)
 	if err != nil {
 		return nil, fmt.Errorf("describe the request: %w", err)
@@ -47,6 +56,29 @@ func describe(d *engine.Descriptor) map[string]any {
 		fields["hitsAddend"] = float64(d.Hits)
 	}
 	return fields
+}
+
+// describeLimits says how every limit of a `limits:` list stands that the request was measured by: a
+// status of Envoy's has room for one of them only, and for 32 bits of it.
+func describeLimits(d *engine.Decision) []any {
+	limits := make([]any, len(d.Limits))
+	for i := range d.Limits {
+		a := &d.Limits[i]
+		fields := map[string]any{
+			"name": a.Limit.Name, "meter": a.Limit.Meter.String(), "limit": float64(a.Quantity.Spec.Ceiling()),
+			"used": float64(a.Status.Used), "held": float64(a.Status.Held), "remaining": float64(a.Status.Remaining),
+			"reset_after_ms": float64(a.Status.ResetAfter.Milliseconds()),
+		}
+		if a.Over {
+			fields["over"] = true
+			if !a.Never() {
+				fields["retry_after_ms"] = float64(a.Status.RetryAfter.Milliseconds())
+				fields["estimated"] = a.Status.Estimated
+			}
+		}
+		limits[i] = fields
+	}
+	return limits
 }
 
 // mergedMetadata merges the metadata of the rules that admitted: of scalars the first one stands,

@@ -149,7 +149,7 @@ func TestEncode(t *testing.T) {
 			a.decision.Statuses = append(a.decision.Statuses, engine.Status{
 				Limited: rapid.Bool().Draw(r, "limited"), Unlimited: rapid.Bool().Draw(r, "unlimited"), Over: rapid.Bool().Draw(r, "status over"),
 				Limit: engine.Limit{
-					Name: text.Draw(r, "name"), RequestsPerUnit: rapid.Uint32().Draw(r, "rpu"),
+					Name: text.Draw(r, "name"), RequestsPerUnit: rapid.Int64Range(0, limit.MaxAmount).Draw(r, "rpu"),
 					Unit: policy.Unit(rapid.IntRange(1, 7).Draw(r, "unit")), Multiplier: rapid.Uint32().Draw(r, "multiplier"),
 				},
 				Remaining:  rapid.Int64Range(0, limit.MaxAmount).Draw(r, "remaining"),
@@ -207,7 +207,7 @@ func compareWithGenerated(r *rapid.T, a *answer, m *ratelimitv3.RateLimitRespons
 			}
 		default:
 			l := got.GetCurrentLimit()
-			if l.GetName() != want.Limit.Name || l.GetRequestsPerUnit() != want.Limit.RequestsPerUnit ||
+			if l.GetName() != want.Limit.Name || int64(l.GetRequestsPerUnit()) != min(want.Limit.RequestsPerUnit, 1<<32-1) ||
 				int(l.GetUnit()) != int(want.Limit.Unit) || l.GetUnitMultiplier().GetValue() != want.Limit.Multiplier ||
 				(l.GetUnitMultiplier() != nil) != (want.Limit.Multiplier != 0) ||
 				int64(got.GetLimitRemaining()) != min(want.Remaining, 1<<32-1) ||

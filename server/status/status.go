@@ -48,11 +48,17 @@ func (s *Service) ListPolicies(_ context.Context, r *rationv1.ListPoliciesReques
 		}
 		listed := &rationv1.Policy{
 			Domain: d.Name(), Files: files(d), RuleCount: uint32(len(d.Rules())),
-			Version: p.Version(), LoadedAt: timestamppb.New(since),
+			Version: p.Version(), LoadedAt: timestamppb.New(since), LimitCount: uint32(len(d.Limits())),
+		}
+		for _, t := range d.Tiers() {
+			listed.Tiers = append(listed.Tiers, t.Name)
 		}
 		if !r.GetOmitRules() {
 			for _, rule := range d.Rules() {
 				listed.Rules = append(listed.Rules, describe(rule))
+			}
+			for _, l := range d.Limits() {
+				listed.Limits = append(listed.Limits, describeLimit(l))
 			}
 		}
 		response.Policies = append(response.Policies, listed)
@@ -63,15 +69,28 @@ func (s *Service) ListPolicies(_ context.Context, r *rationv1.ListPoliciesReques
 	return response, nil
 }
 
-// files returns the files that the domain's rules stand in, in their order.
+// files returns the files that the domain's rules and limits stand in, in their order.
 func files(d *policy.Domain) []string {
 	var names []string
-	for _, r := range d.Rules() {
-		if !slices.Contains(names, r.File) {
-			names = append(names, r.File)
+	add := func(file string) {
+		if !slices.Contains(names, file) {
+			names = append(names, file)
 		}
 	}
+	for _, r := range d.Rules() {
+		add(r.File)
+	}
+	for _, l := range d.Limits() {
+		add(l.File)
+	}
 	return names
+}
+
+func describeLimit(l *policy.Limit) *rationv1.Limit {
+	return &rationv1.Limit{
+		Path: l.Path, Name: l.Name, Meter: l.Meter.String(), Algorithm: l.Algorithm().String(), Explanation: l.Explain(),
+		Shadow: l.Shadow, Source: &rationv1.SourceLocation{File: l.File, Line: uint32(l.Line)},
+	}
 }
 
 func describe(r *policy.Rule) *rationv1.Rule {

@@ -304,15 +304,21 @@ type Policy struct {
 	// Files that this policy was read from, as the server was given them, in the order they were read. More than
 	// one where domains are merged.
 	Files []string `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
-	// Number of rules that carry a limit or are marked unlimited; also given when `rules` is omitted.
+	// Number of `rate_limit` rules that carry a limit or are marked unlimited; also given when `rules` is omitted.
 	RuleCount uint32 `protobuf:"varint,3,opt,name=rule_count,json=ruleCount,proto3" json:"rule_count,omitempty"`
 	// Hash of the policy's content, hexadecimal. Equal hashes mean equal rules; the same hash is a label of
 	// the metrics.
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// When this content was loaded by this replica. A reload that changed nothing keeps the earlier time.
 	LoadedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
-	// The rules in the order in which they stand in the files.
-	Rules         []*Rule `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"`
+	// The `rate_limit` rules in the order in which they stand in the files.
+	Rules []*Rule `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Number of limits in `limits` lists; also given when the rules are omitted.
+	LimitCount uint32 `protobuf:"varint,7,opt,name=limit_count,json=limitCount,proto3" json:"limit_count,omitempty"`
+	// The limits of `limits` lists in the order in which they stand in the files; omitted together with `rules`.
+	Limits []*Limit `protobuf:"bytes,8,rep,name=limits,proto3" json:"limits,omitempty"`
+	// The tiers in their order: the first is that of subjects of whom nothing is known.
+	Tiers         []string `protobuf:"bytes,9,rep,name=tiers,proto3" json:"tiers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,7 +395,128 @@ func (x *Policy) GetRules() []*Rule {
 	return nil
 }
 
-// Rule is one limit of a policy, as a person would read it.
+func (x *Policy) GetLimitCount() uint32 {
+	if x != nil {
+		return x.LimitCount
+	}
+	return 0
+}
+
+func (x *Policy) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Policy) GetTiers() []string {
+	if x != nil {
+		return x.Tiers
+	}
+	return nil
+}
+
+// Limit is one entry of a `limits` list, as a person would read it.
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the limit stands, as in `Rule.path`, followed by its name: "llm.user.requests".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Its name in the policy.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What it counts: "requests", "input_tokens", "output_tokens", "tokens" or "concurrency".
+	Meter string `protobuf:"bytes,3,opt,name=meter,proto3" json:"meter,omitempty"`
+	// How it counts: "token_bucket", "sliding_window", "sliding_log", "fixed_window", "calendar" or "concurrency".
+	Algorithm string `protobuf:"bytes,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// What it allows in words, a line each: the first for all, or by whom; then, where tiers differ, one for each tier.
+	Explanation []string `protobuf:"bytes,5,rep,name=explanation,proto3" json:"explanation,omitempty"`
+	// Counted and reported, but never refuses.
+	Shadow bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// Where the limit is written.
+	Source        *SourceLocation `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_ration_v1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Limit) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Limit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Limit) GetMeter() string {
+	if x != nil {
+		return x.Meter
+	}
+	return ""
+}
+
+func (x *Limit) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *Limit) GetExplanation() []string {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+func (x *Limit) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
+}
+
+func (x *Limit) GetSource() *SourceLocation {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+// Rule is one `rate_limit` of a policy, as a person would read it.
 type Rule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the rule stands in the tree of descriptors: the domain, then each level as "key" or "key_value",
@@ -413,7 +540,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_ration_v1_status_proto_msgTypes[5]
+	mi := &file_ration_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +552,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_status_proto_msgTypes[5]
+	mi := &file_ration_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +565,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_ration_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Rule) GetPath() string {
@@ -503,7 +630,7 @@ type SourceLocation struct {
 
 func (x *SourceLocation) Reset() {
 	*x = SourceLocation{}
-	mi := &file_ration_v1_status_proto_msgTypes[6]
+	mi := &file_ration_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +642,7 @@ func (x *SourceLocation) String() string {
 func (*SourceLocation) ProtoMessage() {}
 
 func (x *SourceLocation) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_status_proto_msgTypes[6]
+	mi := &file_ration_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +655,7 @@ func (x *SourceLocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceLocation.ProtoReflect.Descriptor instead.
 func (*SourceLocation) Descriptor() ([]byte, []int) {
-	return file_ration_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SourceLocation) GetFile() string {
@@ -554,7 +681,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_ration_v1_status_proto_msgTypes[7]
+	mi := &file_ration_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +693,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_status_proto_msgTypes[7]
+	mi := &file_ration_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +706,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_ration_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 // GetHealthResponse is the verdict and what it was made of.
@@ -599,7 +726,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_ration_v1_status_proto_msgTypes[8]
+	mi := &file_ration_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +738,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_status_proto_msgTypes[8]
+	mi := &file_ration_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +751,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetHealthResponse) GetStatus() ServingStatus {
@@ -664,7 +791,7 @@ type ComponentHealth struct {
 
 func (x *ComponentHealth) Reset() {
 	*x = ComponentHealth{}
-	mi := &file_ration_v1_status_proto_msgTypes[9]
+	mi := &file_ration_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +803,7 @@ func (x *ComponentHealth) String() string {
 func (*ComponentHealth) ProtoMessage() {}
 
 func (x *ComponentHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_status_proto_msgTypes[9]
+	mi := &file_ration_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +816,7 @@ func (x *ComponentHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentHealth.ProtoReflect.Descriptor instead.
 func (*ComponentHealth) Descriptor() ([]byte, []int) {
-	return file_ration_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ComponentHealth) GetName() string {
@@ -726,7 +853,7 @@ type ReloadFailure struct {
 
 func (x *ReloadFailure) Reset() {
 	*x = ReloadFailure{}
-	mi := &file_ration_v1_status_proto_msgTypes[10]
+	mi := &file_ration_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +865,7 @@ func (x *ReloadFailure) String() string {
 func (*ReloadFailure) ProtoMessage() {}
 
 func (x *ReloadFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_status_proto_msgTypes[10]
+	mi := &file_ration_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +878,7 @@ func (x *ReloadFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadFailure.ProtoReflect.Descriptor instead.
 func (*ReloadFailure) Descriptor() ([]byte, []int) {
-	return file_ration_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_ration_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReloadFailure) GetFailedAt() *timestamppb.Timestamp {
@@ -786,7 +913,7 @@ const file_ration_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"omit_rules\x18\x02 \x01(\bR\tomitRules\"E\n" +
 	"\x14ListPoliciesResponse\x12-\n" +
-	"\bpolicies\x18\x01 \x03(\v2\x11.ration.v1.PolicyR\bpolicies\"\xcf\x01\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x11.ration.v1.PolicyR\bpolicies\"\xb0\x02\n" +
 	"\x06Policy\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x14\n" +
 	"\x05files\x18\x02 \x03(\tR\x05files\x12\x1d\n" +
@@ -794,7 +921,19 @@ const file_ration_v1_status_proto_rawDesc = "" +
 	"rule_count\x18\x03 \x01(\rR\truleCount\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x127\n" +
 	"\tloaded_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12%\n" +
-	"\x05rules\x18\x06 \x03(\v2\x0f.ration.v1.RuleR\x05rules\"\xc3\x01\n" +
+	"\x05rules\x18\x06 \x03(\v2\x0f.ration.v1.RuleR\x05rules\x12\x1f\n" +
+	"\vlimit_count\x18\a \x01(\rR\n" +
+	"limitCount\x12(\n" +
+	"\x06limits\x18\b \x03(\v2\x10.ration.v1.LimitR\x06limits\x12\x14\n" +
+	"\x05tiers\x18\t \x03(\tR\x05tiers\"\xd0\x01\n" +
+	"\x05Limit\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05meter\x18\x03 \x01(\tR\x05meter\x12\x1c\n" +
+	"\talgorithm\x18\x04 \x01(\tR\talgorithm\x12 \n" +
+	"\vexplanation\x18\x05 \x03(\tR\vexplanation\x12\x16\n" +
+	"\x06shadow\x18\x06 \x01(\bR\x06shadow\x121\n" +
+	"\x06source\x18\a \x01(\v2\x19.ration.v1.SourceLocationR\x06source\"\xc3\x01\n" +
 	"\x04Rule\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\tR\x05limit\x12\x16\n" +
@@ -843,7 +982,7 @@ func file_ration_v1_status_proto_rawDescGZIP() []byte {
 }
 
 var file_ration_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ration_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_ration_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_ration_v1_status_proto_goTypes = []any{
 	(ServingStatus)(0),            // 0: ration.v1.ServingStatus
 	(*GetVersionRequest)(nil),     // 1: ration.v1.GetVersionRequest
@@ -851,36 +990,39 @@ var file_ration_v1_status_proto_goTypes = []any{
 	(*ListPoliciesRequest)(nil),   // 3: ration.v1.ListPoliciesRequest
 	(*ListPoliciesResponse)(nil),  // 4: ration.v1.ListPoliciesResponse
 	(*Policy)(nil),                // 5: ration.v1.Policy
-	(*Rule)(nil),                  // 6: ration.v1.Rule
-	(*SourceLocation)(nil),        // 7: ration.v1.SourceLocation
-	(*GetHealthRequest)(nil),      // 8: ration.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),     // 9: ration.v1.GetHealthResponse
-	(*ComponentHealth)(nil),       // 10: ration.v1.ComponentHealth
-	(*ReloadFailure)(nil),         // 11: ration.v1.ReloadFailure
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Limit)(nil),                 // 6: ration.v1.Limit
+	(*Rule)(nil),                  // 7: ration.v1.Rule
+	(*SourceLocation)(nil),        // 8: ration.v1.SourceLocation
+	(*GetHealthRequest)(nil),      // 9: ration.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),     // 10: ration.v1.GetHealthResponse
+	(*ComponentHealth)(nil),       // 11: ration.v1.ComponentHealth
+	(*ReloadFailure)(nil),         // 12: ration.v1.ReloadFailure
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_ration_v1_status_proto_depIdxs = []int32{
-	12, // 0: ration.v1.GetVersionResponse.build_time:type_name -> google.protobuf.Timestamp
+	13, // 0: ration.v1.GetVersionResponse.build_time:type_name -> google.protobuf.Timestamp
 	5,  // 1: ration.v1.ListPoliciesResponse.policies:type_name -> ration.v1.Policy
-	12, // 2: ration.v1.Policy.loaded_at:type_name -> google.protobuf.Timestamp
-	6,  // 3: ration.v1.Policy.rules:type_name -> ration.v1.Rule
-	7,  // 4: ration.v1.Rule.source:type_name -> ration.v1.SourceLocation
-	0,  // 5: ration.v1.GetHealthResponse.status:type_name -> ration.v1.ServingStatus
-	10, // 6: ration.v1.GetHealthResponse.components:type_name -> ration.v1.ComponentHealth
-	11, // 7: ration.v1.GetHealthResponse.reload_failure:type_name -> ration.v1.ReloadFailure
-	0,  // 8: ration.v1.ComponentHealth.status:type_name -> ration.v1.ServingStatus
-	12, // 9: ration.v1.ReloadFailure.failed_at:type_name -> google.protobuf.Timestamp
-	1,  // 10: ration.v1.StatusService.GetVersion:input_type -> ration.v1.GetVersionRequest
-	3,  // 11: ration.v1.StatusService.ListPolicies:input_type -> ration.v1.ListPoliciesRequest
-	8,  // 12: ration.v1.StatusService.GetHealth:input_type -> ration.v1.GetHealthRequest
-	2,  // 13: ration.v1.StatusService.GetVersion:output_type -> ration.v1.GetVersionResponse
-	4,  // 14: ration.v1.StatusService.ListPolicies:output_type -> ration.v1.ListPoliciesResponse
-	9,  // 15: ration.v1.StatusService.GetHealth:output_type -> ration.v1.GetHealthResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	13, // 2: ration.v1.Policy.loaded_at:type_name -> google.protobuf.Timestamp
+	7,  // 3: ration.v1.Policy.rules:type_name -> ration.v1.Rule
+	6,  // 4: ration.v1.Policy.limits:type_name -> ration.v1.Limit
+	8,  // 5: ration.v1.Limit.source:type_name -> ration.v1.SourceLocation
+	8,  // 6: ration.v1.Rule.source:type_name -> ration.v1.SourceLocation
+	0,  // 7: ration.v1.GetHealthResponse.status:type_name -> ration.v1.ServingStatus
+	11, // 8: ration.v1.GetHealthResponse.components:type_name -> ration.v1.ComponentHealth
+	12, // 9: ration.v1.GetHealthResponse.reload_failure:type_name -> ration.v1.ReloadFailure
+	0,  // 10: ration.v1.ComponentHealth.status:type_name -> ration.v1.ServingStatus
+	13, // 11: ration.v1.ReloadFailure.failed_at:type_name -> google.protobuf.Timestamp
+	1,  // 12: ration.v1.StatusService.GetVersion:input_type -> ration.v1.GetVersionRequest
+	3,  // 13: ration.v1.StatusService.ListPolicies:input_type -> ration.v1.ListPoliciesRequest
+	9,  // 14: ration.v1.StatusService.GetHealth:input_type -> ration.v1.GetHealthRequest
+	2,  // 15: ration.v1.StatusService.GetVersion:output_type -> ration.v1.GetVersionResponse
+	4,  // 16: ration.v1.StatusService.ListPolicies:output_type -> ration.v1.ListPoliciesResponse
+	10, // 17: ration.v1.StatusService.GetHealth:output_type -> ration.v1.GetHealthResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_ration_v1_status_proto_init() }
@@ -894,7 +1036,7 @@ func file_ration_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ration_v1_status_proto_rawDesc), len(file_ration_v1_status_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

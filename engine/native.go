@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"bytes"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
+)
+
+// leaseLasts is how long a reservation over Envoy's protocol lives if nobody ends it.
+const leaseLasts = 5 * 60 * limit.Second
+
+// link says that an op of the step concerns a descriptor.
+type link struct{ op, descriptor int }
+
+// native adds the ops of the `limits:` to the step: those of the descriptors' own places, of the
+// domain's root, and of the upstream that serves the model.
+func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
+	total := s.total("", true)
+	lease, err := s.lease(request, &total)
+	if err != nil {
+		return err
+	}
+	s.step.Lease = lease
+	requestTier := e.tier(domain, s)
+	if tiers := domain.Tiers(); len(tiers) > 0 {
+		d.Tier = &tiers[requestTier]
+	}
+	for i := range s.asked {
+		m := &s.matches[i]
+		if len(m.Limits) == 0 {
+			continue
+		}
+		tier := requestTier
+		if m.HasSubject {
+			tier = e.tierOf(domain, &s.asked[i], m)
+		}
+		var own demand
+		own.add(&s.asked[i])
+		e.expand(m, &own, tier, i, d, s)
+	}
+	if s.shared = domain.Root(); len(s.shared.Limits) > 0 {
+		e.expand(&s.shared, &total, requestTier, 0, d, s)
+	}
+	for i := range s.asked {
+		model := s.asked[i].model
+		upstream := domain.Upstream(model)
+		if model == "" || upstream == nil || s.modelBefore(i) {
+			continue
+		}
+		s.shared = upstream.Match()
+		sum := s.total(model, false)
+		e.expand(&s.shared, &sum, requestTier, i, d, s)
+	}
+	if lease != nil && lease.Do == store.LeaseOpen && !s.holds() {
+		s.step.Lease = nil // nothing to keep
+	}
+	return nil
+}
+
+func (s *scratch) modelBefore(i int) bool {
+	for j := range i {
+		if s.asked[j].model == s.asked[i].model {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *scratch) holds() bool {
+	for i := range s.step.Ops {
+		if s.step.Ops[i].Kind == store.Hold {
+			return true
+		}
+	}
+	return false
+}
+
+// tier returns that of the request: of the first subject that is named, else the first that a trusted
+// caller names.
+func (e *Engine) tier(domain *policy.Domain, s *scratch) int {
+	claimed := -1
+	for i := range s.matches {
+		if s.matches[i].HasSubject {
+			return e.tierOf(domain, &s.asked[i], &s.matches[i])
+		}
+		if claimed < 0 && s.asked[i].tier != "" {
+			claimed = i
+		}
+	}
+	if claimed < 0 || !domain.TrustsTier() {
+		return 0
+	}
+	return e.tierNamed(domain, s.asked[claimed].tier)
+}
+
+// tierOf returns the tier of a match's subject: the one that the caller names, where the policy
+// trusts it to, then that of the policy's own list, else the first.
+func (e *Engine) tierOf(domain *policy.Domain, a *asked, m *policy.Match) int {
+	if a.tier != "" && domain.TrustsTier() {
+		return e.tierNamed(domain, a.tier)
+	}
+	tier, _ := domain.TierOf(m.Subject)
+	return tier
+}
+
+// tierNamed returns the tier of that name. One that the policy does not have is the first.
+func (e *Engine) tierNamed(domain *policy.Domain, name string) int {
+	tier, ok := domain.TierNamed(name)
+	if !ok {
+		e.unknownTier(domain, name)
+	}
+	return tier
+}
+
+func (e *Engine) unknownTier(domain *policy.Domain, name string) {
+	e.metrics.unknownTier.Inc()
+	e.current.Load().unknownTier.Do(func() {
+		e.opts.Log.Warn("a caller names a tier that the policy does not have, and gets the first; this is said once",
+			"domain", domain.Name(), "tier", name)
+	})
+}
+
+// expand adds an op for everything that want asks of the limits of m.
+func (e *Engine) expand(m *policy.Match, want *demand, tier, descriptor int, d *Decision, s *scratch) {
+	for _, l := range m.Limits {
+		q := l.For(tier)
+		if q == nil {
+			continue // unlimited
+		}
+		o := opening{limit: l, quantity: q, match: m, descriptor: descriptor, tier: tier}
+		of := measureOf(l)
+		charge, charged := want.charge.of(of)
+		held, holds := want.hold.of(of)
+		switch {
+		case of == ofPlaces && want.admits():
+			o.takePlace(want, d, s)
+		case charged:
+			s.open(d, o, store.Charge, charge, 0)
+		case want.admits() && !holds:
+			s.open(d, o, store.Charge, 0, 0) // is there room at all?
+		}
+		if held > 0 {
+			s.open(d, o, store.Hold, held, lapse(l.OnLapse, &want.hold, of, held))
+		}
+		if used, _ := want.record.of(of); used > 0 {
+			s.open(d, o, s.recording(), used, 0)
+		}
+		if back, _ := want.giveBack.of(of); back > 0 {
+			s.open(d, o, store.GiveBack, back, 0)
+		}
+	}
+}
+
+// recording is how usage lands: as the settlement of the request's lease, where it has one.
+func (s *scratch) recording() store.Kind {
+	if s.step.Lease != nil && s.step.Lease.Do == store.LeaseSettle {
+		return store.Settle
+	}
+	return store.Record
+}
+
+// lapse returns how much of a hold stays charged if nobody settles it.
+func lapse(rule policy.Lapse, want *usage, of measure, held int64) int64 {
+	switch rule {
+	case policy.LapseAll:
+		return held
+	case policy.LapseNothing:
+		return 0
+	default:
+		return want.sum(counted[of] & knownBefore)
+	}
+}
+
+// opening is a limit that is asked, and for whom.
+type opening struct {
+	limit            *policy.Limit
+	quantity         *policy.Quantity
+	match            *policy.Match
+	tier, descriptor int
+}
+
+// takePlace takes a place of a concurrency limit, where the request has an id by which it is freed
+// again; else it only looks whether there is one.
+func (o *opening) takePlace(want *demand, d *Decision, s *scratch) {
+	if s.step.Lease != nil && want.charge.amounts[requests] > 0 {
+		s.open(d, *o, store.Hold, 1, 0)
+		return
+	}
+	s.open(d, *o, store.Charge, 0, 0)
+}
+
+// open adds an op, or adds to the one that does the same already: what descriptors of one request
+// ask of one bucket adds up.
+func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse int64) {
+	from := len(s.names)
+	s.names = o.limit.AppendBucket(s.names, o.match)
+	bucket := s.names[from:len(s.names):len(s.names)]
+	for i := range d.Limits {
+		op := &s.step.Ops[s.firstNative+i]
+		same := d.Limits[i].Limit == o.limit && bytes.Equal(op.Bucket, bucket) && bytes.Equal(op.Owner, o.match.Owner)
+		if same && merges(op, kind, amount) {
+			s.names = s.names[:from]
+			op.Kind = max(op.Kind, kind)
+			op.Amount, op.Lapse = limit.Add(op.Amount, amount), limit.Add(op.Lapse, lapse)
+			d.Limits[i].ask(op.Amount)
+			s.links = append(s.links, link{i, o.descriptor})
+			return
+		}
+	}
+	s.step.Ops = append(s.step.Ops, store.Op{
+		Bucket: bucket, Owner: o.match.Owner, Spec: o.quantity.Spec, Kind: kind, Manner: limit.Strict,
+		Amount: amount, Lapse: lapse, Class: uint8(measureOf(o.limit)),
+		Shadow: o.limit.Shadow, CountRefusals: o.limit.CountDenied,
+	})
+	applied := Applied{Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold}
+	applied.ask(amount)
+	s.links = append(s.links, link{len(d.Limits), o.descriptor})
+	d.Limits = append(d.Limits, applied)
+}
+
+// merges says that an op of that kind and amount can be one with op: both do the same, or one of
+// them only looks whether there is room, and the other one asks for it.
+func merges(op *store.Op, kind store.Kind, amount int64) bool {
+	if op.Kind == kind {
+		return true
+	}
+	asksToo := kind == store.Charge || kind == store.Hold
+	return op.Judged() && asksToo && (op.Amount == 0 || amount == 0)
+}
+
+// concludeNative writes what the store answered to the limits and the statuses that they concern.
+func (s *scratch) concludeNative(d *Decision) {
+	for i := range d.Limits {
+		a := &d.Limits[i]
+		a.Status = s.outcome.Results[s.firstNative+i]
+		a.Over = (a.Status.Refused || a.TooLarge) && !a.Limit.Shadow
+	}
+	for _, l := range s.links {
+		d.Statuses[l.descriptor].bind(&d.Limits[l.op])
+	}
+}

@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
+)
+
+// The reserved entries of a descriptor: what they say is taken out before it is matched.
+const (
+	reservedPrefix  = "ration."
+	reservedMeter   = "ration.meter"
+	reservedPhase   = "ration.phase"
+	reservedRequest = "ration.request"
+	reservedModel   = "ration.model"
+	reservedTier    = "ration.tier"
+)
+
+// phase is where a request stands when its descriptor is sent.
+type phase uint8
+
+const (
+	admit   phase = iota // it asks to be let through
+	hold                 // it reserves what it will probably use
+	record               // it reports what it has used
+	done                 // it has ended
+	unknown              // no such phase
+)
+
+func phaseNamed(name string) phase {
+	switch name {
+	case "admit":
+		return admit
+	case "hold":
+		return hold
+	case "record":
+		return record
+	case "done":
+		return done
+	}
+	return unknown
+}
+
+// asked is what one descriptor of a request asks for.
+type asked struct {
+	entries  []policy.Entry // without the reserved ones
+	phase    phase
+	class    class
+	amount   int64
+	giveBack bool
+	model    string
+	tier     string
+	request  string
+}
+
+// isRequest says that the hits count requests.
+func (a *asked) isRequest() bool { return a.class == requests && a.phase != hold && a.phase != done }
+
+// read finds out what the descriptors of request ask for. It allocates only for errors.
+func (s *scratch) read(request *Request) error {
+	s.asked, s.entries = s.asked[:0], s.entries[:0]
+	for i := range request.Descriptors {
+		d := &request.Descriptors[i]
+		a := asked{entries: d.Entries, amount: request.amount(d), giveBack: d.GiveBack}
+		if reserves(d.Entries) {
+			if err := s.readReserved(&a, i); err != nil {
+				return err
+			}
+		}
+		s.asked = append(s.asked, a)
+	}
+	return nil
+}
+
+func reserves(entries []policy.Entry) bool {
+	for i := range entries {
+		if strings.HasPrefix(entries[i].Key, reservedPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// readReserved takes the reserved entries out of a.entries.
+func (s *scratch) readReserved(a *asked, descriptor int) error {
+	all, from := a.entries, len(s.entries)
+	for i := range all {
+		e := &all[i]
+		if !strings.HasPrefix(e.Key, reservedPrefix) {
+			s.entries = append(s.entries, *e)
+			continue
+		}
+		if why := a.take(e); why != "" {
+			return &InvalidError{Field: fmt.Sprintf("descriptors[%d].entries[%d]", descriptor, i), Reason: why}
+		}
+	}
+	a.entries = s.entries[from:len(s.entries):len(s.entries)]
+	if a.phase == hold && (a.request == "" || a.class == requests || a.giveBack) {
+		return &InvalidError{
+			Field: fmt.Sprintf("descriptors[%d].entries", descriptor),
+			Reason: "ration.phase hold reserves tokens for a request: it needs ration.request, the request's id, " +
+				"and a ration.meter other than requests, and gives nothing back",
+		}
+	}
+	return nil
+}
+
+// take notes what a reserved entry says, and returns what is wrong with it.
+func (a *asked) take(e *policy.Entry) (why string) {
+	if e.Value == "" {
+		return e.Key + " is empty: give it a value, or leave it out"
+	}
+	switch e.Key {
+	case reservedMeter:
+		if a.class = classNamed(e.Value); a.class == classes {
+			return fmt.Sprintf("%s %.100q is unknown: use requests, input_tokens, cache_read, cache_write, output_tokens or tokens", e.Key, e.Value)
+		}
+	case reservedPhase:
+		if a.phase = phaseNamed(e.Value); a.phase == unknown {
+			return fmt.Sprintf("%s %.100q is unknown: use admit, hold, record or done", e.Key, e.Value)
+		}
+	case reservedRequest:
+		a.request = e.Value
+	case reservedModel:
+		a.model = e.Value
+	case reservedTier:
+		a.tier = e.Value
+	default:
+		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s or %s", e.Key,
+			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier)
+	}
+	return ""
+}
+
+// lease returns the lease that the request opens or ends, nil for none. Its id is made of the
+// domain, who asks, and the request's own id; so that another subject cannot touch it.
+func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
+	id, ends, reports := "", false, false
+	for i := range s.asked {
+		a := &s.asked[i]
+		if a.request == "" {
+			continue
+		}
+		if id != "" && id != a.request {
+			return nil, &InvalidError{
+				Field:  fmt.Sprintf("descriptors[%d].entries", i),
+				Reason: "ration.request differs from that of another descriptor: a call is about one request",
+			}
+		}
+		if id != "" && ends != (a.phase >= record) {
+			return nil, &InvalidError{
+				Field:  fmt.Sprintf("descriptors[%d].entries", i),
+				Reason: "ration.phase: a request is either admitted (admit, hold) or ends (record, done) in one call",
+			}
+		}
+		id, ends, reports = a.request, a.phase >= record, reports || a.phase == record
+	}
+	if id == "" {
+		return nil, nil
+	}
+	l := &s.leased
+	*l = store.Lease{ID: s.leaseID(request.Domain, id), Request: s.fingerprint(request), Lasts: leaseLasts}
+	switch {
+	case reports:
+		l.Do = store.LeaseSettle
+		s.actual = total.record.sums()
+		l.Actual = s.actual[:]
+	case ends:
+		l.Do = store.LeaseLapse
+	}
+	return l, nil
+}
+
+// leaseID makes the id of a lease: whoever knows only some of what it is made of cannot guess it.
+func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
+	subject := ""
+	for i := range s.matches {
+		if s.matches[i].HasSubject {
+			subject = s.matches[i].Subject
+			break
+		}
+	}
+	text := s.text[:0]
+	for _, part := range [...]string{domain, subject, request} {
+		text = binary.LittleEndian.AppendUint32(text, uint32(len(part)))
+		text = append(text, part...)
+	}
+	s.text = text
+	sum := sha256.Sum256(text)
+	copy(id[:], sum[:])
+	return id
+}
+
+// fingerprint tells a repeat of request from another one.
+func (s *scratch) fingerprint(request *Request) uint64 {
+	text := s.text[:0]
+	add := func(part string) {
+		text = binary.LittleEndian.AppendUint32(text, uint32(len(part)))
+		text = append(text, part...)
+	}
+	for i := range request.Descriptors {
+		d := &request.Descriptors[i]
+		text = binary.LittleEndian.AppendUint64(text, uint64(len(d.Entries)))
+		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
+		for j := range d.Entries {
+			add(d.Entries[j].Key)
+			add(d.Entries[j].Value)
+		}
+	}
+	s.text = text
+	return xxhash.Sum64(text)
+}

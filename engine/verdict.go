@@ -1,0 +1,77 @@
+package engine
+
+import "github.com/rationhq/ration/limit"
+
+// Verdict says what a caller can do about a decision.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Admitted: go ahead.
+	Admitted Verdict = iota
+	// Throttled: wait a little. Retrying helps.
+	Throttled
+	// Exhausted: the allowance is used up for longer than a client should wait and retry.
+	Exhausted
+	// Impossible: the request is larger than the limit will ever hold.
+	Impossible
+	// Blocked: nothing is allowed at all.
+	Blocked
+)
+
+// retryUpTo is the longest wait after which a client may be told to try again by itself. The common
+// clients of model APIs ignore a longer Retry-After and retry fast.
+const retryUpTo = 60 * limit.Second
+
+// Reason returns the machine-readable word for a refusal: "rate_limited".
+func (v Verdict) Reason() string {
+	return [...]string{"admitted", "rate_limited", "quota_exhausted", "request_too_large", "blocked"}[v]
+}
+
+// Verdict returns what the caller can do about the decision.
+func (d *Decision) Verdict() Verdict {
+	binding := d.Binding()
+	switch {
+	case !d.Over:
+		return Admitted
+	case binding < 0:
+		return Blocked
+	}
+	s := &d.Statuses[binding]
+	if s.Applied != nil {
+		return s.Applied.verdict()
+	}
+	switch {
+	case s.Limit.Spec.Limit == 0:
+		return Blocked
+	case s.Never():
+		return Impossible
+	case s.ResetAfter <= retryUpTo:
+		return Throttled
+	}
+	return Exhausted
+}
+
+func (a *Applied) verdict() Verdict {
+	switch {
+	case a.TooLarge:
+		return Impossible
+	case a.Quantity.Spec.Ceiling() == 0:
+		return Blocked
+	case a.Status.Never:
+		return Impossible
+	case a.Status.RetryAfter <= retryUpTo || a.Status.FitsWithoutHolds:
+		return Throttled
+	}
+	return Exhausted
+}
+
+// RetryAfter returns how long a refused caller has to wait, and false if the request was not refused
+// or waiting does not help.
+func (d *Decision) RetryAfter() (wait limit.Micros, ok bool) {
+	binding := d.Binding()
+	if binding < 0 || d.Statuses[binding].Never() {
+		return 0, false
+	}
+	return d.Statuses[binding].ResetAfter, true
+}
