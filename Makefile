@@ -63,8 +63,9 @@ bench: build test-deps ## Measure throughput, latency and CPU per decision, besi
 check: check-proto check-generated check-modules check-format lint ## Everything CI checks beside the tests
 
 .PHONY: generate
-generate: ## Generate gen/ from proto/
+generate: ## Generate gen/ from proto/, and the pictures of docs/
 	$(BUF) generate
+	go run ./docs/algorithms
 
 .PHONY: fmt
 fmt: ## Format Go and proto files in place

@@ -52,7 +52,9 @@ func layers() []layer {
 		// The root holds documentation and this test.
 		{of: "."},
 		{of: "gen/..."},
-		{of: "examples"},
+		{of: "examples", testsMay: []string{"engine", "policy", "limit", "store/memory"}},
+		// Draws the pictures of the documentation, by the arithmetic itself.
+		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
 		// What users write. It must not know where counters are kept, nor who asks.

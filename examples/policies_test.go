@@ -1,0 +1,178 @@
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store/memory"
+)
+
+// row is one line of the table at the end of a policy.
+type row struct {
+	place   string // FILE:LINE
+	at      limit.Micros
+	request engine.Request
+	phase   string
+	times   int
+	answer  string
+}
+
+// rows reads the table of a policy: comments below a heading of `time`, `request` and `answer`, in
+// columns that stand at least two spaces apart.
+//
+// A request is the entries of its descriptor, `hits=` for an amount other than 1, and `x5` if it is
+// made five times; then every one is answered as the row says, up to what is left at the end.
+func rows(t *testing.T, source policy.Source) (all []row) {
+	t.Helper()
+	columns := regexp.MustCompile(` {2,}`)
+	inside := false
+	lines := bufio.NewScanner(bytes.NewReader(source.Data))
+	for n := 1; lines.Scan(); n++ {
+		place := fmt.Sprintf("%s:%d", source.Name, n)
+		cells := columns.Split(strings.TrimSpace(strings.TrimPrefix(lines.Text(), "#")), -1)
+		switch {
+		case len(cells) == 3 && cells[0] == "time":
+			inside = true
+			continue
+		case !inside:
+			continue
+		case len(cells) != 3:
+			t.Fatalf("%s: %d columns, want time, request and answer", place, len(cells))
+		}
+		day := "2026-11-23 " // a Monday
+		if strings.Contains(cells[0], " ") {
+			day = ""
+		}
+		at, err := time.Parse(time.DateTime, day+cells[0])
+		if err != nil {
+			t.Fatalf("%s: %v", place, err)
+		}
+		r := row{place: place, at: limit.At(at), times: 1, answer: cells[2]}
+		d := engine.Descriptor{}
+		for _, word := range strings.Fields(cells[1]) {
+			key, value, isEntry := strings.Cut(word, "=")
+			switch {
+			case key == "hits":
+				d.HasHits = true
+				if d.Hits, err = strconv.ParseUint(value, 10, 64); err != nil {
+					t.Fatalf("%s: %v", place, err)
+				}
+			case isEntry:
+				d.Entries = append(d.Entries, policy.Entry{Key: key, Value: value})
+				if key == "ration.phase" {
+					r.phase = value
+				}
+			default:
+				if r.times, err = strconv.Atoi(strings.TrimPrefix(word, "x")); err != nil {
+					t.Fatalf("%s: %v", place, err)
+				}
+			}
+		}
+		r.request.Descriptors = []engine.Descriptor{d}
+		all = append(all, r)
+	}
+	return all
+}
+
+// answer says a decision as the tables do.
+func answer(phase string, d *engine.Decision) string {
+	if !d.Over {
+		word := map[string]string{"": "admitted", "hold": "admitted", "record": "settled", "done": "done"}[phase]
+		if s := &d.Statuses[0]; s.Limited {
+			word += fmt.Sprintf(", %d left", s.Remaining)
+		}
+		return word
+	}
+	s := &d.Statuses[d.Binding()]
+	word := "refused by " + s.Applied.Limit.Name
+	if d.Verdict() == engine.Impossible {
+		return word + ", too large"
+	}
+	word += fmt.Sprintf(", retry after %v", s.ResetAfter.Duration())
+	if s.Applied.Status.Estimated {
+		word += ", estimated"
+	}
+	return word
+}
+
+// Every policy is free of warnings, and admits whom its table says.
+func TestPolicies(t *testing.T) {
+	files, err := filepath.Glob("policies/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no policies: %v", err)
+	}
+	index, err := os.ReadFile("policies/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []policy.Source
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := policy.Source{Name: file, Data: text}
+		all = append(all, source)
+		if !bytes.Contains(index, []byte("]("+filepath.Base(file)+")")) {
+			t.Errorf("the README does not name %s", file)
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) { walk(t, source) })
+	}
+	if _, _, err := policy.Parse(all, policy.Options{Strict: true}); err != nil {
+		t.Errorf("they cannot be served together: %v", err)
+	}
+}
+
+// walk makes the requests of a policy's table.
+func walk(t *testing.T, source policy.Source) {
+	t.Helper()
+	p, _, err := policy.Parse([]policy.Source{source}, policy.Options{Strict: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now limit.Micros
+	// The sweeper reads the clock too, but not before the test is over.
+	s := memory.New(memory.Options{Clock: func() limit.Micros { return now }, SweepEvery: 1000 * time.Hour})
+	defer func() { _ = s.Close() }()
+	e := engine.New(s, engine.Options{})
+	e.SetPolicy(p)
+
+	admits, refuses := false, false
+	for _, r := range rows(t, source) {
+		if r.at < now {
+			t.Fatalf("%s: earlier than the row before", r.place)
+		}
+		now = r.at
+		r.request.Domain = p.Domains()[0].Name()
+		for n := 1; n <= r.times; n++ {
+			var d engine.Decision
+			if err := e.Decide(t.Context(), &r.request, &d); err != nil {
+				t.Fatalf("%s: %v", r.place, err)
+			}
+			got, want := answer(r.phase, &d), r.answer
+			if n < r.times { // what is left is told of the last one
+				got, _, _ = strings.Cut(got, ",")
+				want, _, _ = strings.Cut(want, ",")
+			}
+			if got != want {
+				t.Errorf("%s: request %d of %d: %s, want %s", r.place, n, r.times, got, want)
+				break
+			}
+		}
+		admits, refuses = admits || strings.HasPrefix(r.answer, "admitted"), refuses || strings.HasPrefix(r.answer, "refused")
+	}
+	if !admits || !refuses {
+		t.Errorf("%s: its table shows admitted requests: %v, refused ones: %v", source.Name, admits, refuses)
+	}
+}
