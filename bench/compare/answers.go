@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -15,28 +16,41 @@ import (
 	"github.com/rationhq/ration/bench/internal/loadgen"
 )
 
-// What bench/policy/policy.yaml says.
+// What the policies in bench/policy say.
 const (
-	policyDomain = "bench"
-	highLimit    = 4_000_000_000 // per hour, of all descriptors under load
-	probeLimit   = 3             // per day, of the descriptor "probe"
+	plainDomain  = "bench"
+	limitsDomain = "limits"
+	highLimit    = 4_000_000_000 // per hour, of all descriptors under load in the plain domain
+	probeLimit   = 3             // per day, of the descriptor "probe" of both
 )
 
+// An examiner asks a server what shows whether it is worth measuring.
+type examiner struct {
+	service rlsv3.RateLimitServiceClient
+	// counts is false for a server of which no more is expected than that it answers OK.
+	counts bool
+}
+
 // checkAnswers makes sure that the server at addr is worth measuring: that it answers, and, if it counts, that its
-// answers show that it has the benchmark's policy and enforces it.
-func checkAnswers(ctx context.Context, addr string, counts bool) error {
+// answers to what the scenarios will ask show that it has the benchmark's policies and enforces them.
+func checkAnswers(ctx context.Context, addr string, counts bool, asked []scenario) error {
 	connection, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
 	defer connection.Close()
-	service := rlsv3.NewRateLimitServiceClient(connection)
+	e := examiner{service: rlsv3.NewRateLimitServiceClient(connection), counts: counts}
 	check := func() error {
-		return errors.Join(
-			checkLoad(ctx, service, counts, 1),
-			checkLoad(ctx, service, counts, 3),
-			checkProbe(ctx, service, counts),
-		)
+		var err error
+		for _, mix := range mixes(asked) {
+			err = errors.Join(err, e.checkMix(ctx, mix))
+		}
+		for _, domain := range []string{plainDomain, limitsDomain} {
+			if counts && slices.ContainsFunc(asked, func(s scenario) bool { return s.Mix.Domain == domain }) {
+				err = errors.Join(err, e.checkProbe(ctx, domain))
+			}
+		}
+		return err
 	}
 	if check() == nil {
 		return nil
@@ -48,59 +62,103 @@ func checkAnswers(ctx context.Context, addr string, counts bool) error {
 	return nil
 }
 
-// checkLoad asks twice for what will be asked under load, about a key of its own.
-func checkLoad(ctx context.Context, service rlsv3.RateLimitServiceClient, counts bool, descriptors int) error {
-	templates, err := loadgen.DefaultDescriptors(descriptors)
+// checkMix asks twice for what will be asked under load, about a key of its own: the second time less must remain.
+// Where a second call follows, it must set free what the first one took.
+func (e examiner) checkMix(ctx context.Context, mix loadgen.Mix) error {
+	key := "check-" + rand.Text()
+	var ids [3]string
+	for i := range ids {
+		ids[i] = rand.Text()[:loadgen.IDLength]
+	}
+	before, err := e.ask(ctx, mix, key, ids[0])
 	if err != nil {
 		return err
 	}
-	mix := loadgen.Mix{Domain: policyDomain, Descriptors: templates}
-	question, err := mix.Message("check-" + rand.Text())
+	after, err := e.ask(ctx, mix, key, ids[1])
+	if err != nil || !e.counts {
+		return err
+	}
+	for i, status := range after.Statuses {
+		if was := before.Statuses[i].LimitRemaining; status.LimitRemaining >= was {
+			return fmt.Errorf("descriptor %q: %d remaining after the first call and %d after the second: it does not count",
+				mix.Descriptors[i], was, status.LimitRemaining)
+		}
+	}
+	if len(mix.Then) == 0 {
+		return nil
+	}
+	err = errors.Join(e.follow(ctx, mix, key, ids[0]), e.follow(ctx, mix, key, ids[1]))
 	if err != nil {
 		return err
 	}
-	var before *rlsv3.RateLimitResponse
-	for range 2 {
-		answer, err := ask(ctx, service, question)
-		if err != nil {
-			return err
+	again, err := e.ask(ctx, mix, key, ids[2])
+	if err != nil {
+		return err
+	}
+	if was, is := before.Statuses[0].LimitRemaining, again.Statuses[0].LimitRemaining; was != is {
+		return fmt.Errorf("descriptor %q: %d remaining in the first call, and %d when it and another one have ended: "+
+			"nothing was set free", mix.Descriptors[0], was, is)
+	}
+	return e.follow(ctx, mix, key, ids[2])
+}
+
+// ask makes the first call of an exchange, and looks at the answer by itself.
+func (e examiner) ask(ctx context.Context, mix loadgen.Mix, key, id string) (*rlsv3.RateLimitResponse, error) {
+	question, _, err := mix.Messages(key, id)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := ask(ctx, e.service, question)
+	if err != nil {
+		return nil, err
+	}
+	if answer.OverallCode != rlsv3.RateLimitResponse_OK {
+		return nil, fmt.Errorf("descriptors %q: want OK, got %v", mix.Descriptors, answer)
+	}
+	if !e.counts {
+		return answer, nil
+	}
+	if len(answer.Statuses) != len(mix.Descriptors) {
+		return nil, fmt.Errorf("%d descriptors: got %d statuses", len(mix.Descriptors), len(answer.Statuses))
+	}
+	for i, status := range answer.Statuses {
+		limit := status.CurrentLimit
+		if status.Code != rlsv3.RateLimitResponse_OK || limit == nil {
+			return nil, fmt.Errorf("descriptor %q: want OK with a limit, got %v", mix.Descriptors[i], status)
 		}
-		if answer.OverallCode != rlsv3.RateLimitResponse_OK {
-			return fmt.Errorf("%d descriptors: want OK, got %v", descriptors, answer)
+		if mix.Domain == plainDomain &&
+			(limit.RequestsPerUnit != highLimit || limit.Unit != rlsv3.RateLimitResponse_RateLimit_HOUR) {
+			return nil, fmt.Errorf("descriptor %q: want OK with a limit of %d per hour, got %v",
+				mix.Descriptors[i], highLimit, status)
 		}
-		if !counts {
-			continue
-		}
-		if len(answer.Statuses) != descriptors {
-			return fmt.Errorf("%d descriptors: got %d statuses", descriptors, len(answer.Statuses))
-		}
-		for i, status := range answer.Statuses {
-			limit := status.CurrentLimit
-			if status.Code != rlsv3.RateLimitResponse_OK || limit.GetRequestsPerUnit() != highLimit ||
-				limit.GetUnit() != rlsv3.RateLimitResponse_RateLimit_HOUR {
-				return fmt.Errorf("descriptor %q: want OK with a limit of %d per hour, got %v", templates[i], highLimit, status)
-			}
-			if before != nil && status.LimitRemaining >= before.Statuses[i].LimitRemaining {
-				return fmt.Errorf("descriptor %q: %d remaining after the first call and %d after the second: it does not count",
-					templates[i], before.Statuses[i].LimitRemaining, status.LimitRemaining)
-			}
-		}
-		before = answer
+	}
+	return answer, nil
+}
+
+// follow makes the second call of an exchange.
+func (e examiner) follow(ctx context.Context, mix loadgen.Mix, key, id string) error {
+	_, question, err := mix.Messages(key, id)
+	if err != nil {
+		return err
+	}
+	answer, err := ask(ctx, e.service, question)
+	if err != nil {
+		return err
+	}
+	if answer.OverallCode != rlsv3.RateLimitResponse_OK {
+		return fmt.Errorf("descriptors %q: want OK, got %v", mix.Then, answer)
 	}
 	return nil
 }
 
-// checkProbe uses up the policy's low limit: the call after the last must be refused.
-func checkProbe(ctx context.Context, service rlsv3.RateLimitServiceClient, counts bool) error {
-	if !counts {
-		return nil
-	}
-	question := &rlsv3.RateLimitRequest{Domain: policyDomain, Descriptors: []*commonv3.RateLimitDescriptor{
+// checkProbe uses up the low limit of a domain: the call after the last must be refused.
+func (e examiner) checkProbe(ctx context.Context, domain string) error {
+	question := &rlsv3.RateLimitRequest{Domain: domain, Descriptors: []*commonv3.RateLimitDescriptor{
 		{Entries: []*commonv3.RateLimitDescriptor_Entry{{Key: "probe", Value: rand.Text()}}},
 	}}
 	var codes []string
 	for range probeLimit + 1 {
-		answer, err := ask(ctx, service, question)
+		answer, err := ask(ctx, e.service, question)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,17 @@ type contestant struct {
 	// Counts is false for a server that answers OK whatever is asked, as the floor does. All others must prove
 	// before they are measured that they enforce the policy.
 	Counts *bool `yaml:"counts" json:"counts,omitempty"`
+	// Suites are the scenarios that it takes part in; none given are the plain ones.
+	Suites []suite `yaml:"suites" json:"suites,omitempty"`
+	// Heap, if there is one, is where it shows Go's heap profile as text, after a garbage collection.
+	Heap string `yaml:"heap" json:"heap,omitempty"`
+}
+
+func (c contestant) plays(s suite) bool {
+	if len(c.Suites) == 0 {
+		return s == plain
+	}
+	return slices.Contains(c.Suites, s)
 }
 
 func (c contestant) counts() bool { return c.Counts == nil || *c.Counts }
@@ -101,6 +112,11 @@ func parseContestants(text []byte) ([]contestant, error) {
 		case len(c.Command) == 0:
 			return nil, fmt.Errorf("contestant %s has no command", c.Name)
 		}
+		for _, s := range c.Suites {
+			if !slices.Contains(allSuites, s) {
+				return nil, fmt.Errorf("contestant %s: unknown suite %q; there are %v", c.Name, s, allSuites)
+			}
+		}
 		for _, text := range c.texts() {
 			for _, match := range placeholder.FindAllStringSubmatch(text, -1) {
 				if err := checkPlaceholder(match[1], match[2]); err != nil {
@@ -120,7 +136,7 @@ func parseContestants(text []byte) ([]contestant, error) {
 
 // texts are all the strings that may hold placeholders.
 func (c contestant) texts() []string {
-	texts := slices.Clone(c.Command)
+	texts := append(slices.Clone(c.Command), c.Heap)
 	for _, value := range c.Env {
 		texts = append(texts, value)
 	}
@@ -137,7 +153,10 @@ var placeholder = regexp.MustCompile(`\{([a-z]+(?:_[a-z]+)*)(?::([A-Za-z0-9_.-]+
 
 // placeholders without an argument, and with one.
 var (
-	plainPlaceholders = []string{"grpc", "grpc_port", "redis", "redis_port", "redis_url", "policy", "policy_dir", "dir", "self"}
+	plainPlaceholders = []string{
+		"grpc", "grpc_port", "redis", "redis_port", "redis_url",
+		"policy", "policy_dir", "limits_policy", "rules_policy", "dir", "self",
+	}
 	namedPlaceholders = []string{"addr", "port", "bin"}
 )
 

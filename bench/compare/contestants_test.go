@@ -27,7 +27,7 @@ func TestContestantsComeFromThreePlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := names(all), "floor ration-memory ration-redis filed inline"; got != want {
+	if got, want := names(all), "floor ration-memory ration-rules ration-redis filed inline"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	var redis, counting []contestant
@@ -42,7 +42,7 @@ func TestContestantsComeFromThreePlaces(t *testing.T) {
 	if got, want := names(redis), "ration-redis filed"; got != want {
 		t.Errorf("with a Redis: %s, want %s", got, want)
 	}
-	if got, want := names(counting), "ration-memory ration-redis filed"; got != want {
+	if got, want := names(counting), "ration-memory ration-rules ration-redis filed"; got != want {
 		t.Errorf("which must prove that they count: %s, want %s", got, want)
 	}
 }
@@ -81,6 +81,8 @@ func TestMistakesInContestantsAreExplained(t *testing.T) {
 		{"argument where none belongs", `{name: a, command: [x, "{grpc:1}"]}`, "unknown placeholder {grpc:1}"},
 		{"nowhere to listen", `{name: a, command: [x, "{redis}"]}`, "cannot know where to listen"},
 		{"taken name", `{name: floor, command: [x, "{grpc}"]}`, `two contestants are named "floor"`},
+		{"unknown suite", `{name: a, command: [x, "{grpc}"], suites: [plane]}`, `unknown suite "plane"; there are [plain limits`},
+		{"unknown placeholder in heap", `{name: a, command: [x, "{grpc}"], heap: "http://{addr}/"}`, "unknown placeholder {addr}"},
 		{"not YAML", `{name: `, "yaml"},
 	}
 	for _, test := range tests {
@@ -99,13 +101,16 @@ func TestMistakesInContestantsAreExplained(t *testing.T) {
 }
 
 func TestPlaceholdersAreFilledIn(t *testing.T) {
-	launcher := launcher{binaries: map[string]string{"mine": "/opt/mine"}, policy: "/etc/bench/policy.yaml"}
+	launcher := launcher{
+		binaries: map[string]string{"mine": "/opt/mine"},
+		policy:   "/etc/bench/policy.yaml", limitsPolicy: "/etc/limits.yaml", rulesPolicy: "/etc/rules",
+	}
 	ports := &freePorts{}
 	defer ports.release()
 	command, env, err := launcher.prepare(contestant{
 		Command: []string{
 			"{bin:mine}", "--listen={grpc}", "{grpc_port}", "{redis_url}", "{redis}", "{redis_port}",
-			"{policy}", "{policy_dir}", "{dir}", "{port:http}", "{addr:http}", "{addr:debug}", `{"json": "{grpc_port}"}`,
+			"{policy}", "{policy_dir}", "{limits_policy}", "{rules_policy}", "{dir}", "{port:http}", "{addr:http}", "{addr:debug}", `{"json": "{grpc_port}"}`,
 		},
 		Env: map[string]string{"LISTEN": "{grpc}"},
 	}, ports, "/tmp/here")
@@ -116,10 +121,14 @@ func TestPlaceholdersAreFilledIn(t *testing.T) {
 	port := func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 	want := []string{
 		"/opt/mine", "--listen=" + grpc, port(grpc), "redis://" + redis, redis, port(redis),
-		"/etc/bench/policy.yaml", "/etc/bench", "/tmp/here", port(http), http, debug, `{"json": "` + port(grpc) + `"}`,
+		"/etc/bench/policy.yaml", "/etc/bench", "/etc/limits.yaml", "/etc/rules", "/tmp/here", port(http), http, debug, `{"json": "` + port(grpc) + `"}`,
 	}
 	if !slices.Equal(command, want) {
 		t.Errorf("command\n%q, want\n%q", command, want)
+	}
+	heap, err := launcher.fill("http://{addr:debug}/heap?gc=1", ports, "")
+	if want := "http://" + debug + "/heap?gc=1"; err != nil || heap != want {
+		t.Errorf("heap %q, %v; want %q, the address that the command has", heap, err, want)
 	}
 	if want := []string{"LISTEN=" + grpc}; !slices.Equal(env, want) {
 		t.Errorf("env %q, want %q", env, want)

@@ -23,8 +23,9 @@ import (
 type launcher struct {
 	// binaries are the paths that {bin:NAME} stands for.
 	binaries map[string]string
-	// policy is the absolute path of the policy file.
-	policy string
+	// policy is the absolute path of the plain policy, limitsPolicy that of the one in ration's own language, and
+	// rulesPolicy that of the directory with many rules.
+	policy, limitsPolicy, rulesPolicy string
 	// redisServer is the program that a contestant's Redis is started with.
 	redisServer string
 	// dir is where every instance gets a directory of its own.
@@ -48,12 +49,14 @@ type instance struct {
 	meter  *redis.Client
 	client *loadgen.Client
 	addr   string
+	// heap is the address of its heap profile; empty if there is none.
+	heap string
 	// firstAnswer is the time from starting the process to its first answer.
 	firstAnswer time.Duration
 }
 
-// start starts a contestant and returns when it has answered a call, and answered right.
-func (l launcher) start(ctx context.Context, c contestant) (_ *instance, err error) {
+// start starts a contestant and returns when it has answered a call, and answered right what is to be asked.
+func (l launcher) start(ctx context.Context, c contestant, asked []scenario) (_ *instance, err error) {
 	started := &instance{contestant: c}
 	defer func() {
 		if err != nil {
@@ -72,6 +75,9 @@ func (l launcher) start(ctx context.Context, c contestant) (_ *instance, err err
 	defer ports.release()
 	command, env, err := l.prepare(c, ports, dir)
 	if err != nil {
+		return nil, err
+	}
+	if started.heap, err = l.fill(c.Heap, ports, dir); err != nil {
 		return nil, err
 	}
 	if started.addr, err = ports.addr("grpc"); err != nil {
@@ -99,7 +105,7 @@ func (l launcher) start(ctx context.Context, c contestant) (_ *instance, err err
 		return nil, err
 	}
 	started.firstAnswer = time.Since(began)
-	if err := checkAnswers(ctx, started.addr, c.counts()); err != nil {
+	if err := checkAnswers(ctx, started.addr, c.counts(), asked); err != nil {
 		return nil, err
 	}
 	return started, nil
@@ -147,14 +153,31 @@ func (i *instance) stop() {
 	}
 }
 
-// prepare fills in the placeholders.
+// prepare fills in the placeholders of the command and its environment.
 func (l launcher) prepare(c contestant, ports *freePorts, dir string) (command, env []string, err error) {
-	value := func(name, argument string) (string, error) {
+	for _, argument := range c.Command {
+		filled, failed := l.fill(argument, ports, dir)
+		command, err = append(command, filled), errors.Join(err, failed)
+	}
+	for name, text := range c.Env {
+		filled, failed := l.fill(text, ports, dir)
+		env, err = append(env, name+"="+filled), errors.Join(err, failed)
+	}
+	return command, env, err
+}
+
+// fill fills in the placeholders of a text.
+func (l launcher) fill(text string, ports *freePorts, dir string) (string, error) {
+	return expand(text, func(name, argument string) (string, error) {
 		switch name {
 		case "policy":
 			return l.policy, nil
 		case "policy_dir":
 			return filepath.Dir(l.policy), nil
+		case "limits_policy":
+			return l.limitsPolicy, nil
+		case "rules_policy":
+			return l.rulesPolicy, nil
 		case "dir":
 			return dir, nil
 		case "self":
@@ -178,16 +201,7 @@ func (l launcher) prepare(c contestant, ports *freePorts, dir string) (command, 
 			return ports.port("own." + argument)
 		}
 		return "", checkPlaceholder(name, argument)
-	}
-	for _, argument := range c.Command {
-		expanded, failed := expand(argument, value)
-		command, err = append(command, expanded), errors.Join(err, failed)
-	}
-	for name, text := range c.Env {
-		expanded, failed := expand(text, value)
-		env, err = append(env, name+"="+expanded), errors.Join(err, failed)
-	}
-	return command, env, err
+	})
 }
 
 // freePorts finds free ports on 127.0.0.1 and remembers them by name. Until they are released they are kept busy,

@@ -28,17 +28,27 @@ import (
 )
 
 const description = `Measures rate limit services side by side, and writes Markdown tables of throughput, latency and CPU time
-per decision, as figures and relative to the floor: a bare gRPC server that answers OK at once.
+per decision, as figures and relative to the floor: a bare gRPC server that answers OK at once; and the memory of many subjects.
 
-Built-in contestants: floor, ration-memory, ration-redis. Scenarios:
-closed-{1,16,128}x{1,3} (callers x descriptors), hot-16x1, open-half-own, open-half-floor. All are explained in
-bench/README.md.
+Built-in contestants: floor, ration-memory, ration-redis, ration-rules. Scenarios, by suite:
+
+plain: closed-{1,16,128}x{1,3} (callers x descriptors), hot-16x1, open-half-own, open-half-floor
+
+limits: ALGORITHM-{16,128}x{1,3,6} (callers x limits), reserve-{16,128}x6
+
+rules: rules-{16,128}x{10,10000} (callers x rules)
+
+All are explained in bench/README.md.
 
 Examples:
 
   compare --out bench/results.md
 
   compare --quick ration-memory
+
+  compare --suite limits --suite memory
+
+  compare --scenario 'token_bucket-*' --scenario 'reserve-*'
 
   compare --bin ratelimit=/usr/local/bin/ratelimit --contestants bench/contestants/ratelimit.yaml --against ratelimit-best
 
@@ -50,15 +60,18 @@ type options struct {
 	Bin         map[string]string `group:"Contestants" mapsep:"none" help:"Path of the binary that {bin:NAME} stands for in the command of a contestant; repeat for more. {bin:ration} is bin/ration by itself, where make build puts it." placeholder:"NAME=PATH"`
 	Contestants []string          `group:"Contestants" type:"existingfile" sep:"none" help:"YAML file with further contestants; repeat for more." placeholder:"FILE"`
 	Contestant  []string          `group:"Contestants" sep:"none" help:"A further contestant, written as one YAML flow mapping; repeat for more." placeholder:"YAML"`
-	Policy      string            `group:"Contestants" default:"bench/policy/policy.yaml" help:"The benchmark's policy, which all contestants load."`
+	Policy      string            `group:"Contestants" default:"bench/policy/plain/policy.yaml" help:"The policy of the plain suite, in the format of envoyproxy/ratelimit."`
+	Limits      string            `group:"Contestants" name:"limits-policy" default:"bench/policy/limits/policy.yaml" help:"The policy of the suites limits and memory."`
 	RedisServer string            `group:"Contestants" default:"redis-server" help:"Program to start a contestant's Redis with."`
 
-	Quick       bool          `group:"Load" help:"A subset of the scenarios in about a minute."`
-	Scenario    []string      `group:"Load" sep:"none" help:"Run this scenario only; repeat for more." placeholder:"NAME"`
+	Quick       bool          `group:"Load" help:"A subset of the scenarios in two minutes or so, and a tenth of the subjects."`
+	Suite       []suite       `group:"Load" sep:"none" help:"Run this suite only: plain, limits, rules or memory; repeat for more." placeholder:"NAME"`
+	Scenario    []string      `group:"Load" sep:"none" help:"Run this scenario only, or those that match a pattern with *; repeat for more." placeholder:"NAME"`
 	Rounds      int           `group:"Load" help:"How often everything is repeated. Default: 3, quick 2."`
-	Warmup      time.Duration `group:"Load" help:"Unmeasured load before each measurement. Default: 500ms, quick 250ms."`
-	Duration    time.Duration `group:"Load" help:"Length of each measurement. Default: 3s, quick 1.5s."`
+	Warmup      time.Duration `group:"Load" help:"Unmeasured load before each measurement. Default: 400ms, quick 250ms; half of it in the suites limits and rules."`
+	Duration    time.Duration `group:"Load" help:"Length of each measurement. Default: 2s, quick 1.5s; half of it in the suites limits and rules."`
 	Keys        int           `group:"Load" default:"10000" help:"Number of different keys."`
+	Subjects    int           `group:"Load" help:"Number of subjects in the suite memory. Default: 1000000, quick 100000." placeholder:"N"`
 	Connections int           `group:"Load" default:"2" help:"HTTP/2 connections that all callers share."`
 
 	Against []string `group:"Output" sep:"none" help:"Give ratios to this contestant too, besides those to the floor; repeat for more." placeholder:"NAME"`
@@ -93,11 +106,14 @@ func (o options) serveFloor(ctx context.Context) error {
 }
 
 func (o options) pace() pace {
-	chosen := pace{Rounds: 3, Warmup: 500 * time.Millisecond, Duration: 3 * time.Second}
+	chosen := pace{Rounds: 3, Warmup: 400 * time.Millisecond, Duration: 2 * time.Second, Subjects: 1_000_000}
 	if o.Quick {
-		chosen = pace{Rounds: 2, Warmup: 250 * time.Millisecond, Duration: 1500 * time.Millisecond}
+		chosen = pace{Rounds: 2, Warmup: 250 * time.Millisecond, Duration: 1500 * time.Millisecond, Subjects: 100_000}
 	}
 	chosen.Keys = o.Keys
+	if o.Subjects > 0 {
+		chosen.Subjects = o.Subjects
+	}
 	if o.Rounds > 0 {
 		chosen.Rounds = o.Rounds
 	}
@@ -115,7 +131,8 @@ func (o options) compare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	scenarios, err := chooseScenarios(o.Scenario, o.Quick)
+	choice := choice{names: o.Scenario, suites: o.Suite, quick: o.Quick}
+	scenarios, err := choice.scenarios()
 	if err != nil {
 		return err
 	}
@@ -123,18 +140,23 @@ func (o options) compare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	policy, err := filepath.Abs(o.Policy)
-	if err == nil {
-		_, err = os.Stat(policy)
-	}
+	policy, err := existing("--policy", o.Policy)
 	if err != nil {
-		return fmt.Errorf("--policy: %w", err)
+		return err
+	}
+	limitsPolicy, err := existing("--limits-policy", o.Limits)
+	if err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "bench-compare-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	rulesPolicy, err := writeRules(dir)
+	if err != nil {
+		return err
+	}
 
 	// The generator shares the machine: collect garbage less often than a server should.
 	debug.SetGCPercent(400)
@@ -146,12 +168,16 @@ func (o options) compare(ctx context.Context) (err error) {
 	maps.Copy(binaries, o.Bin)
 	comparison := comparison{
 		launcher: launcher{
-			binaries: binaries, policy: policy, redisServer: o.RedisServer, dir: dir, connections: o.Connections,
+			binaries: binaries, policy: policy, limitsPolicy: limitsPolicy, rulesPolicy: rulesPolicy,
+			redisServer: o.RedisServer, dir: dir, connections: o.Connections,
 		},
 		contestants: contestants, scenarios: scenarios, pace: o.pace(), progress: os.Stderr,
 	}
+	if !choice.memory() {
+		comparison.pace.Subjects = 0
+	}
 	fmt.Fprintf(os.Stderr, "%d contestants, %d scenarios, %d rounds: about %v\n", len(contestants), len(scenarios),
-		comparison.pace.Rounds, comparison.pace.estimate(len(scenarios), len(contestants)).Round(time.Second))
+		comparison.pace.Rounds, comparison.pace.estimate(scenarios, contestants).Round(time.Second))
 	machine := lookAround(redisServer)
 	if err := comparison.play(ctx); err != nil {
 		return err
@@ -162,7 +188,7 @@ func (o options) compare(ctx context.Context) (err error) {
 			encoder.SetIndent("", "  ")
 			return encoder.Encode(map[string]any{
 				"machine": machine, "contestants": contestants, "scenarios": scenarios,
-				"starts": comparison.starts, "runs": comparison.runs,
+				"starts": comparison.starts, "runs": comparison.runs, "footprints": comparison.footprints,
 			})
 		})
 		if err != nil {
@@ -171,12 +197,39 @@ func (o options) compare(ctx context.Context) (err error) {
 	}
 	document := document{
 		machine: machine, contestants: contestants, scenarios: scenarios, pace: comparison.pace,
-		results: comparison.runs, starts: comparison.starts, against: against,
+		results: comparison.runs, starts: comparison.starts, footprints: comparison.footprints, against: against,
 	}
 	if o.Out == "" {
 		return document.write(os.Stdout)
 	}
 	return writeFile(o.Out, document.write)
+}
+
+// existing returns the absolute path of a file that a flag names, which must be there.
+func existing(flag, path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		_, err = os.Stat(absolute)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	return absolute, nil
+}
+
+// writeRules writes the policies of few and of many rules below dir.
+func writeRules(dir string) (string, error) {
+	policies := filepath.Join(dir, "policies")
+	if err := os.Mkdir(policies, 0o700); err != nil {
+		return "", err
+	}
+	for _, count := range []int{fewRules, manyRules} {
+		file := filepath.Join(policies, rulesDomain(count)+".yaml")
+		if err := os.WriteFile(file, []byte(rulesPolicy(count)), 0o600); err != nil {
+			return "", err
+		}
+	}
+	return policies, nil
 }
 
 // bases returns whom the others are set in relation to: the floor, and whoever was asked for.

@@ -91,11 +91,11 @@ func play(t *testing.T, yaml string) (*comparison, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scenarios, err := chooseScenarios([]string{"closed-16x3", "hot-16x1", "open-half-own", "open-half-floor"}, false)
+	scenarios, err := choice{names: []string{"closed-16x3", "hot-16x1", "open-half-own", "open-half-floor"}}.scenarios()
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := filepath.Abs("../policy/policy.yaml")
+	policy, err := filepath.Abs("../policy/plain/policy.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

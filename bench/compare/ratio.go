@@ -97,6 +97,26 @@ func (rs results) ratio(scenario, contestant, base string, metric metric) spread
 	return spreadOf(values)
 }
 
+// growth returns a figure of one contestant in one scenario divided by that in another of the same round.
+func (rs results) growth(scenario, base, contestant string, metric metric) spread {
+	var values []float64
+	for _, r := range rs {
+		if r.Scenario != scenario || r.Contestant != contestant {
+			continue
+		}
+		other := find(rs, r.Round, base, contestant)
+		if other == nil {
+			continue
+		}
+		value, ok := metric(r.Report)
+		baseValue, baseOK := metric(other)
+		if ok && baseOK && baseValue > 0 {
+			values = append(values, value/baseValue)
+		}
+	}
+	return spreadOf(values)
+}
+
 // keptUp reports whether the contestant reached the rate of the open loop in every round.
 func (rs results) keptUp(scenario, contestant string) bool {
 	for _, r := range rs {

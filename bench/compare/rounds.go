@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"time"
 
@@ -21,7 +22,7 @@ type run struct {
 
 // A start is one start of a contestant.
 type start struct {
-	Round       int           `json:"round"`
+	Round       int           `json:"round"` // 0 for the measurement of memory
 	Contestant  string        `json:"contestant"`
 	FirstAnswer time.Duration `json:"first_answer_ns"`
 }
@@ -35,19 +36,20 @@ type comparison struct {
 	// progress gets a line per run.
 	progress io.Writer
 
-	runs   []run
-	starts []start
+	runs       []run
+	starts     []start
+	footprints []footprint
 }
 
 // play plays all rounds. The first thing that goes wrong ends it: a table with a contestant missing, or measured
 // while it answered wrongly, would be worse than none.
 func (c *comparison) play(ctx context.Context) error {
-	for round := 1; round <= c.pace.Rounds; round++ {
+	for round := 1; round <= c.pace.Rounds && len(c.scenarios) > 0; round++ {
 		if err := c.playRound(ctx, round); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 	}
-	return nil
+	return c.measureFootprints(ctx)
 }
 
 // playRound starts all contestants, and goes through the scenarios. Within a scenario the contestants take turns, so
@@ -61,7 +63,11 @@ func (c *comparison) playRound(ctx context.Context, round int) error {
 		}
 	}()
 	for _, contestant := range c.contestants {
-		started, err := c.launcher.start(ctx, contestant)
+		asked := c.playedBy(contestant)
+		if len(asked) == 0 {
+			continue
+		}
+		started, err := c.launcher.start(ctx, contestant, asked)
 		if err != nil {
 			return err
 		}
@@ -78,12 +84,15 @@ func (c *comparison) playRound(ctx context.Context, round int) error {
 	}
 	for _, scenario := range c.scenarios {
 		for _, instance := range instances {
+			if !c.plays(instance.contestant, scenario) {
+				continue
+			}
 			report, err := c.measure(ctx, round, scenario, instance)
 			if err != nil {
 				return fmt.Errorf("scenario %s, contestant %s: %w", scenario.Name, instance.Name, err)
 			}
 			c.runs = append(c.runs, run{round, scenario.Name, instance.Name, report})
-			fmt.Fprintf(c.progress, "round %d/%d  %-15s  %-16s  %6.0f/s  p99 %6.0f µs  server CPU %5.1f µs  others %.2f cores\n",
+			fmt.Fprintf(c.progress, "round %d/%d  %-20s  %-16s  %6.0f/s  p99 %6.0f µs  server CPU %5.1f µs  others %.2f cores\n",
 				round, c.pace.Rounds, scenario.Name, instance.Name,
 				report.DecisionsPerSecond, report.Latency.P99, *report.ServerCPU, *report.OthersCores)
 		}
@@ -91,15 +100,40 @@ func (c *comparison) playRound(ctx context.Context, round int) error {
 	return nil
 }
 
+// plays reports whether the contestant takes part in the scenario. The floor does so wherever anybody else does.
+func (c *comparison) plays(who contestant, in scenario) bool {
+	return who.plays(in.Suite) && slices.ContainsFunc(c.contestants, func(other contestant) bool {
+		return other.plays(in.Suite) && (other.Name != floorName || len(c.contestants) == 1)
+	})
+}
+
+func (c *comparison) playedBy(who contestant) []scenario {
+	return slices.DeleteFunc(slices.Clone(c.scenarios), func(s scenario) bool { return !c.plays(who, s) })
+}
+
 // prime has every counter of all scenarios created before anything is measured.
 func (c *comparison) prime(ctx context.Context, instance *instance) error {
-	most := slices.MaxFunc(c.scenarios, func(a, b scenario) int { return a.Descriptors - b.Descriptors })
-	most.Hot = false
-	mix, err := most.mix(c.pace.Keys)
-	if err != nil {
-		return err
+	if !instance.counts() {
+		return nil
 	}
-	return instance.client.Prime(ctx, mix)
+	for _, mix := range mixes(c.playedBy(instance.contestant)) {
+		mix.Keys = c.pace.Keys
+		if err := instance.client.Prime(ctx, mix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mixes returns what the scenarios ask, each once.
+func mixes(scenarios []scenario) []loadgen.Mix {
+	var all []loadgen.Mix
+	for _, s := range scenarios {
+		if !slices.ContainsFunc(all, func(m loadgen.Mix) bool { return reflect.DeepEqual(m, s.Mix) }) {
+			all = append(all, s.Mix)
+		}
+	}
+	return all
 }
 
 func (c *comparison) measure(
@@ -117,10 +151,7 @@ func (c *comparison) measure(
 		}
 		rate = saturated.DecisionsPerSecond / 2
 	}
-	plan, err := scenario.plan(c.pace, rate, uint64(round))
-	if err != nil {
-		return nil, err
-	}
+	plan := scenario.plan(c.pace, rate, uint64(round))
 	report, err := instance.client.Run(ctx, plan, instance.meters())
 	switch {
 	case instance.server.alive() != nil:

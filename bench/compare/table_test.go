@@ -9,7 +9,7 @@ import (
 )
 
 func TestTablesHoldFiguresAndRatios(t *testing.T) {
-	scenarios, err := chooseScenarios([]string{"closed-128x1", "open-half-own"}, false)
+	scenarios, err := choice{names: []string{"closed-128x1", "open-half-own"}}.scenarios()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,39 +94,82 @@ func TestRatiosOfSeveralRoundsShowTheirSpread(t *testing.T) {
 
 func TestNumbersAreGrouped(t *testing.T) {
 	for number, want := range map[float64]string{0: "0", 999.4: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		if got := count(number); got != want {
+		if got := grouped(number); got != want {
 			t.Errorf("%v: got %s, want %s", number, got, want)
 		}
 	}
 }
 
-func TestScenariosAreChosenByName(t *testing.T) {
-	tests := []struct {
-		names []string
-		quick bool
-		want  string
-	}{
-		{nil, true, "closed-16x1 closed-128x1 closed-16x3 open-half-own"},
-		{[]string{"hot-16x1", "closed-1x1"}, false, "closed-1x1 hot-16x1"},
-		{[]string{"open-half-floor"}, false, "closed-128x1 open-half-floor"}, // whose rate comes from the other
+// grid is a comparison in scenarios that differ in two ways.
+func grid(t *testing.T) document {
+	t.Helper()
+	scenarios, err := choice{names: []string{"token_bucket-16x[13]", "reserve-16x6", "rules-16x*"}}.scenarios()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, test := range tests {
-		scenarios, err := chooseScenarios(test.names, test.quick)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, s := range scenarios {
-			got = append(got, s.Name)
-		}
-		if strings.Join(got, " ") != test.want {
-			t.Errorf("%v: got %v, want %s", test.names, got, test.want)
+	document := document{
+		contestants: []contestant{{Name: "floor"}, {Name: "mine"}, {Name: "many"}, {Name: "absent"}},
+		scenarios:   scenarios, against: []string{"floor"},
+	}
+	for scenario, cpu := range map[string][2]float64{
+		"token_bucket-16x1": {10, 11}, "token_bucket-16x3": {10, 12}, "reserve-16x6": {10, 15},
+	} {
+		document.results = append(document.results,
+			run{1, scenario, "floor", measured(1000, 10, cpu[0])}, run{1, scenario, "mine", measured(1000, 10, cpu[1])})
+	}
+	for scenario, cpu := range map[string][2]float64{"rules-16x10": {10, 20}, "rules-16x10000": {10, 23}} {
+		document.results = append(document.results,
+			run{1, scenario, "floor", measured(1000, 10, cpu[0])}, run{1, scenario, "many", measured(1000, 10, cpu[1])})
+	}
+	return document
+}
+
+func TestScenariosOfOneKindShareATable(t *testing.T) {
+	var out strings.Builder
+	if err := grid(t).write(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"### Server CPU per decision, mine × floor\n\n| algorithm | 16 callers, 1 limit | 16 callers, 3 limits | 16 callers, 6 limits |\n" +
+			"| --- | ---: | ---: | ---: |\n| token_bucket | 1.10 | 1.20 | – |\n| hold and settle | – | – | 1.50 |\n",
+		"### Server CPU per decision, many × floor\n\n| rules | 16 callers, 10 rules | 16 callers, 10,000 rules |\n" +
+			"| --- | ---: | ---: |\n| wildcards on one level | 2.00 | 2.30 |\n",
+		"### Server CPU per decision with 10,000 rules, × with 10\n\n| contestant | 16 callers |\n| --- | ---: |\n" +
+			"| floor | 1.00 |\n| many | 1.15 |\n",
+		"(`token_bucket-16x1`…)\n\n| load | contestant | decisions/s |",
+		"| 16 callers, 1 limit | mine | 1,000 | 1 | 10 | 20 | 11.0 | 4.2 | 1.00 | 1.00 | 1.10 |\n| 16 callers, 3 limits | floor |",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no\n%s\nin\n%s", want, &out)
 		}
 	}
-	if _, err := chooseScenarios([]string{"closed"}, false); err == nil || !strings.Contains(err.Error(), "there are closed-1x1,") {
-		t.Errorf("a scenario that does not exist: got %v", err)
+	for _, unwanted := range []string{"absent", "Redis CPU", "### Server CPU per decision, × floor"} {
+		if strings.Contains(out.String(), unwanted) {
+			t.Errorf("%q, of which nothing was measured, in\n%s", unwanted, &out)
+		}
 	}
-	if all, err := chooseScenarios(nil, false); err != nil || len(all) != 9 {
-		t.Errorf("want all 9 scenarios, got %d, %v", len(all), err)
+}
+
+func TestMemoryIsShownPerSubject(t *testing.T) {
+	document := document{footprints: []footprint{
+		{
+			Contestant: "mine", Subjects: 2_000_000, Took: 40 * time.Second,
+			Before: usage{Resident: 20e6, Peak: 20e6, LiveHeap: 3e6}, After: usage{Resident: 900e6, Peak: 1000e6, LiveHeap: 603e6},
+		},
+		{Contestant: "other", Subjects: 1000, Took: time.Second, After: usage{Resident: 5e6, Peak: 6e6}},
+	}}
+	var out strings.Builder
+	if err := document.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| mine | 2,000,000 | 900 | 1,000 | 603 | 300 | 20 | 50,000 |", "| other | 1,000 | 5 | 6 | – | – | 0 | 1,000 |",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no\n%s\nin\n%s", want, &out)
+		}
+	}
+	if strings.Contains(out.String(), "Rounds") {
+		t.Errorf("rounds without any run in\n%s", &out)
 	}
 }

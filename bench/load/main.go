@@ -35,8 +35,9 @@ type options struct {
 	Connections int           `group:"Pace" default:"2" help:"HTTP/2 connections that all callers share."`
 
 	Domain      string   `group:"Requests" default:"bench" help:"Domain of the requests."`
-	Descriptors int      `group:"Requests" default:"1" help:"Descriptors per request, 1 to 3, of those in bench/policy/policy.yaml."`
-	Descriptor  []string `group:"Requests" sep:"none" help:"Use this descriptor instead; repeat for more. key=value or key=value,key=value, where {key} stands for the key of the request, as in user={key}." placeholder:"KEY=VALUE"`
+	Descriptors int      `group:"Requests" default:"1" help:"Descriptors per request, 1 to 3, of those in bench/policy/plain/policy.yaml."`
+	Descriptor  []string `group:"Requests" sep:"none" help:"Use this descriptor instead; repeat for more. key=value or key=value,key=value, where {key} stands for the key of the request, as in user={key}, {key%N} for its number modulo N, and {id} for a text that no other request has; hits=N behind it, after a space, sets its hits." placeholder:"KEY=VALUE"`
+	Then        []string `group:"Requests" sep:"none" help:"Closed loop: when a request was answered with OK, ask this about the same key and the same {id}; repeat for more descriptors. Each call counts as a decision." placeholder:"KEY=VALUE"`
 	Keys        int      `group:"Requests" default:"10000" help:"Number of different keys. Requests spread over them evenly."`
 	HotKeys     int      `group:"Requests" help:"Number of hot keys among them. --hot-keys 1 alone asks for a single key only."`
 	HotShare    float64  `group:"Requests" default:"1" help:"Share of the requests that goes to the hot keys, 0 to 1."`
@@ -59,7 +60,10 @@ Examples:
 
   load 127.0.0.1:8081 --callers 128 --descriptors 3 --pid "$(pidof ration)" --redis 127.0.0.1:6379
 
-  load 127.0.0.1:8081 --rate 5000 --duration 30s --domain shop --descriptor 'user={key},path=/buy'`
+  load 127.0.0.1:8081 --rate 5000 --duration 30s --domain shop --descriptor 'user={key},path=/buy'
+
+  load 127.0.0.1:8081 --callers 16 --domain limits --descriptor 'concurrency_3={key},ration.request={id}' \
+    --then 'concurrency_3={key},ration.phase=done,ration.request={id}'`
 
 func main() {
 	var opts options
@@ -106,7 +110,7 @@ func run(ctx context.Context, opts options) (*loadgen.Report, error) {
 func (o options) plan() (loadgen.Plan, error) {
 	plan := loadgen.Plan{
 		Mix: loadgen.Mix{
-			Domain: o.Domain, Descriptors: o.Descriptor, Keys: o.Keys, HotKeys: o.HotKeys, HotShare: o.HotShare,
+			Domain: o.Domain, Descriptors: o.Descriptor, Then: o.Then, Keys: o.Keys, HotKeys: o.HotKeys, HotShare: o.HotShare,
 		},
 		Callers: o.Callers, Rate: o.Rate, MaxInFlight: o.MaxInFlight, Tick: o.Tick,
 		Warmup: o.Warmup, Duration: o.Duration, MaxRequests: o.Requests, Seed: o.Seed,

@@ -47,6 +47,9 @@ func TestFlagsBecomeAPlan(t *testing.T) {
 		{"--callers 1 --domain shop --descriptor user={key},path=/a --descriptor path=/a", func(p *loadgen.Plan) {
 			p.Callers, p.Domain, p.Descriptors = 1, "shop", []string{"user={key},path=/a", "path=/a"}
 		}},
+		{"--callers 1 --descriptor u={key},r={id} --then u={key},r={id},end=1", func(p *loadgen.Plan) {
+			p.Callers, p.Descriptors, p.Then = 1, []string{"u={key},r={id}"}, []string{"u={key},r={id},end=1"}
+		}},
 		{"--callers 1 --hot-keys 1", func(p *loadgen.Plan) { p.Callers, p.HotKeys, p.HotShare = 1, 1, 1 }},
 		{"--callers 1 --hot-keys 3 --hot-share 0.9", func(p *loadgen.Plan) { p.Callers, p.HotKeys, p.HotShare = 1, 3, 0.9 }},
 	}

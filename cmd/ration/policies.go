@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -24,6 +25,8 @@ type policies struct {
 	metrics *engine.Metrics
 	health  *health.State
 	log     *slog.Logger
+	// plainOnly says that the store counts `rate_limit` rules only.
+	plainOnly bool
 }
 
 // load puts the policy in force that lies at paths, or the example where there are none. Its error
@@ -41,11 +44,29 @@ func (p *policies) load(paths []string, opts policy.Options) error {
 		p.watcher = policy.NewWatcher(paths, opts, 0)
 		loaded, warnings, err = p.watcher.Load()
 	}
+	if err == nil {
+		err = p.fits(loaded)
+	}
 	if err != nil {
 		return err
 	}
 	p.enforce(loaded, warnings)
 	return nil
+}
+
+// fits reports, each with its place, the limits of a policy that the store cannot count.
+func (p *policies) fits(loaded *policy.Policy) error {
+	if !p.plainOnly || len(loaded.Limits()) == 0 {
+		return nil
+	}
+	all := &policy.Errors{}
+	for _, l := range loaded.Limits() {
+		all.Problems = append(all.Problems, policy.Problem{
+			File: l.File, Line: l.Line, Column: l.Column,
+			Message: fmt.Sprintf("the limit '%s' cannot be counted in Redis by this version: use --store memory, or a rate_limit rule", l.Name),
+		})
+	}
+	return all
 }
 
 // watch puts every new version of the policy in force until ctx ends.
@@ -54,6 +75,9 @@ func (p *policies) watch(ctx context.Context) {
 		return
 	}
 	p.watcher.Watch(ctx, func(loaded *policy.Policy, warnings []policy.Problem, err error) {
+		if err == nil {
+			err = p.fits(loaded)
+		}
 		if err != nil {
 			p.reject(err)
 			return
@@ -76,7 +100,7 @@ func (p *policies) enforce(loaded *policy.Policy, warnings []policy.Problem) {
 		p.log.Warn("policy", "problem", w.String())
 	}
 	p.log.Info("policy in force",
-		"version", loaded.Version(), "domains", len(loaded.Domains()), "rules", len(loaded.Rules()))
+		"version", loaded.Version(), "domains", len(loaded.Domains()), "rules", len(loaded.Rules()), "limits", len(loaded.Limits()))
 }
 
 // reject keeps the policy that is in force.

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,7 +33,6 @@ func (c *serveCmd) Run(to streams, env *environment, k *kong.Kong) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	collectRarely()
 	return c.serve(to, env, k.Model, signals)
 }
 
@@ -59,9 +57,9 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	}
 
 	metrics := engine.NewMetrics()
-	e := engine.New(counters, engine.Options{Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics})
+	e := engine.New(counters, engine.Options{Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log})
 	h := &health.State{}
-	rules := &policies{engine: e, metrics: metrics, health: h, log: log}
+	rules := &policies{engine: e, metrics: metrics, health: h, log: log, plainOnly: c.Store != "memory"}
 	if err := rules.load(c.Policy, c.options()); err != nil {
 		return err
 	}
@@ -100,6 +98,7 @@ func untilSignalled(
 	var watching sync.WaitGroup
 	watching.Go(func() { rules.watch(background) })
 	watching.Go(func() { check.watch(background) })
+	watching.Go(func() { collectRarely(background) })
 	defer watching.Wait()
 	defer stop()
 
@@ -126,15 +125,6 @@ func untilSignalled(
 				drain()
 			}
 		}
-	}
-}
-
-// collectRarely lets the garbage collector wait until the heap has grown to five times what is live,
-// unless the environment says otherwise: what lives long is small (a policy, counters of the memory
-// store), so this saves much of the collector's work for some megabytes.
-func collectRarely() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
 	}
 }
 

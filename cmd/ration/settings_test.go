@@ -248,6 +248,8 @@ func TestValuesThatCannotWork(t *testing.T) {
 		{vars: vars{"LOG_LEVEL": "loud"}, want: `LOG_LEVEL: "loud" is no log level: use debug, info, warn or error`},
 		{vars: vars{"RATION_LOG_FORMAT": "xml"}, want: `RATION_LOG_FORMAT: "xml" is no log format: use text or json`},
 		{args: []string{"--drain-delay=-1s"}, want: `--drain-delay: "-1s" is no duration: use one such as 500ms, 5s or 1h30m`},
+		{args: []string{"--max-memory=1G"}, want: `--max-memory: "1G" is no size: use one such as 512MiB or 4GB`},
+		{vars: vars{"RATION_MAX_MEMORY": "0MB"}, want: `RATION_MAX_MEMORY: "0MB" is no size: use one such as 512MiB or 4GB`},
 		{vars: vars{"REDIS_TIMEOUT": "5"}, want: `REDIS_TIMEOUT: "5" is no duration: use one such as 500ms, 5s or 1h30m`},
 		{args: []string{"--http-addr=:70000"}, want: `--http-addr: ":70000" is no address: use host:port, :port or unix:/path`},
 		{vars: vars{"PROMETHEUS_ADDR": "9090"}, want: `PROMETHEUS_ADDR: "9090" is no address: use host:port, :port or unix:/path`},

@@ -147,6 +147,14 @@ func TestStartFailures(t *testing.T) {
 			code: exitUsage, says: []string{`ration: RATION_STORE: "memcached://…@host" cannot be used: unknown scheme "memcached"`},
 		},
 		{
+			name: "data directory for Redis", args: []string{"--store", "redis://host:6379", "--data", "d"},
+			code: exitUsage, says: []string{`ration: --data: only the memory store keeps its state in a directory: leave it out`},
+		},
+		{
+			name: "data directory of somebody else", args: []string{"--data", filepath.Dir(bad)},
+			code: exitFailed, says: []string{`ration: data directory: .* is not empty and has no ration.db: name a directory that is empty`},
+		},
+		{
 			name: "Redis type without a URL", env: map[string]string{"REDIS_TYPE": "SINGLE"},
 			code: exitUsage, says: []string{"ration: REDIS_TYPE is set, but REDIS_URL is not: set it to host:port"},
 		},

@@ -15,7 +15,15 @@ import (
 // openStore opens what --store names. Whether it answers is found out later.
 func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store, error) {
 	if f.Store == "memory" {
-		return memory.New(memory.Options{}), nil
+		opts := memory.Options{MaxBytes: int64(f.MaxMemory), Log: log}
+		if f.Data == "" {
+			return memory.New(opts), nil
+		}
+		return memory.Open(f.Data, opts)
+	}
+	if f.Data != "" {
+		return nil, misused("%s: only the memory store keeps its state in a directory: leave it out, or say --store memory",
+			env.origin("data"))
 	}
 	if !strings.Contains(f.Store, "://") {
 		return nil, misused("%s: %q is no store: use memory, or one of %s", env.origin("store"), masked(f.Store), redis.Forms)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -38,6 +39,24 @@ func (p *period) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is no duration: use one such as 500ms, 5s or 1h30m", text)
 	}
 	*p = period(d)
+	return nil
+}
+
+// size is a number of bytes above 0.
+type size int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *size) UnmarshalText(text []byte) error {
+	digits := strings.TrimRight(string(text), "KMGTiB")
+	units := map[string]int64{
+		"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	unit := units[string(text[len(digits):])]
+	if err != nil || n < 1 || unit == 0 || n > math.MaxInt64/unit {
+		return fmt.Errorf("%q is no size: use one such as 512MiB or 4GB", text)
+	}
+	*s = size(n * unit)
 	return nil
 }
 

@@ -28,6 +28,9 @@ type call struct {
 	// due is when it should have been sent, sent when it was.
 	due, sent time.Time
 	body      []byte
+	// then is what to ask when it was answered, with the same id; nil for nothing.
+	then *request
+	id   uint64
 	// failed is why the answer is not one, if it is not.
 	failed error
 }

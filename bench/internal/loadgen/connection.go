@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -35,7 +36,11 @@ type connection struct {
 	stream uint32
 	calls  map[uint32]*call
 	spare  []*call
-	peer   peerSettings
+	// message is where the message to send is put together.
+	message []byte
+	// id is that of the next exchange. It begins at random, so that no two runs use the same ones.
+	id   uint64
+	peer peerSettings
 	// window is how many bytes of requests the server is ready to take on this connection.
 	window int64
 	// received counts bytes of answers since the server was last told that it may send more.
@@ -51,12 +56,20 @@ type connection struct {
 // An assignment is one connection's part of a run.
 type assignment struct {
 	pacer pacer
-	pick  func() request
+	pick  func() *request
 	// callers is how many calls may be on their way at a time.
 	callers int
 	tally   *tally
+	// owed are the calls that have to follow others.
+	owed []followUp
 	// done is closed when nothing is due any more and everything has been answered.
 	done chan struct{}
+}
+
+// A followUp is the second call of an exchange.
+type followUp struct {
+	*request
+	id uint64
 }
 
 // peerSettings are what the server's SETTINGS say, as far as it matters here.
@@ -81,7 +94,7 @@ func newConnection(conn net.Conn, authority string, timeout time.Duration) (*con
 	c := &connection{
 		conn: conn, timeout: timeout, reader: bufio.NewReaderSize(conn, bufferSize),
 		headers: newHeaderBlock(requestHeaders(authority, timeout)),
-		stream:  1, calls: make(map[uint32]*call),
+		stream:  1, calls: make(map[uint32]*call), id: rand.Uint64(),
 		// What HTTP/2 says until the server says otherwise.
 		peer: peerSettings{maxStreams: math.MaxUint32, streamWindow: 65535}, window: 65535,
 	}
@@ -268,21 +281,30 @@ func (c *connection) settings(frame *http2.SettingsFrame) error {
 	return c.framer.WriteSettingsAck()
 }
 
-// pump sends the requests that are due, as far as callers are free and the server takes them, and all else that is to
+// pump sends what has to follow, also after the end of the run, and the requests that are due, as far as callers are free and the server takes them, and all else that is to
 // be written. If then nothing is left to do, the assignment is done.
 func (c *connection) pump(now time.Time) error {
 	if a := c.assignment; a != nil {
 		for len(c.calls) < a.callers && c.canSend() {
+			if last := len(a.owed) - 1; last >= 0 {
+				next := a.owed[last]
+				a.owed = a.owed[:last]
+				if err := c.send(next.request, next.id, now, now); err != nil {
+					return err
+				}
+				continue
+			}
 			due, isDue := a.pacer.next(now)
 			if !isDue {
 				break
 			}
 			record(a.tally.lateness, now.Sub(due))
-			if err := c.send(a.pick(), due, now); err != nil {
+			c.id++
+			if err := c.send(a.pick(), c.id, due, now); err != nil {
 				return err
 			}
 		}
-		if a.pacer.finished(now) && len(c.calls) == 0 {
+		if a.pacer.finished(now) && len(c.calls) == 0 && len(a.owed) == 0 {
 			c.finish()
 		}
 	}
@@ -292,20 +314,27 @@ func (c *connection) pump(now time.Time) error {
 // maxRequest is the longest request that is sent, in one DATA frame of the size that every server must take.
 const maxRequest = 16384
 
-func (c *connection) send(question request, due, now time.Time) error {
+func (c *connection) send(question *request, id uint64, due, now time.Time) error {
+	message := question.message
+	if len(question.ids) > 0 {
+		c.message = question.appendTo(c.message[:0], id)
+		message = c.message
+	}
 	switch {
-	case len(question) > maxRequest || uint32(len(question)) > c.peer.streamWindow:
-		return fmt.Errorf("a request of %d bytes is too long for the server, or for this generator", len(question))
+	case len(message) > maxRequest || uint32(len(message)) > c.peer.streamWindow:
+		return fmt.Errorf("a request of %d bytes is too long for the server, or for this generator", len(message))
 	case c.stream > lastStream:
 		return errors.New("all stream numbers of the connection are used up")
 	}
 	stream := c.stream
 	c.stream += 2
-	c.window -= int64(len(question))
-	c.calls[stream] = c.newCall(due, now)
+	c.window -= int64(len(message))
+	sent := c.newCall(due, now)
+	sent.then, sent.id = question.then, id
+	c.calls[stream] = sent
 	return errors.Join(
 		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.headers.next(), EndHeaders: true}),
-		c.framer.WriteData(stream, true, question),
+		c.framer.WriteData(stream, true, message),
 	)
 }
 
@@ -326,6 +355,9 @@ func (c *connection) answered(stream uint32, call *call, now time.Time) {
 	delete(c.calls, stream)
 	code, err := call.outcome()
 	c.assignment.tally.answered(code, err, now.Sub(call.due), now)
+	if call.then != nil && err == nil && code == codeOK {
+		c.assignment.owed = append(c.assignment.owed, followUp{call.then, call.id})
+	}
 	c.spare = append(c.spare, call)
 }
 

@@ -101,14 +101,14 @@ func (p *openPacer) giveUp(into *tally) {
 
 // A walk has each of its requests due once, at once. It is its own picker.
 type walk struct {
-	requests []request
+	requests []*request
 }
 
 func (w *walk) next(now time.Time) (time.Time, bool) { return now, len(w.requests) > 0 }
 
 func (w *walk) finished(time.Time) bool { return len(w.requests) == 0 }
 
-func (w *walk) pick() request {
+func (w *walk) pick() *request {
 	next := w.requests[0]
 	w.requests = w.requests[1:]
 	return next

@@ -2,10 +2,12 @@ package loadgen
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
 
+	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/protobuf/proto"
 )
@@ -31,7 +33,7 @@ func encode(t *testing.T, mix Mix) *requests {
 
 func TestRequestIsAGRPCMessageWithTheDescriptorsOfItsKey(t *testing.T) {
 	mix := Mix{Domain: "shop", Descriptors: []string{"user={key}", "plan=free,user={key}"}, Keys: 3}
-	question := encode(t, mix).byKey[2]
+	question := encode(t, mix).byKey[2].message
 
 	if compressed, length := question[0], binary.BigEndian.Uint32(question[1:]); compressed != 0 || int(length) != len(question)-5 {
 		t.Errorf("prefix %v before a message of %d bytes", question[:5], len(question)-5)
@@ -71,16 +73,16 @@ func TestKeysAreSpreadAsAsked(t *testing.T) {
 			mix := oneDescriptor(t, test.keys)
 			mix.HotKeys, mix.HotShare = test.hotKeys, test.hotShare
 			all := encode(t, mix)
-			index := make(map[string]int)
+			index := make(map[*request]int)
 			for i, question := range all.byKey {
-				index[string(question)] = i
+				index[question] = i
 			}
 
 			const n = 100_000
 			counts := make([]float64, test.keys)
 			picker := all.picker(1, 0)
 			for range n {
-				counts[index[string(picker.next())]]++
+				counts[index[picker.next()]]++
 			}
 
 			var hot, coldest float64 = 0, 0
@@ -104,11 +106,11 @@ func TestConnectionsPickDifferently(t *testing.T) {
 	first, again, other := all.picker(7, 0), all.picker(7, 0), all.picker(7, 1)
 	same, different := 0, 0
 	for range 100 {
-		question := string(first.next())
-		if question == string(again.next()) {
+		question := first.next()
+		if question == again.next() {
 			same++
 		}
-		if question != string(other.next()) {
+		if question != other.next() {
 			different++
 		}
 	}
@@ -137,5 +139,65 @@ func TestImpossibleMixesAreRefused(t *testing.T) {
 		if _, err := mix.encode(); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: error %v, want one with %q", mix, err, test.want)
 		}
+	}
+}
+
+func TestPlaceholdersOfDescriptors(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"user={key}", "user=k0000012"},
+		{"user={key},path=/api/{key%10}/x", "user=k0000012 path=/api/2/x"},
+		{"user={key},ration.request={id}", "user=k0000012 ration.request=abc"},
+		{"user={key},ration.meter=tokens hits=500", "user=k0000012 ration.meter=tokens, 500 hits"},
+		{"user={key} hits=0", "user=k0000012, 0 hits"},
+	}
+	for _, test := range tests {
+		descriptor, err := subject{key: "k0000012", number: 12, id: "abc"}.descriptor(test.text)
+		if err != nil {
+			t.Errorf("%s: %v", test.text, err)
+			continue
+		}
+		if got := describe(descriptor); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.text, got, test.want)
+		}
+	}
+	for _, text := range []string{"a={key%}", "a={key%0}", "a={key%x}", "a={key%1", "a=b hits=many", "a=b hits=-1"} {
+		if _, err := (subject{}).descriptor(text); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+}
+
+func describe(descriptor *commonv3.RateLimitDescriptor) string {
+	var entries []string
+	for _, entry := range descriptor.Entries {
+		entries = append(entries, entry.Key+"="+entry.Value)
+	}
+	text := strings.Join(entries, " ")
+	if descriptor.HitsAddend != nil {
+		text += fmt.Sprintf(", %d hits", descriptor.HitsAddend.Value)
+	}
+	return text
+}
+
+func TestIDsArePutIntoTheEncodedRequest(t *testing.T) {
+	mix := Mix{Domain: "a", Descriptors: []string{"id={id},user={key}", "{id}={id}x", "id={id}"}, Keys: 1}
+	question := encode(t, mix).byKey[0]
+	before := string(question.message)
+
+	var message rlsv3.RateLimitRequest
+	if err := proto.Unmarshal(question.appendTo(nil, 0x0123456789abcdef)[prefixLength:], &message); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, descriptor := range message.Descriptors {
+		got = append(got, describe(descriptor))
+	}
+	// Keys have no placeholders.
+	want := "id=0123456789abcdef user=k0000000; {id}=0123456789abcdefx; id=0123456789abcdef"
+	if strings.Join(got, "; ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if string(question.message) != before {
+		t.Error("the request itself has changed, which other connections may be sending")
 	}
 }

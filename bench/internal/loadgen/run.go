@@ -25,7 +25,7 @@ type Plan struct {
 	Warmup time.Duration
 	// Duration of the measurement.
 	Duration time.Duration
-	// MaxRequests bounds the number of requests of the measurement; 0 is no bound.
+	// MaxRequests bounds the number of requests of the measurement; 0 is no bound. Calls that follow are not counted.
 	MaxRequests uint64
 	// Seed of the choice of keys.
 	Seed uint64
@@ -37,6 +37,8 @@ func (p Plan) validate() error {
 		return errors.New("either a number of callers (closed loop) or a rate (open loop) is needed, and both must be positive")
 	case p.Rate > 0 && (math.IsInf(p.Rate, 0) || p.MaxInFlight < 1):
 		return fmt.Errorf("open loop: rate %v with %d requests in flight at most", p.Rate, p.MaxInFlight)
+	case p.Rate > 0 && len(p.Then) > 0:
+		return errors.New("open loop: a second call can follow the first in a closed loop only")
 	case p.Tick < 0 || p.Warmup < 0 || p.Duration <= 0:
 		return fmt.Errorf("tick %v, warm-up %v, duration %v: must not be negative, and the duration not zero",
 			p.Tick, p.Warmup, p.Duration)

@@ -21,11 +21,16 @@ type service struct {
 	// answer is called with the number of the request, from 1. Greetings are not among them, and answered OK.
 	answer func(ctx context.Context, number int64) (rlsv3.RateLimitResponse_Code, error)
 	calls  atomic.Int64
+	// seen, if there is one, is called with every request that is no greeting.
+	seen func(*rlsv3.RateLimitRequest)
 }
 
 func (s *service) ShouldRateLimit(ctx context.Context, request *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
 	if request.Domain == greetingDomain {
 		return &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OK}, nil
+	}
+	if s.seen != nil {
+		s.seen(request)
 	}
 	code, err := s.answer(ctx, s.calls.Add(1))
 	if err != nil {
