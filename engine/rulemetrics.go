@@ -64,8 +64,8 @@ type ruleLabels struct{ domain, rule string }
 func newRules() *rules {
 	labels := []string{"domain", "rule", "verdict"}
 	return &rules{
-		decisions: prometheus.NewDesc("ration_decisions_total", "Decisions on a descriptor, by the rule that applied.", labels, nil),
-		hits:      prometheus.NewDesc("ration_hits_total", "Hits asked for in decisions on a descriptor, by the rule that applied.", labels, nil),
+		decisions: prometheus.NewDesc("ration_decisions_total", "Verdicts of single rules and limits.", labels, nil),
+		hits:      prometheus.NewDesc("ration_hits_total", "Units asked for in them: hits, tokens.", labels, nil),
 		by:        make(map[ruleLabels]*ruleCounters),
 	}
 }

@@ -3,6 +3,7 @@ package memory
 import (
 	"slices"
 
+	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
 
@@ -94,18 +95,33 @@ func (d *decision) endLease(state store.LeaseState) {
 			}
 			return 0
 		})
-		d.store.bytes.Add(-d.lease.bytes())
-		d.lease.ended, d.lease.settledBy, d.lease.holds = settled, asked.Request, nil
-		d.store.bytes.Add(d.lease.bytes())
+		d.lease.ended, d.lease.settledBy = settled, asked.Request
+		d.forgetHolds()
 		d.leases.changed(d.lease)
 		d.wrote = true
 	case store.LeaseLapsed:
 		d.endHolds(func(h *hold) int64 { return h.lapse })
 		d.lease.ended = lapsed
+		if !d.lease.correctable() {
+			d.forgetHolds()
+		}
 		d.leases.changed(d.lease)
 		d.wrote = true
 	case store.LeaseNone, store.LeaseOpened, store.LeaseReplayed:
 	}
+}
+
+// forgetHolds drops the holds of a lease that has ended for good.
+func (d *decision) forgetHolds() {
+	d.store.bytes.Add(-d.lease.bytes())
+	d.lease.holds = nil
+	d.store.bytes.Add(d.lease.bytes())
+}
+
+// correctable says that a settlement after the lease's end would change something: places of a
+// concurrency limit are free, whatever was used.
+func (l *lease) correctable() bool {
+	return slices.ContainsFunc(l.holds, func(h hold) bool { return h.spec.Algorithm != limit.Concurrency })
 }
 
 // endHolds replaces what the holds of the lease have counted by what was really used.

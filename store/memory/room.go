@@ -48,6 +48,10 @@ func (d *decision) room() error {
 	return nil
 }
 
+// roomAtOnce is how many bytes are freed before it is called enough: a step that found none needs more
+// than the smallest thing that can be dropped.
+const roomAtOnce = 64 << 10
+
 // shardsAtOnce bounds how many shards one step looks through to make room.
 const shardsAtOnce = 8
 
@@ -60,13 +64,14 @@ type roomMaker struct {
 	from, until limit.Micros
 }
 
-// makeRoom drops what is idle, and where it finds nothing, some of the leases that were settled long
-// enough ago for nobody to repeat that any more. It reports whether there is more room than before.
+// makeRoom drops what is idle, and where it finds nothing, some of the leases whose holders have said
+// long enough ago that they are done. It reports whether there is more room than before.
 //
 // It looks through no more than a few shards, and only into those where something may be due, so that
 // in a flood of new names a refusal costs little.
 func (s *Store) makeRoom() bool {
 	before := s.bytes.Load()
+	enough := func() bool { return s.bytes.Load() <= before-roomAtOnce }
 	m := &s.room
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,8 +82,8 @@ func (s *Store) makeRoom() bool {
 	next := now + limit.Second
 	seen := 0
 	for looked := 0; seen < shardCount && looked < shardsAtOnce; seen++ {
-		if s.bytes.Load() < before {
-			return true // perhaps by another step, which was here first
+		if enough() { // perhaps by another step, which was here first
+			return true
 		}
 		m.shard = (m.shard + 1) % shardCount
 		buckets, nextBucket := s.sweepBuckets(m.shard)
@@ -89,22 +94,22 @@ func (s *Store) makeRoom() bool {
 		next = min(next, nextBucket, nextLease)
 	}
 	for range shardsAtOnce {
-		if s.bytes.Load() < before {
-			return true
+		if enough() {
+			break
 		}
-		if !s.forgetSettled() {
-			if seen == shardCount {
+		if !s.forgetEnded() {
+			if seen == shardCount && s.bytes.Load() >= before {
 				m.from, m.until = now, next
 			}
-			return false
+			break
 		}
 	}
 	return s.bytes.Load() < before
 }
 
-// forgetSettled forgets the older half of the leases that nobody needs, in the shard that has the
+// forgetEnded forgets the older half of the leases that nobody needs, in the shard that has the
 // oldest. It reports whether there may be such leases.
-func (s *Store) forgetSettled() bool {
+func (s *Store) forgetEnded() bool {
 	oldest, ended := -1, s.clock()
 	for i := range s.leases {
 		sh := &s.leases[i]
@@ -121,14 +126,14 @@ func (s *Store) forgetSettled() bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s.journal.enter(&sh.ledger, sh)
-	s.bytes.Add(-sh.forgetSettled(s.clock()))
+	s.bytes.Add(-sh.forgetEnded(s.clock()))
 	return true
 }
 
-func (sh *leaseShard) forgetSettled(now limit.Micros) (freed int64) {
+func (sh *leaseShard) forgetEnded(now limit.Micros) (freed int64) {
 	var over []*lease
 	for _, l := range sh.leases {
-		if l.ended == settled && l.due+repeats <= now {
+		if l.ended != live && l.due+repeats <= now {
 			over = append(over, l)
 		}
 	}

@@ -232,3 +232,37 @@ func TestSettledLeasesMakeRoom(t *testing.T) {
 		t.Errorf("the newest settled lease is forgotten before all older ones: %v", state)
 	}
 }
+
+// A reservation whose holder said that it is done goes as a settled one does, and remembers nothing of a
+// place: whoever limits only how many run at a time does not fill the store.
+func TestEndedPlacesMakeRoom(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: time.Hour, MaxBytes: 1 << 20})
+	place := native("owner", "bucket", limit.Spec{Algorithm: limit.Concurrency, Limit: 1})
+	place.Kind = store.Hold
+	do := func(n int, action store.LeaseAction, ops ...store.Op) error {
+		var out store.Outcome
+		lease := &store.Lease{ID: id(n), Do: action, Lasts: 300 * limit.Second}
+		err := s.Apply(context.Background(), &store.Step{Lease: lease, Ops: ops}, &out)
+		if err == nil && out.Refused {
+			t.Fatalf("request %d found no place", n)
+		}
+		return err
+	}
+	var one int64
+	for n := range 20_000 { // one after the other, three a second
+		if err := do(n, store.LeaseOpen, place); err != nil {
+			t.Fatalf("request %d begins: %v", n, err)
+		}
+		if err := do(n, store.LeaseLapse); err != nil {
+			t.Fatalf("request %d ends: %v", n, err)
+		}
+		if n == 0 {
+			one = s.Bytes()
+		}
+		clock.Advance(limit.Second / 3)
+	}
+	if one > 400 {
+		t.Errorf("an ended request takes %d bytes, its bucket included, want no more than 400", one)
+	}
+}

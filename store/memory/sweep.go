@@ -132,13 +132,14 @@ func (sh *leaseShard) forget(l *lease) (freed int64) {
 	return l.bytes()
 }
 
-// repeats is how long after a settled lease was due somebody may still repeat what it was settled by.
+// repeats is how long after a lease was due that has ended before somebody may still repeat what it was
+// ended by.
 const repeats = 600 * limit.Second
 
 // note keeps in mind when the lease may be forgotten.
 func (sh *leaseShard) note(l *lease) {
 	sh.due = min(sh.due, l.due+store.Retention)
-	if l.ended == settled {
+	if l.ended != live {
 		sh.ended = min(sh.ended, l.due+repeats)
 	}
 }
