@@ -19,17 +19,12 @@ type Applied struct {
 	Asks bool
 	// Amount is what was asked for; 0 was a check.
 	Amount int64
-	// TooLarge says that Amount is above what a single request may ask for.
+	// TooLarge says that all that the request asks for is above what a single request may.
 	TooLarge bool
 	// Status is how the limit stands after the decision, and its verdict.
 	Status limit.Status
 	// Over says that the limit refuses the request.
 	Over bool
-}
-
-func (a *Applied) ask(amount int64) {
-	a.Amount = amount
-	a.TooLarge = a.Asks && a.Quantity.PerRequest > 0 && amount > a.Quantity.PerRequest
 }
 
 // Never says that waiting does not help.

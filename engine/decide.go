@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -94,7 +95,12 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		return err
 	}
 	if len(s.step.Ops) > 0 || s.step.Lease != nil {
-		if err := e.apply(ctx, s); err != nil {
+		err := e.apply(ctx, s)
+		if errors.Is(err, store.ErrConflict) && s.step.Lease.Do == store.LeaseSettle {
+			s.recordBeside()
+			err = e.apply(ctx, s)
+		}
+		if err != nil {
 			if !errors.Is(err, store.ErrConflict) {
 				return err
 			}
@@ -181,7 +187,7 @@ func (e *Engine) prepare(domain *policy.Domain, request *Request, d *Decision, s
 		}
 		op := store.Op{
 			Bucket: s.matches[i].Bucket, Spec: status.Limit.Spec, Manner: limit.Plain, Amount: status.Amount,
-			Quota: status.Quota, Shadow: status.Rule != nil && status.Rule.Shadow,
+			Quota: status.Quota, Shadow: status.Rule != nil && status.Rule.Shadow || s.asked[i].phase == record,
 		}
 		if request.Descriptors[i].GiveBack {
 			op.Kind = store.GiveBack
@@ -197,9 +203,34 @@ func (e *Engine) prepare(domain *policy.Domain, request *Request, d *Decision, s
 		return err
 	}
 	for i := range d.Limits {
-		s.step.Refused = s.step.Refused || d.Limits[i].TooLarge && !d.Limits[i].Limit.Shadow
+		a := &d.Limits[i]
+		a.TooLarge = a.Asks && a.Quantity.PerRequest > 0 && s.askedOf(d, i) > a.Quantity.PerRequest
+		s.step.Refused = s.step.Refused || a.TooLarge && !a.Limit.Shadow
 	}
 	return nil
+}
+
+// askedOf returns how much the request asks of the bucket of a limit: what it charges and what it holds.
+func (s *scratch) askedOf(d *Decision, limitIndex int) int64 {
+	of, sum := &s.step.Ops[s.firstNative+limitIndex], int64(0)
+	for i := range d.Limits {
+		op := &s.step.Ops[s.firstNative+i]
+		if op.Judged() && bytes.Equal(op.Bucket, of.Bucket) && bytes.Equal(op.Owner, of.Owner) {
+			sum = limit.Add(sum, op.Amount)
+		}
+	}
+	return sum
+}
+
+// recordBeside turns a settlement into a record of its own: its request has been settled by another
+// one already, and this is usage too.
+func (s *scratch) recordBeside() {
+	s.step.Lease = nil
+	for i := range s.step.Ops {
+		if op := &s.step.Ops[i]; op.Kind == store.Settle {
+			op.Kind = store.Record
+		}
+	}
 }
 
 // opensQuota says that a descriptor to which no limit applies counts as a quota with room.

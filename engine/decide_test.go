@@ -134,6 +134,9 @@ func TestDecide(t *testing.T) {
 			one("OVER over:0", hits(5, user)), one("OK ok:0", back(hits(1, user))), one("OK ok:2", back(hits(3, user))),
 			one("OK ok:3", back(hits(100, user))), one("OK ok:2", user),
 		}},
+		"records without refusing": {asks: []ask{
+			one("OK ok:0", hits(5, entries("user=alice", "ration.phase=record"))), one("OVER over:0", user),
+		}},
 		"charges the others of a refused request": {asks: []ask{
 			one("OVER over:0 ok:9", hits(4, user), override(10, 3, 0, entries("other=x"))),
 			one("OVER over:0 ok:8", user, override(10, 3, 0, entries("other=x"))),

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -20,6 +21,8 @@ type Decision struct {
 	Limits []Applied
 	// Tier is the tier that the request was decided for; nil where the domain has none.
 	Tier *policy.Tier
+	// Zone is where the subject of the request lives; nil where nobody knows.
+	Zone *time.Location
 	// Reused says that the request was refused because its id was that of another one.
 	Reused bool
 }

@@ -27,6 +27,13 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 	if tiers := domain.Tiers(); len(tiers) > 0 {
 		d.Tier = &tiers[requestTier]
 	}
+	for i := range s.matches {
+		if m := &s.matches[i]; m.HasSubject {
+			subject, _ := domain.SubjectNamed(m.Subject)
+			d.Zone = subject.Zone
+			break
+		}
+	}
 	for i := range s.asked {
 		m := &s.matches[i]
 		if len(m.Limits) == 0 {
@@ -53,8 +60,8 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 		sum := s.total(model, false)
 		e.expand(&s.shared, &sum, requestTier, i, d, s)
 	}
-	if lease != nil && lease.Do == store.LeaseOpen && !s.holds() {
-		s.step.Lease = nil // nothing to keep
+	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
+		s.step.Lease = nil // nothing that a repeat could take again
 	}
 	return nil
 }
@@ -68,9 +75,10 @@ func (s *scratch) modelBefore(i int) bool {
 	return false
 }
 
-func (s *scratch) holds() bool {
-	for i := range s.step.Ops {
-		if s.step.Ops[i].Kind == store.Hold {
+// takes reports whether the limits of the step are asked for more than whether there is room.
+func (s *scratch) takes() bool {
+	for i := s.firstNative; i < len(s.step.Ops); i++ {
+		if s.step.Ops[i].Amount > 0 {
 			return true
 		}
 	}
@@ -144,7 +152,7 @@ func (e *Engine) expand(m *policy.Match, want *demand, tier, descriptor int, d *
 		if held > 0 {
 			s.open(d, o, store.Hold, held, lapse(l.OnLapse, &want.hold, of, held))
 		}
-		if used, _ := want.record.of(of); used > 0 {
+		if used, reported := want.record.of(of); used > 0 || reported && s.recording() == store.Settle {
 			s.open(d, o, s.recording(), used, 0)
 		}
 		if back, _ := want.giveBack.of(of); back > 0 {
@@ -204,7 +212,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 			s.names = s.names[:from]
 			op.Kind = max(op.Kind, kind)
 			op.Amount, op.Lapse = limit.Add(op.Amount, amount), limit.Add(op.Lapse, lapse)
-			d.Limits[i].ask(op.Amount)
+			d.Limits[i].Amount = op.Amount
 			s.links = append(s.links, link{i, o.descriptor})
 			return
 		}
@@ -214,10 +222,10 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 		Amount: amount, Lapse: lapse, Class: uint8(measureOf(o.limit)),
 		Shadow: o.limit.Shadow, CountRefusals: o.limit.CountDenied,
 	})
-	applied := Applied{Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold}
-	applied.ask(amount)
 	s.links = append(s.links, link{len(d.Limits), o.descriptor})
-	d.Limits = append(d.Limits, applied)
+	d.Limits = append(d.Limits, Applied{
+		Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold, Amount: amount,
+	})
 }
 
 // merges says that an op of that kind and amount can be one with op: both do the same, or one of

@@ -25,6 +25,7 @@ tiers:
 trust_tier: true
 subjects:
   paula: { tier: pro }
+  toni: { time_zone: Asia/Tokyo }
 limits:
   - { name: company, meter: tokens, algorithm: calendar, limit: 10_000/day }
 descriptors:
@@ -54,7 +55,11 @@ descriptors:
           - { name: opus, meter: requests, algorithm: sliding_log, limit: 1/day }
   - key: org
     limits:
-      - { name: org, meter: requests, algorithm: sliding_window, limit: 5/minute, shadow: true }
+      - { name: org, meter: requests, algorithm: sliding_window, limit: 5/minute, per_request: 7, shadow: true }
+  - key: team
+    subject: true
+    limits:
+      - { name: team, meter: tokens, algorithm: fixed_window, limit: 10_000/hour }
   - key: login
     limits:
       - { name: tries, meter: requests, algorithm: fixed_window, limit: 3/minute, count_denied: true }
@@ -161,6 +166,7 @@ func TestLimits(t *testing.T) {
 		"shadow counts and never refuses": {
 			one("OK org:6? company:0", hits(6, "org=acme")),
 			one("OK org:7? company:0", hits(1, "org=acme")),
+			one("OK org:15? company:0", hits(8, "org=acme")), // also what is too large for one request
 		},
 		"count_denied counts what is refused": {
 			one("OK tries:3 company:0", hits(3, "login=x")),
@@ -192,6 +198,39 @@ func TestLimits(t *testing.T) {
 			one("OK requests:2 tokens:130 in-flight:0+1 company:130", entries("user=ann", "ration.request=r3")),
 			one("OK", hits(0, "user=ann", "ration.request=r3", "ration.phase=done")),
 			one("OK requests:3 tokens:130 in-flight:0 company:130", user),
+		},
+		"what one request charges and what it holds is one amount": {
+			one("OVER tokens:0! tokens:0! company:0 company:0",
+				hits(400, "user=ann", "ration.meter=input_tokens", "ration.request=r1"),
+				hits(201, "user=ann", "ration.request=r1", "ration.phase=hold", "ration.meter=output_tokens")),
+			one("OK tokens:400+200 tokens:400+200 company:400+200 company:400+200",
+				hits(400, "user=ann", "ration.meter=input_tokens", "ration.request=r1"),
+				hits(200, "user=ann", "ration.request=r1", "ration.phase=hold", "ration.meter=output_tokens")),
+		},
+		"what nobody reports is charged as if the request had hung up, and what comes late lands beside": {
+			one("OK tokens:0+500 company:0+500",
+				hits(100, "user=ann", "ration.request=r1", "ration.phase=hold", "ration.meter=input_tokens"),
+				hits(400, "user=ann", "ration.request=r1", "ration.phase=hold", "ration.meter=output_tokens")),
+			one("OK requests:1", entries("user=ann", "ration.request=r1", "ration.phase=record")),
+			one("OK requests:2 tokens:100 in-flight:0 company:100", user),
+			one("OK tokens:450 company:450", spent("tokens", 350, "ration.request=r1")),
+		},
+		"each descriptor settles what it has held": {
+			one("OK tokens:0+100 team:0+300 company:0+300",
+				hits(100, "user=ann", "ration.request=r1", "ration.phase=hold", "ration.meter=tokens"),
+				hits(300, "team=x", "ration.request=r1", "ration.phase=hold", "ration.meter=tokens")),
+			one("OK tokens:90 team:290 company:290",
+				spent("tokens", 90, "ration.request=r1"), hits(290, "team=x", "ration.request=r1", "ration.phase=record", "ration.meter=tokens")),
+		},
+		"a repeat under an id is not charged again, also where nothing is held": {
+			one("OK tries:1 company:0", hits(1, "login=x", "ration.request=r1")),
+			one("OK tries:1 company:0", hits(1, "login=x", "ration.request=r1")),
+			one("OK tries:2 company:0", hits(1, "login=x", "ration.request=r2")),
+		},
+		"an id belongs to its subject, key and all": {
+			one("OK requests:1 tokens:0 in-flight:0+1 company:0", entries("user=ann", "ration.request=r1")),
+			one("OK", entries("team=ann", "ration.request=r1", "ration.phase=done")),
+			one("OK requests:2 tokens:0 in-flight:0+1 company:0", user),
 		},
 		"who hangs up pays the input": {
 			one("OK tokens:0+500 company:0+500",
@@ -264,6 +303,7 @@ func TestReservedEntriesThatCannotBeRead(t *testing.T) {
 		"empty":           {[]engine.Descriptor{entries("ration.request=")}, "descriptors[0].entries[0]: ration.request is empty"},
 		"no such entry":   {[]engine.Descriptor{entries("ration.lane=x")}, "descriptors[0].entries[0]: \"ration.lane\" is no reserved entry"},
 		"hold without id": {[]engine.Descriptor{entries("user=ann", "ration.phase=hold", "ration.meter=tokens")}, "descriptors[0].entries: ration.phase hold reserves tokens for a request: it needs ration.request"},
+		"done without id": {[]engine.Descriptor{entries("user=ann", "ration.phase=done")}, "ration.phase done ends a request: it needs ration.request"},
 		"hold requests":   {[]engine.Descriptor{entries("user=ann", "ration.phase=hold", "ration.request=r")}, "a ration.meter other than requests"},
 		"two ids":         {[]engine.Descriptor{entries("user=ann", "ration.request=r"), entries("user=ann", "ration.request=s")}, "descriptors[1].entries: ration.request differs"},
 		"begins and ends": {[]engine.Descriptor{entries("user=ann", "ration.request=r"), entries("user=ann", "ration.request=r", "ration.phase=done")}, "descriptors[1].entries: ration.phase: a request is either admitted"},
@@ -345,7 +385,17 @@ func TestWordsOfLimits(t *testing.T) {
 		{
 			"only holds in the way", []engine.Descriptor{hits(600, "user=ann", "ration.request=a", "ration.phase=hold", "ration.meter=tokens")},
 			hits(500, "user=ann", "ration.meter=tokens"), engine.Throttled,
+			"Rate limit reached: 1,000 tokens per hour on the free plan. Try again in 60 min.", // it lapses to nothing less
+		},
+		{
+			"only holds in the way", []engine.Descriptor{hits(600, "user=ann", "ration.request=a", "ration.phase=hold", "ration.meter=output_tokens")},
+			hits(500, "user=ann", "ration.meter=tokens"), engine.Throttled,
 			"Rate limit reached: 1,000 tokens per hour on the free plan. Try again in 5 min.",
+		},
+		{
+			"the subject's clock", []engine.Descriptor{hits(990, "user=toni", "ration.meter=tokens", "ration.phase=record")},
+			hits(20, "user=toni", "ration.meter=tokens"), engine.Exhausted,
+			"Hourly quota used up: 990 of 1,000 tokens; 10 left. Resets at 22:00 (Asia/Tokyo).",
 		},
 	}
 	for _, c := range cases {

@@ -108,6 +108,12 @@ func (s *scratch) readReserved(a *asked, descriptor int) error {
 				"and a ration.meter other than requests, and gives nothing back",
 		}
 	}
+	if a.phase == done && a.request == "" {
+		return &InvalidError{
+			Field:  fmt.Sprintf("descriptors[%d].entries", descriptor),
+			Reason: "ration.phase done ends a request: it needs ration.request, the request's id",
+		}
+	}
 	return nil
 }
 
@@ -169,7 +175,7 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 	switch {
 	case reports:
 		l.Do = store.LeaseSettle
-		s.actual = total.record.sums()
+		s.actual = total.record.settled()
 		l.Actual = s.actual[:]
 	case ends:
 		l.Do = store.LeaseLapse
@@ -179,18 +185,19 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 
 // leaseID makes the id of a lease: whoever knows only some of what it is made of cannot guess it.
 func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
-	subject := ""
+	subject := []byte(nil)
 	for i := range s.matches {
 		if s.matches[i].HasSubject {
-			subject = s.matches[i].Subject
+			subject = s.matches[i].Owner // with its key: user=a is not org=a
 			break
 		}
 	}
 	text := s.text[:0]
-	for _, part := range [...]string{domain, subject, request} {
-		text = binary.LittleEndian.AppendUint32(text, uint32(len(part)))
-		text = append(text, part...)
-	}
+	text = binary.LittleEndian.AppendUint32(text, uint32(len(domain)))
+	text = append(text, domain...)
+	text = binary.LittleEndian.AppendUint32(text, uint32(len(subject)))
+	text = append(text, subject...)
+	text = append(text, request...)
 	s.text = text
 	sum := sha256.Sum256(text)
 	copy(id[:], sum[:])

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
 )
 
 // class is what the hits of a descriptor count. The four classes of tokens are disjoint; tokens
@@ -116,9 +117,13 @@ func (u *usage) sum(classes uint8) (amount int64) {
 	return amount
 }
 
-func (u *usage) sums() (all [measures]int64) {
+// settled returns how much of each measure was used, or that nobody has said.
+func (u *usage) settled() (all [measures]int64) {
 	for m := range all {
-		all[m] = u.sum(counted[m])
+		amount, asked := u.of(measure(m))
+		if all[m] = amount; !asked {
+			all[m] = store.Unknown
+		}
 	}
 	return all
 }

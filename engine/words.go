@@ -20,7 +20,7 @@ func (d *Decision) Message() string {
 	}
 	s := &d.Statuses[binding]
 	if a := s.Applied; a != nil {
-		return a.message(d.Now)
+		return a.message(d)
 	}
 	switch {
 	case s.Limit.Spec.Limit == 0:
@@ -33,8 +33,11 @@ func (d *Decision) Message() string {
 
 // message says what stopped a request at one of the policy's own limits. The policy may have words
 // of its own for it.
-func (a *Applied) message(now limit.Micros) string {
-	q := a.Quantity
+func (a *Applied) message(d *Decision) string {
+	q, now, zone := a.Quantity, d.Now, d.Zone
+	if zone == nil {
+		zone = q.Zone()
+	}
 	plan := ""
 	if name := a.Limit.TierName(a.Tier); name != "" {
 		plan = " on the " + name + " plan"
@@ -53,7 +56,7 @@ func (a *Applied) message(now limit.Micros) string {
 		return fmt.Sprintf("Too many requests at once: at most %s%s. Try again when one of them has ended.", policy.Grouped(ceiling), plan)
 	case a.verdict() == Exhausted:
 		return fmt.Sprintf("%s used up: %s of %s; %s left. Resets %s.", q.Quota(), policy.Grouped(a.Status.Used+a.Status.Held),
-			meter.Amount(ceiling), policy.Grouped(max(0, a.Status.Remaining)), instantWords(now, now+a.Status.RetryAfter, q.Zone()))
+			meter.Amount(ceiling), policy.Grouped(max(0, a.Status.Remaining)), instantWords(now, now+a.Status.RetryAfter, zone))
 	}
 	return fmt.Sprintf("Rate limit reached: %s%s. Try again in %s.", q.Rate(meter), plan, waitWords(a.Status.RetryAfter.Seconds()))
 }

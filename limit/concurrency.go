@@ -28,6 +28,8 @@ func (concurrency) hold(_ *Spec, st *State, _ Micros, amount int64) Mark {
 	return Mark{}
 }
 
+func (concurrency) counts(*Spec, *State, Micros, Mark) bool { return true }
+
 func (concurrency) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Count = Less(st.Count, held)
 	st.Held = Less(st.Held, held)

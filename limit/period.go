@@ -61,6 +61,8 @@ func (p period) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	return Mark{At: st.At}
 }
 
+func (period) counts(_ *Spec, st *State, _ Micros, mark Mark) bool { return mark.At == st.At }
+
 func (period) release(_ *Spec, st *State, mark Mark, held int64) {
 	if mark.At == st.At {
 		st.Held = Less(st.Held, held)

@@ -146,6 +146,10 @@ func (l slidingLog) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	return Mark{At: now}
 }
 
+func (slidingLog) counts(s *Spec, _ *State, now Micros, mark Mark) bool {
+	return mark.At > now-s.Window
+}
+
 func (slidingLog) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Held = Less(st.Held, held)
 }

@@ -80,6 +80,10 @@ func (w slidingWindow) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	return Mark{At: st.At}
 }
 
+func (slidingWindow) counts(s *Spec, st *State, _ Micros, mark Mark) bool {
+	return mark.At == st.At || mark.At == st.At-s.Window
+}
+
 func (slidingWindow) release(s *Spec, st *State, mark Mark, held int64) {
 	switch mark.At {
 	case st.At:

@@ -88,6 +88,12 @@ func (s *Spec) Correct(st *State, now Micros, mark Mark, charged, actual int64) 
 	}
 }
 
+// Frees says whether the lapse of a live hold at mark, of held units to lapse, would make room: it
+// leaves less charged, and what it was counted in still counts.
+func (s *Spec) Frees(st *State, now Micros, mark Mark, held, lapse int64) bool {
+	return (lapse < held || s.Algorithm == Concurrency) && s.arithmetic().counts(s, st, now, mark)
+}
+
 // Idle returns the instant from which st equals an absent bucket, if nothing happens before. Live
 // holds are not looked at: a bucket with one is never idle.
 func (s *Spec) Idle(st *State) Micros { return s.arithmetic().idle(s, st) }

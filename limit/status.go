@@ -29,8 +29,8 @@ func (s *Spec) Describe(st *State, now Micros) Status {
 	return Status{Used: used - held, Held: held, Remaining: s.Ceiling() - used, ResetAfter: a.reset(s, st, now)}
 }
 
-// Judge says whether amount fits, and describes the limit. earliest is when the first of the live
-// holds on the bucket lapses, 0 if there is none.
+// Judge says whether amount fits, and describes the limit. earliest is when the first of those live
+// holds lapses that free something by it ([Spec.Frees]), 0 if there is none.
 //
 // Inclusive: with amount exactly remaining it fits, and the next unit does not.
 func (s *Spec) Judge(st *State, now Micros, amount int64, earliest Micros) Status {

@@ -85,6 +85,10 @@ func (b tokenBucket) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	return Mark{At: st.End, Entered: st.Entered}
 }
 
+func (tokenBucket) counts(_ *Spec, st *State, _ Micros, mark Mark) bool {
+	return mark.At == st.End && st.Entered-mark.Entered <= st.Count
+}
+
 func (tokenBucket) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Held = Less(st.Held, held)
 }

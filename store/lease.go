@@ -20,10 +20,13 @@ type Lease struct {
 	// Request is a hash of what the caller asked for. It tells the repeat of a request, which
 	// changes nothing, from another one under the same id, which is ErrConflict.
 	Request uint64
-	// Actual is what was really used, per [Op.Class] of the holds; classes beyond its end used
-	// nothing. Only for LeaseSettle.
+	// Actual is what was really used, per [Op.Class] of the holds, where no settle op names the
+	// bucket. Unknown, and classes beyond its end, leave charged what a lapse would. Only for LeaseSettle.
 	Actual []int64
 }
+
+// Unknown, as an actual amount, says that nobody knows what was used.
+const Unknown int64 = -1
 
 // LeaseAction is what a step does to its lease.
 type LeaseAction uint8
@@ -33,9 +36,9 @@ const (
 	// lease is there already, the step changes nothing but its plain charges and answers how the
 	// buckets stand: it has been admitted before.
 	LeaseOpen LeaseAction = iota
-	// LeaseSettle replaces every hold of the lease by what was really used of its class, in the
-	// window of the hold, whatever room there is. Settle ops of the step name buckets on which usage
-	// is recorded if the lease holds nothing there. A lease that has lapsed is corrected by the
+	// LeaseSettle replaces every hold of the lease by what was really used, in the window of the hold,
+	// whatever room there is: by the amounts of the step's settle ops on its bucket, else by
+	// Lease.Actual. A settle op on a bucket on which the lease holds nothing is recorded. A lease that has lapsed is corrected by the
 	// difference, once. Where it was settled before, the step changes nothing but its plain charges.
 	// An unknown lease has no holds: all settle ops are recorded, once, and the id counts as settled.
 	LeaseSettle

@@ -33,8 +33,9 @@ const (
 	GiveBack
 	// Hold judges the amount, at least 1, and reserves it under the lease that the step opens.
 	Hold
-	// Settle records the amount unless the lease that the step settles holds something on the
-	// bucket: then the lease says what is counted. It is never refused.
+	// Settle says how much was used of the bucket: what the lease that the step settles holds there is
+	// replaced by it; where it holds nothing, the amount is recorded. It is never refused. A lease has
+	// one hold on a bucket.
 	Settle
 	// Record counts usage that has already happened: it always lands and is never refused.
 	Record
@@ -58,7 +59,7 @@ type Op struct {
 	Amount int64
 	// Lapse is how much of a Hold stays charged if nobody settles it: 0…Amount.
 	Lapse int64
-	// Class says which of [Lease.Actual] settles a Hold.
+	// Class says which of [Lease.Actual] settles a Hold whose bucket no settle op names.
 	Class uint8
 	// Shadow: judged and counted as ever, but never a reason to refuse.
 	Shadow bool
@@ -106,8 +107,8 @@ func (l *Lease) validate() error {
 		return fmt.Errorf("%w: a lease of %d µs, want 1 µs to an hour", ErrInvalid, l.Lasts)
 	}
 	for class, actual := range l.Actual {
-		if actual < 0 || actual > limit.MaxAmount {
-			return fmt.Errorf("%w: %d units of class %d, want 0…2^53−1", ErrInvalid, actual, class)
+		if actual < Unknown || actual > limit.MaxAmount {
+			return fmt.Errorf("%w: %d units of class %d, want 0…2^53−1, or Unknown", ErrInvalid, actual, class)
 		}
 	}
 	return nil

@@ -199,7 +199,7 @@ func (d *decision) judge(out *store.Outcome) {
 			w.count = countPlain(op, w.count)
 			status = op.Spec.PlainStatus(d.now, w.count, status.Refused)
 		case op.Judged() && !d.replay:
-			status = op.Spec.Judge(&w.state, w.now, max(1, w.demand), w.earliest())
+			status = op.Spec.Judge(&w.state, w.now, max(1, w.demand), 0)
 		}
 		overall.Add(op.Quota, status.Refused && !op.Shadow)
 		out.Results = append(out.Results, status)
@@ -207,12 +207,18 @@ func (d *decision) judge(out *store.Outcome) {
 	d.refuse = (d.step.Refused || overall.Refuses()) && !d.step.Shadow
 }
 
-// earliest returns when the first live hold lapses, 0 if there is none.
+// earliest returns when the first of those live holds lapses that make room by it, 0 if there is none.
 func (w *work) earliest() limit.Micros {
-	if h := w.holds.first(); h != nil {
-		return h.due
+	if w.holds == nil {
+		return 0
 	}
-	return 0
+	due := limit.Micros(0)
+	for _, h := range w.holds.heap {
+		if (due == 0 || h.due < due) && w.spec.Frees(&w.state, w.now, h.mark, h.amount, h.lapse) {
+			due = h.due
+		}
+	}
+	return due
 }
 
 // lands says that a native op is written, given the verdict.

@@ -12,15 +12,15 @@ import (
 type leaseShard struct {
 	mu     sync.Mutex
 	leases map[store.LeaseID]*lease
-	// due is the earliest instant at which a lease may be forgotten, and ended the earliest at which
-	// that may happen to one that was settled, where room is short.
-	due, ended limit.Micros
-	ledger     ledger
+	// due is the earliest instant at which a lease may be forgotten; ended and lapsed are the earliest
+	// at which that may happen, where room is short, to one whose holder has ended it, and to any.
+	due, ended, lapsed limit.Micros
+	ledger             ledger
 }
 
 func (sh *leaseShard) init() {
 	sh.leases = make(map[store.LeaseID]*lease)
-	sh.due, sh.ended = never, never
+	sh.due, sh.ended, sh.lapsed = never, never, never
 }
 
 // lease is a reservation, or what is remembered of one.

@@ -89,18 +89,13 @@ func (d *decision) endLease(state store.LeaseState) {
 			d.wrote = true
 		}
 	case store.LeaseSettled, store.LeaseCorrected:
-		d.endHolds(func(h *hold) int64 {
-			if int(h.class) < len(asked.Actual) {
-				return asked.Actual[h.class]
-			}
-			return 0
-		})
+		d.endHolds(d.actual)
 		d.lease.ended, d.lease.settledBy = settled, asked.Request
 		d.forgetHolds()
 		d.leases.changed(d.lease)
 		d.wrote = true
 	case store.LeaseLapsed:
-		d.endHolds(func(h *hold) int64 { return h.lapse })
+		d.endHolds(func(h *hold, _ int) int64 { return h.lapse })
 		d.lease.ended = lapsed
 		if !d.lease.correctable() {
 			d.forgetHolds()
@@ -124,16 +119,33 @@ func (l *lease) correctable() bool {
 	return slices.ContainsFunc(l.holds, func(h hold) bool { return h.spec.Algorithm != limit.Concurrency })
 }
 
+// actual returns what was really used of a hold whose bucket stands at a place in work.
+func (d *decision) actual(h *hold, at int) int64 {
+	sum, named := int64(0), false
+	for i := range d.ops {
+		if op := &d.step.Ops[i]; op.Kind == store.Settle && d.ops[i] == at {
+			sum, named = limit.Add(sum, op.Amount), true
+		}
+	}
+	if all := d.step.Lease.Actual; !named {
+		if int(h.class) >= len(all) || all[h.class] == store.Unknown {
+			return h.lapse
+		}
+		return all[h.class]
+	}
+	return sum
+}
+
 // endHolds replaces what the holds of the lease have counted by what was really used.
-func (d *decision) endHolds(actual func(*hold) int64) {
+func (d *decision) endHolds(actual func(h *hold, at int) int64) {
 	for i, at := range d.holds {
 		h, w := &d.lease.holds[i], &d.work[at]
 		if h.ended() { // it has lapsed; before it was due, if the clock has stepped back since
-			w.spec.Correct(&w.state, w.now, h.mark, h.lapse, actual(h))
+			w.spec.Correct(&w.state, w.now, h.mark, h.lapse, actual(h, at))
 			w.shard.ledger.remove(lapseKey(d.lease.id, i))
 		} else {
 			w.holds.remove(h)
-			w.spec.Settle(&w.state, w.now, h.mark, h.amount, actual(h))
+			w.spec.Settle(&w.state, w.now, h.mark, h.amount, actual(h, at))
 		}
 		w.wrote = true
 	}

@@ -20,6 +20,7 @@ func (d *decision) need() int64 {
 		if w.bucket == nil {
 			need += w.bytes()
 		}
+		need += w.logGrowth()
 		if op.Kind == store.Hold && !d.refuse {
 			need += holdBytes + int64(len(op.Owner)+len(op.Bucket))
 		}
@@ -39,8 +40,21 @@ func (w *work) bytes() int64 {
 	return bucketBytes + ownerBytes + int64(len(w.owner))
 }
 
-// room reports whether there is memory for what the step adds. Names that are known are decided on
-// whatever there is.
+// logGrowth returns how much memory one more entry of the bucket's log may take: it doubles.
+func (w *work) logGrowth() int64 {
+	if w.plain || w.spec.Algorithm != limit.SlidingLog {
+		return 0
+	}
+	if l := w.state.Log; l != nil && len(l.Entries) < cap(l.Entries) {
+		return 0
+	} else if l != nil {
+		return int64(min(cap(l.Entries), limit.MaxLog)) * entryBytes
+	}
+	return entryBytes
+}
+
+// room reports whether there is memory for what the step adds. Names that are known, and whose logs have
+// room, are decided on whatever there is.
 func (d *decision) room() error {
 	if need := d.need(); need > 0 && d.store.bytes.Load()+need > d.store.maxBytes {
 		return store.ErrFull
@@ -64,8 +78,8 @@ type roomMaker struct {
 	from, until limit.Micros
 }
 
-// makeRoom drops what is idle, and where it finds nothing, some of the leases whose holders have said
-// long enough ago that they are done. It reports whether there is more room than before.
+// makeRoom drops what is idle, and where it finds nothing, some of the leases that were due long
+// enough ago. It reports whether there is more room than before.
 //
 // It looks through no more than a few shards, and only into those where something may be due, so that
 // in a flood of new names a refusal costs little.
@@ -97,7 +111,7 @@ func (s *Store) makeRoom() bool {
 		if enough() {
 			break
 		}
-		if !s.forgetEnded() {
+		if !s.forgetDue(endedOnly) && !s.forgetDue(lapsedToo) {
 			if seen == shardCount && s.bytes.Load() >= before {
 				m.from, m.until = now, next
 			}
@@ -107,15 +121,31 @@ func (s *Store) makeRoom() bool {
 	return s.bytes.Load() < before
 }
 
-// forgetEnded forgets the older half of the leases that nobody needs, in the shard that has the
-// oldest. It reports whether there may be such leases.
-func (s *Store) forgetEnded() bool {
-	oldest, ended := -1, s.clock()
+// dispensable is which leases can be done without when the store is full.
+type dispensable int
+
+const (
+	endedOnly dispensable = iota // whose holder has settled them, or said that it is done
+	lapsedToo                    // those that nobody has ended, too
+)
+
+// since returns when the first such lease of a shard became dispensable. The shard is locked.
+func (sh *leaseShard) since(which dispensable) limit.Micros {
+	if which == endedOnly {
+		return sh.ended
+	}
+	return sh.lapsed
+}
+
+// forgetDue forgets the older half of the leases that were due long enough ago, in the shard that has
+// the oldest. It reports whether there may be such leases.
+func (s *Store) forgetDue(which dispensable) bool {
+	oldest, since := -1, s.clock()
 	for i := range s.leases {
 		sh := &s.leases[i]
 		sh.mu.Lock()
-		if sh.ended <= ended {
-			oldest, ended = i, sh.ended
+		if t := sh.since(which); t <= since {
+			oldest, since = i, t
 		}
 		sh.mu.Unlock()
 	}
@@ -126,24 +156,23 @@ func (s *Store) forgetEnded() bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s.journal.enter(&sh.ledger, sh)
-	s.bytes.Add(-sh.forgetEnded(s.clock()))
+	s.forgetOldest(sh, which, s.clock())
 	return true
 }
 
-func (sh *leaseShard) forgetEnded(now limit.Micros) (freed int64) {
+func (s *Store) forgetOldest(sh *leaseShard, which dispensable, now limit.Micros) {
 	var over []*lease
 	for _, l := range sh.leases {
-		if l.ended != live && l.due+repeats <= now {
+		if l.due+repeats <= now && (which == lapsedToo || l.ended != live) {
 			over = append(over, l)
 		}
 	}
 	slices.SortFunc(over, func(a, b *lease) int { return cmp.Compare(a.due, b.due) })
 	for _, l := range over[:(len(over)+1)/2] {
-		freed += sh.forget(l)
+		s.forget(sh, l, now)
 	}
-	sh.ended = never
+	sh.ended, sh.lapsed = never, never
 	for _, l := range sh.leases {
 		sh.note(l)
 	}
-	return freed
 }

@@ -266,3 +266,41 @@ func TestEndedPlacesMakeRoom(t *testing.T) {
 		t.Errorf("an ended request takes %d bytes, its bucket included, want no more than 400", one)
 	}
 }
+
+// Reservations that nobody ends make room too, once they have been due for a while.
+func TestAbandonedLeasesMakeRoom(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: time.Hour, MaxBytes: 1 << 20})
+	for n := range 20_000 { // three a second
+		place := native(fmt.Sprint("owner ", n%50), "bucket", limit.Spec{Algorithm: limit.Concurrency, Limit: 1000})
+		place.Kind = store.Hold
+		lease := &store.Lease{ID: id(n), Do: store.LeaseOpen, Lasts: 60 * limit.Second}
+		var out store.Outcome
+		if err := s.Apply(context.Background(), &store.Step{Lease: lease, Ops: []store.Op{place}}, &out); err != nil || out.Refused {
+			t.Fatalf("request %d: refused %v, %v", n, out.Refused, err)
+		}
+		clock.Advance(limit.Second / 3)
+	}
+}
+
+// Logs that grow are memory too.
+func TestLogsAreBounded(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: time.Hour, MaxBytes: 1 << 20})
+	full := 0
+	for n := range 400_000 {
+		op := native(fmt.Sprint("owner ", n%400), "log", limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog, Window: 86_400 * limit.Second})
+		op.Amount = 1
+		var out store.Outcome
+		switch err := s.Apply(context.Background(), &store.Step{Ops: []store.Op{op}}, &out); {
+		case errors.Is(err, store.ErrFull):
+			full++
+		case err != nil:
+			t.Fatal(err)
+		}
+		clock.Advance(1000)
+	}
+	if full == 0 || s.Bytes() > 1<<20 {
+		t.Errorf("%d charges were refused, and %d bytes are taken: want some, and at most 1 MiB", full, s.Bytes())
+	}
+}

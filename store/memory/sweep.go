@@ -47,10 +47,10 @@ func (s *Store) sweepLeases(i int) (looked bool, next limit.Micros) {
 	defer sh.mu.Unlock()
 	now := s.clock()
 	if now < sh.due {
-		return false, min(sh.due, sh.ended)
+		return false, min(sh.due, sh.lapsed)
 	}
 	before := len(sh.leases)
-	sh.due, sh.ended = never, never
+	sh.due, sh.ended, sh.lapsed = never, never, never
 	for _, l := range sh.leases {
 		if now >= l.due+store.Retention {
 			s.forget(sh, l, now)
@@ -59,7 +59,7 @@ func (s *Store) sweepLeases(i int) (looked bool, next limit.Micros) {
 		}
 	}
 	sh.leases = shrunk(sh.leases, before)
-	return true, min(sh.due, sh.ended)
+	return true, min(sh.due, sh.lapsed)
 }
 
 // sweep drops idle buckets, and returns about how many bytes they took.
@@ -132,13 +132,14 @@ func (sh *leaseShard) forget(l *lease) (freed int64) {
 	return l.bytes()
 }
 
-// repeats is how long after a lease was due that has ended before somebody may still repeat what it was
-// ended by.
+// repeats is how long after a lease was due somebody may still settle it, or repeat what it was settled
+// by, before a store that is full forgets it.
 const repeats = 600 * limit.Second
 
 // note keeps in mind when the lease may be forgotten.
 func (sh *leaseShard) note(l *lease) {
 	sh.due = min(sh.due, l.due+store.Retention)
+	sh.lapsed = min(sh.lapsed, l.due+repeats)
 	if l.ended != live {
 		sh.ended = min(sh.ended, l.due+repeats)
 	}

@@ -163,7 +163,7 @@ func (l *ledger) settle(*rapid.T) {
 	h := l.holds[i]
 	actual := max(0, rapid.Int64Range(-h.amount, h.amount+3).Draw(l.r, "actual"))
 	before := l.latest
-	out := l.apply(settles(i, 1, actual), l.op(store.Settle, 0))
+	out := l.apply(settles(i, 1, actual), l.op(store.Settle, actual))
 	h.ended = true
 	l.latest = max(before, l.latest, l.clock.Now())
 	l.entries[h.entry].units = min(l.entries[h.entry].units, actual)

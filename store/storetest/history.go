@@ -219,7 +219,11 @@ func (h *history) settle(step *store.Step, l *leased) *store.Step {
 		scale = l.targets[0].scale
 	}
 	for range rapid.IntRange(0, 3).Draw(h.r, "classes") {
-		step.Lease.Actual = append(step.Lease.Actual, h.amount(scale))
+		actual := h.amount(scale)
+		if rapid.IntRange(0, 4).Draw(h.r, "unknown") == 4 {
+			actual = store.Unknown
+		}
+		step.Lease.Actual = append(step.Lease.Actual, actual)
 	}
 	h.addOps(step, store.Settle, store.Settle, store.Settle, store.Charge, store.Record, store.GiveBack)
 	if l.settle == nil {

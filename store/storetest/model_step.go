@@ -236,10 +236,19 @@ func (d *decision) leaseHoldsOn(name bucketName) bool {
 // before the lease is due one of its holds may have lapsed: when the clock was ahead.
 func (d *decision) settle() {
 	actual := func(h hold) int64 {
-		if int(h.class) < len(d.step.Lease.Actual) {
-			return d.step.Lease.Actual[h.class]
+		used, named := int64(0), false
+		for _, op := range d.step.Ops {
+			if op.Kind == store.Settle && nameOf(&op) == h.bucket {
+				used, named = limit.Add(used, op.Amount), true
+			}
 		}
-		return 0
+		switch all := d.step.Lease.Actual; {
+		case named:
+			return used
+		case int(h.class) < len(all) && all[h.class] != store.Unknown:
+			return all[h.class]
+		}
+		return h.lapse
 	}
 	for _, h := range d.lease.holds {
 		if !d.isLive(h) {
@@ -306,11 +315,12 @@ func (d *decision) describe() {
 	}
 }
 
-// earliest returns when the first of the live holds on a bucket is due, 0 if there is none.
+// earliest returns when the first of those live holds on a bucket lapses that make room by it, 0 if
+// there is none.
 func (d *decision) earliest(name bucketName) limit.Micros {
-	due := limit.Micros(0)
+	due, s := limit.Micros(0), d.sights[name]
 	for _, h := range d.buckets[name].live {
-		if due == 0 || h.due < due {
+		if (due == 0 || h.due < due) && s.spec.Frees(&s.state, s.now, h.mark, h.amount, h.lapse) {
 			due = h.due
 		}
 	}

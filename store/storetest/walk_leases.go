@@ -78,10 +78,12 @@ func testLeases(t *testing.T, open Open) {
 			{"twice", sec, settles(1, 1), used(30), replayed, stand{30, 0, 70}, stand{0, 0, 2}},
 			{"otherwise", sec, settles(1, 2), used(31), conflict, stand{30, 0, 70}, stand{0, 0, 2}},
 			{"too late to open", sec, opens(1, 1), reserve(1, 0), conflict, stand{30, 0, 70}, stand{0, 0, 2}},
-			{"known: the hold says what is counted", 2 * sec, opens(2, 1), reserve(10, 0), opened, stand{30, 10, 60}, stand{0, 1, 1}},
-			{"and not the settle op", 2 * sec, settles(2, 1, 5), used(9), settled, stand{35, 0, 65}, stand{0, 0, 2}},
-			{"unless it holds nothing there", 2 * sec, opens(3, 1), nil, opened, stand{35, 0, 65}, stand{0, 0, 2}},
-			{"then that is charged", 2 * sec, settles(3, 1), used(9), settled, stand{44, 0, 56}, stand{0, 0, 2}},
+			{"known, with a hold", 2 * sec, opens(2, 1), reserve(10, 2), opened, stand{30, 10, 60}, stand{0, 1, 1}},
+			{"the settle op comes before the class", 2 * sec, settles(2, 1, 5), used(9), settled, stand{39, 0, 61}, stand{0, 0, 2}},
+			{"known, with nothing held", 2 * sec, opens(3, 1), nil, opened, stand{39, 0, 61}, stand{0, 0, 2}},
+			{"then the settle op is charged", 2 * sec, settles(3, 1), used(9), settled, stand{48, 0, 52}, stand{0, 0, 2}},
+			{"held again", 2 * sec, opens(4, 1), reserve(10, 2), opened, stand{48, 10, 42}, stand{0, 1, 1}},
+			{"what nobody knows is as after a lapse", 2 * sec, settles(4, 1, store.Unknown), nil, settled, stand{50, 0, 50}, stand{0, 0, 2}},
 		},
 		"across windows": {
 			{"open", hour - sec, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
@@ -119,15 +121,16 @@ func testEstimate(t *testing.T, open Open) {
 	s := open(t, clock)
 	places := limit.Spec{Algorithm: limit.Concurrency, Limit: 2}
 	tokens := limit.Spec{Limit: 100, Window: hour}
-	applyStep(t, s, &store.Step{Lease: opens(1, 1), Ops: ops(holding("places", places, 1, 0), holding("tokens", tokens, 30, 30))})
+	applyStep(t, s, &store.Step{Lease: opens(1, 1), Ops: ops(holding("places", places, 1, 0), holding("tokens", tokens, 30, 0), holding("kept", tokens, 100, 100))})
 	clock.Advance(10 * sec)
 	applyStep(t, s, &store.Step{Lease: opens(2, 1), Ops: ops(holding("places", places, 1, 0), strict("tokens", tokens, 60))})
-	out := apply(t, s, strict("places", places, 1), strict("tokens", tokens, 11), strict("other", tokens, 1))
+	out := apply(t, s, strict("places", places, 1), strict("tokens", tokens, 11), strict("other", tokens, 1), strict("kept", tokens, 1))
 	for i, want := range []limit.Status{
 		{Refused: true, FitsWithoutHolds: true, Estimated: true, Held: 2, RetryAfter: 50 * sec},
 		{Refused: true, FitsWithoutHolds: true, Estimated: true, Used: 60, Held: 30, Remaining: 10,
 			RetryAfter: 50 * sec, ResetAfter: hour - 10*sec},
 		{Remaining: 100},
+		{Refused: true, FitsWithoutHolds: true, Held: 100, RetryAfter: hour - 10*sec, ResetAfter: hour - 10*sec}, // it lapses to all
 	} {
 		if out.Results[i] != want {
 			t.Errorf("result %d:\n got %+v\nwant %+v", i, out.Results[i], want)
