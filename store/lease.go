@@ -25,7 +25,7 @@ type Lease struct {
 	Actual []int64
 }
 
-// Unknown, as an actual amount, says that nobody knows what was used.
+// Unknown stands for an actual amount that nobody knows.
 const Unknown int64 = -1
 
 // LeaseAction is what a step does to its lease.
