@@ -37,4 +37,4 @@ func (concurrency) release(_ *Spec, st *State, _ Mark, held int64) {
 
 func (concurrency) correct(*Spec, *State, Micros, Mark, int64, int64) {}
 
-func (concurrency) idle(*Spec, *State) Micros { return 0 }
+func (concurrency) idle(_ *Spec, st *State) Micros { return st.At }

@@ -28,8 +28,9 @@ func (p period) advance(s *Spec, st *State, now Micros) {
 	case begun && now < st.At: // the clock has stepped back: the count goes with it
 		st.At, st.End = p.bounds(s, now)
 		st.Held = 0
+		st.Rest++
 	case !begun || now >= st.End:
-		*st = State{}
+		*st = State{Rest: st.Rest}
 		st.At, st.End = p.bounds(s, now)
 	}
 }
@@ -58,19 +59,21 @@ func (period) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
 
 func (p period) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	p.charge(s, st, now, amount)
-	return Mark{At: st.At}
+	return Mark{At: st.At, Entered: st.Rest}
 }
 
-func (period) counts(_ *Spec, st *State, _ Micros, mark Mark) bool { return mark.At == st.At }
+func (period) counts(_ *Spec, st *State, _ Micros, mark Mark) bool {
+	return mark.At == st.At && mark.Entered == st.Rest
+}
 
-func (period) release(_ *Spec, st *State, mark Mark, held int64) {
-	if mark.At == st.At {
+func (p period) release(s *Spec, st *State, mark Mark, held int64) {
+	if p.counts(s, st, 0, mark) {
 		st.Held = Less(st.Held, held)
 	}
 }
 
-func (period) correct(_ *Spec, st *State, _ Micros, mark Mark, charged, actual int64) {
-	if mark.At != st.At {
+func (p period) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
+	if !p.counts(s, st, now, mark) {
 		return
 	}
 	st.Count = moved(st.Count, st.Held, charged, actual)
@@ -81,7 +84,7 @@ func (period) correct(_ *Spec, st *State, _ Micros, mark Mark, charged, actual i
 
 func (period) idle(_ *Spec, st *State) Micros {
 	if st.Entered == 0 {
-		return 0
+		return st.At
 	}
 	return st.End
 }

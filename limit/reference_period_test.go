@@ -12,6 +12,7 @@ type periodReference struct {
 	bounds     func(s *limit.Spec, t limit.Micros) (start, end limit.Micros)
 	start, end limit.Micros
 	begun      bool // something was charged in it
+	steps      int  // of the clock, back, that were followed
 	total
 }
 
@@ -47,11 +48,12 @@ func (p *periodReference) advance(s *limit.Spec, now limit.Micros) limit.Micros 
 	now = standing(p.start, now)
 	switch {
 	case !p.begun || now >= p.end:
-		*p = periodReference{bounds: p.bounds}
+		*p = periodReference{bounds: p.bounds, steps: p.steps}
 		p.start, p.end = p.bounds(s, now)
 	case now < p.start: // a large step back: the count moves with the clock, and knows of no holds
 		p.start, p.end = p.bounds(s, now)
 		p.held = 0
+		p.steps++
 	}
 	return now
 }
@@ -79,17 +81,17 @@ func (p *periodReference) giveBack(_ *limit.Spec, n int64) { p.free(n) }
 func (p *periodReference) hold(s *limit.Spec, n int64) place {
 	p.charge(s, n)
 	p.held = addPinned(p.held, n)
-	return place{at: p.start}
+	return place{at: p.start, filling: p.steps}
 }
 
 func (p *periodReference) release(_ *limit.Spec, at place, n int64) {
-	if at.at == p.start {
+	if at.at == p.start && at.filling == p.steps {
 		p.held = lessFloor(p.held, n)
 	}
 }
 
 func (p *periodReference) correct(_ *limit.Spec, at place, before, actual int64) {
-	if at.at == p.start {
+	if at.at == p.start && at.filling == p.steps {
 		p.replace(before, actual)
 		p.begun = p.begun || actual > before
 	}

@@ -10,6 +10,7 @@ import (
 // and of the one before are in sight.
 type slidingReference struct {
 	newest int64
+	steps  int // of the clock, back, that were followed
 	counts map[int64]total
 }
 
@@ -39,6 +40,7 @@ func (w *slidingReference) advance(s *limit.Spec, now limit.Micros) limit.Micros
 	now = standing(limit.Micros(w.newest)*s.Window, now)
 	n := number(s, now)
 	if n < w.newest { // a large step back: the counts move with the clock, and know of no holds
+		w.steps++
 		w.counts = map[int64]total{
 			n:     {count: w.counts[w.newest].count},
 			n - 1: {count: w.counts[w.newest-1].count},
@@ -89,13 +91,17 @@ func (w *slidingReference) giveBack(_ *limit.Spec, n int64) {
 func (w *slidingReference) hold(s *limit.Spec, n int64) place {
 	w.charge(s, n)
 	w.change(w.newest, func(c *total) { c.held = addPinned(c.held, n) })
-	return place{at: limit.Micros(w.newest)}
+	return place{at: limit.Micros(w.newest), filling: w.steps}
 }
 
 func (w *slidingReference) release(_ *limit.Spec, p place, n int64) {
-	w.change(int64(p.at), func(c *total) { c.held = lessFloor(c.held, n) })
+	if p.filling == w.steps {
+		w.change(int64(p.at), func(c *total) { c.held = lessFloor(c.held, n) })
+	}
 }
 
 func (w *slidingReference) correct(_ *limit.Spec, p place, charged, actual int64) {
-	w.change(int64(p.at), func(c *total) { c.replace(charged, actual) })
+	if p.filling == w.steps {
+		w.change(int64(p.at), func(c *total) { c.replace(charged, actual) })
+	}
 }

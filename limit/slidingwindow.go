@@ -14,11 +14,11 @@ func (slidingWindow) advance(s *Spec, st *State, now Micros) {
 	switch {
 	case start == st.At:
 	case start < st.At: // the clock has stepped back: the counts go with it
-		*st = State{At: start, Count: st.Count, Rest: st.Rest}
+		*st = State{At: start, End: st.End + 1, Count: st.Count, Rest: st.Rest}
 	case start == st.At+s.Window:
-		*st = State{At: start, Rest: st.Count, Entered: st.Held}
+		*st = State{At: start, End: st.End, Rest: st.Count, Entered: st.Held}
 	default:
-		*st = State{At: start}
+		*st = State{At: start, End: st.End}
 	}
 }
 
@@ -77,27 +77,29 @@ func (slidingWindow) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
 
 func (w slidingWindow) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	w.charge(s, st, now, amount)
-	return Mark{At: st.At}
+	return Mark{At: st.At, Entered: int64(st.End)}
 }
 
 func (slidingWindow) counts(s *Spec, st *State, _ Micros, mark Mark) bool {
-	return mark.At == st.At || mark.At == st.At-s.Window
+	return mark.Entered == int64(st.End) && (mark.At == st.At || mark.At == st.At-s.Window)
 }
 
-func (slidingWindow) release(s *Spec, st *State, mark Mark, held int64) {
-	switch mark.At {
-	case st.At:
+func (w slidingWindow) release(s *Spec, st *State, mark Mark, held int64) {
+	switch {
+	case !w.counts(s, st, 0, mark):
+	case mark.At == st.At:
 		st.Held = Less(st.Held, held)
-	case st.At - s.Window:
+	default:
 		st.Entered = Less(st.Entered, held)
 	}
 }
 
-func (slidingWindow) correct(s *Spec, st *State, _ Micros, mark Mark, charged, actual int64) {
-	switch mark.At {
-	case st.At:
+func (w slidingWindow) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
+	switch {
+	case !w.counts(s, st, now, mark):
+	case mark.At == st.At:
 		st.Count = moved(st.Count, st.Held, charged, actual)
-	case st.At - s.Window:
+	default:
 		st.Rest = moved(st.Rest, st.Entered, charged, actual)
 	}
 }

@@ -7,11 +7,14 @@ package limit
 //
 //	          token_bucket             sliding_window       fixed_window, calendar   sliding_log             concurrency
 //	At        last instant             start of the window  start of the window      last instant            last instant
-//	End       name of the filling      –                    end of the window        –                       –
+//	End       name of the filling      steps of the clock   end of the window        –                       –
 //	Count     whole units in it        in the window        in the window            in sight                places taken
-//	Rest      and Window-ths of one    in the window before –                        first entry in sight    –
+//	Rest      and Window-ths of one    in the window before steps of the clock       first entry in sight    –
 //	Entered   units in, this filling   held of Rest         1 once charged           –                       –
 //	Held      reserved, not yet settled: a part of what was counted
+//
+// Steps of the clock are those back that a bucket has followed: a window of that start may come twice,
+// and only the holds of this one are its own.
 //
 // Under the plain manner (plain.go) At, Count and Rest are as for sliding_window.
 type State struct {
@@ -28,7 +31,8 @@ type Mark struct {
 	// At is the start of the window that the hold counts in; the instant of its log entry; for a
 	// token bucket its State.End.
 	At Micros
-	// Entered is a token bucket's State.Entered directly after the hold.
+	// Entered is a token bucket's State.Entered directly after the hold; of windows, how often the
+	// clock had stepped back by then.
 	Entered int64
 }
 
