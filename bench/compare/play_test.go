@@ -147,6 +147,23 @@ func TestComparisonFromStartToTable(t *testing.T) {
 	}
 }
 
+func TestRowsHaveServersOfTheirOwn(t *testing.T) {
+	scenarios, err := choice{
+		names: []string{"closed-*", "token_bucket-*", "calendar-16*", "rules-*"},
+	}.scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, sitting := range sittings(scenarios) {
+		got = append(got, fmt.Sprintf("%d %s", len(sitting), sitting[0].Name))
+	}
+	want := "6 closed-1x1, 6 token_bucket-16x1, 3 calendar-16x1, 4 rules-16x10"
+	if got := strings.Join(got, ", "); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestContestantsThatFailAreErrors(t *testing.T) {
 	tests := []struct {
 		name, yaml string

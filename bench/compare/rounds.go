@@ -44,18 +44,35 @@ type comparison struct {
 // play plays all rounds. The first thing that goes wrong ends it: a table with a contestant missing, or measured
 // while it answered wrongly, would be worse than none.
 func (c *comparison) play(ctx context.Context) error {
-	for round := 1; round <= c.pace.Rounds && len(c.scenarios) > 0; round++ {
-		if err := c.playRound(ctx, round); err != nil {
-			return fmt.Errorf("round %d: %w", round, err)
+	for round := 1; round <= c.pace.Rounds; round++ {
+		for _, group := range sittings(c.scenarios) {
+			if err := c.playSitting(ctx, round, group); err != nil {
+				return fmt.Errorf("round %d: %w", round, err)
+			}
 		}
 	}
 	return c.measureFootprints(ctx)
 }
 
-// playRound starts all contestants, and goes through the scenarios. Within a scenario the contestants take turns, so
+// sittings divides the scenarios into those that are asked of the same servers: the rows of a table
+// have servers of their own, since the counters of one algorithm would cost the next one memory.
+func sittings(scenarios []scenario) [][]scenario {
+	var all [][]scenario
+	for _, s := range scenarios {
+		last := len(all) - 1
+		if last < 0 || all[last][0].Suite != s.Suite || all[last][0].Row != s.Row {
+			all = append(all, nil)
+			last++
+		}
+		all[last] = append(all[last], s)
+	}
+	return all
+}
+
+// playSitting starts all contestants, and goes through the scenarios. Within a scenario the contestants take turns, so
 // that what is compared lies seconds apart. The others are idle meanwhile. Every second round goes through the
 // contestants backwards, lest one always profits from its place.
-func (c *comparison) playRound(ctx context.Context, round int) error {
+func (c *comparison) playSitting(ctx context.Context, round int, scenarios []scenario) error {
 	var instances []*instance
 	defer func() {
 		for _, instance := range instances {
@@ -63,7 +80,7 @@ func (c *comparison) playRound(ctx context.Context, round int) error {
 		}
 	}()
 	for _, contestant := range c.contestants {
-		asked := c.playedBy(contestant)
+		asked := c.playedBy(contestant, scenarios)
 		if len(asked) == 0 {
 			continue
 		}
@@ -75,14 +92,14 @@ func (c *comparison) playRound(ctx context.Context, round int) error {
 		c.starts = append(c.starts, start{round, contestant.Name, started.firstAnswer})
 	}
 	for _, instance := range instances {
-		if err := c.prime(ctx, instance); err != nil {
+		if err := c.prime(ctx, instance, scenarios); err != nil {
 			return fmt.Errorf("contestant %s: %w", instance.Name, err)
 		}
 	}
 	if round%2 == 0 {
 		slices.Reverse(instances)
 	}
-	for _, scenario := range c.scenarios {
+	for _, scenario := range scenarios {
 		for _, instance := range instances {
 			if !c.plays(instance.contestant, scenario) {
 				continue
@@ -107,16 +124,16 @@ func (c *comparison) plays(who contestant, in scenario) bool {
 	})
 }
 
-func (c *comparison) playedBy(who contestant) []scenario {
-	return slices.DeleteFunc(slices.Clone(c.scenarios), func(s scenario) bool { return !c.plays(who, s) })
+func (c *comparison) playedBy(who contestant, scenarios []scenario) []scenario {
+	return slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !c.plays(who, s) })
 }
 
-// prime has every counter of all scenarios created before anything is measured.
-func (c *comparison) prime(ctx context.Context, instance *instance) error {
+// prime has every counter of the scenarios created before anything is measured.
+func (c *comparison) prime(ctx context.Context, instance *instance, scenarios []scenario) error {
 	if !instance.counts() {
 		return nil
 	}
-	for _, mix := range mixes(c.playedBy(instance.contestant)) {
+	for _, mix := range mixes(c.playedBy(instance.contestant, scenarios)) {
 		mix.Keys = c.pace.Keys
 		if err := instance.client.Prime(ctx, mix); err != nil {
 			return err

@@ -12,7 +12,7 @@ import (
 // few counters), and a collector that waits saves much of its work for some megabytes; with a million
 // counters the same share of them would be a gigabyte.
 const (
-	garbageBytes       = 64 << 20
+	garbageBytes       = 128 << 20
 	mostGarbagePercent = 400 // of what is live
 	leastGarbage       = 25
 )
