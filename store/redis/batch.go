@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"runtime"
 	"strings"
@@ -15,11 +14,6 @@ import (
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
-
-//go:embed lua/apply.lua
-var source string
-
-var script = redis.NewScript(source)
 
 const (
 	// batchKeys bounds the keys of one batch: more save nothing in Redis and make everybody wait.
@@ -40,11 +34,17 @@ type call struct {
 	// gives up on it. A call that was given up before it was sent was never written.
 	taken atomic.Bool
 
-	now     limit.Micros
-	results []result
-	again   bool
-	err     error
-	done    chan struct{}
+	// What the script said: at which instant, and either the answer, whose size is known beforehand,
+	// or that the step has to be sent again, with newer windows and the calendars that it needs; or,
+	// where more holds were due than lapse at once, as it is.
+	now    limit.Micros
+	size   int
+	answer string
+	again  bool
+	more   bool
+	need   []string
+	err    error
+	done   chan struct{}
 }
 
 func (c *call) finish(err error) {
@@ -192,7 +192,7 @@ func (b *batcher) run(batch []*call) {
 		return
 	}
 	groups := byShard(live)
-	commands := make([]*redis.IntSliceCmd, len(groups))
+	commands := make([]*redis.StringCmd, len(groups))
 	pipe := b.client.Pipeline()
 	for i, group := range groups {
 		commands[i] = b.command(ctx, "evalsha", script.Hash(), group)
@@ -219,7 +219,7 @@ func byShard(calls []*call) [][]*call {
 	return groups
 }
 
-func (b *batcher) command(ctx context.Context, verb, what string, calls []*call) *redis.IntSliceCmd {
+func (b *batcher) command(ctx context.Context, verb, what string, calls []*call) *redis.StringCmd {
 	keys, size := 0, 0
 	for _, c := range calls {
 		keys += len(c.keys)
@@ -239,39 +239,35 @@ func (b *batcher) command(ctx context.Context, verb, what string, calls []*call)
 		now = fmt.Sprint(int64(b.fakeNow()))
 	}
 	args = append(args, steps, now)
-	cmd := redis.NewIntSliceCmd(ctx, args...)
+	cmd := redis.NewStringCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
 	return cmd
 }
 
 // deliver hands the answer of one run of the script to the calls that it decided.
-func (b *batcher) deliver(ctx context.Context, calls []*call, cmd *redis.IntSliceCmd) {
-	answer, err := cmd.Result()
+func (b *batcher) deliver(ctx context.Context, calls []*call, cmd *redis.StringCmd) {
+	reply, err := cmd.Result()
 	if err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
 		// The script did not run: sending it whole cannot write twice. Redis keeps it from then on.
 		cmd = b.command(ctx, "eval", source, calls)
 		_ = b.client.Process(ctx, cmd)
-		answer, err = cmd.Result()
+		reply, err = cmd.Result()
 	}
 	if err != nil {
 		err = explain(err)
-	} else if len(answer) == 0 {
-		err = errShortAnswer
-	}
-	if err != nil {
 		for _, c := range calls {
 			c.finish(err)
 		}
 		return
 	}
-	now := limit.Micros(answer[0])
-	b.ahead.Store(int64(now - limit.At(time.Now())))
-	answer = answer[1:]
+	a := answer{rest: reply}
+	now := limit.Micros(a.number())
+	if a.err == nil {
+		b.ahead.Store(int64(now - limit.At(time.Now())))
+	}
 	for _, c := range calls {
 		c.now = now
-		c.results = make([]result, len(c.keys))
-		answer, c.again, err = readStep(answer, len(c.keys), c.results)
-		c.finish(err)
+		c.finish(a.readStep(c))
 	}
 }
 

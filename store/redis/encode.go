@@ -2,53 +2,194 @@ package redis
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
 
-// The bits and codes of lua/apply.lua.
+// The bits of the script: of a step (lua/batch.lua, lua/decide/step.lua), and of an op.
 const (
-	stepChargesOnly                = 1
-	opGiveBack                     = 1
-	codeOK, codeAgain, codeCorrupt = 0, 1, 2
+	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased = 1, 2, 4, 8, 16
+	opPlain, opShadow, opQuota, opCountRefusals                          = 1, 2, 4, 8
 )
 
-// appendStep appends the ops of step, as the script reads them, with the windows of now.
-func appendStep(b []byte, step *store.Step, ops []int, now limit.Micros) []byte {
-	flags := byte(stepChargesOnly)
-	for _, i := range ops {
-		op := &step.Ops[i]
-		if op.Kind != store.Charge || op.Amount == 0 {
-			flags = 0
+// The script's codes of algorithms that limit.Algorithm has no number for.
+const algorithmFirstUse = 6
+
+// part is the ops of a step, by index, that one run of the script decides.
+type part struct {
+	shard uint16
+	ops   []int
+}
+
+// encoding is a step on its way into the form that the script reads.
+type encoding struct {
+	step *store.Step
+	part part
+	keys []string        // of the ops
+	now  limit.Micros    // the clock of Redis, estimated
+	need []namedCalendar // beyond those of the ops
+}
+
+// namedCalendar is a calendar with its name.
+type namedCalendar struct {
+	name     string
+	calendar *limit.Calendar
+}
+
+func (e *encoding) op(i int) *store.Op { return &e.step.Ops[e.part.ops[i]] }
+
+// plainCharges says that all ops are charges of the plain manner, and nothing else is asked.
+func (e *encoding) plainCharges() bool {
+	for i := range e.part.ops {
+		if op := e.op(i); op.Manner != limit.Plain || op.Kind != store.Charge || op.Amount == 0 {
+			return false
 		}
 	}
+	return e.step.Lease == nil
+}
+
+// append appends the step.
+func (e *encoding) append(b []byte) []byte {
 	from, till := limit.Micros(0), limit.Micros(limit.MaxAmount)
-	for _, i := range ops {
-		start := step.Ops[i].Spec.Start(now)
-		from, till = max(from, start), min(till, start+step.Ops[i].Spec.Window)
+	for i := range e.part.ops {
+		if op := e.op(i); op.Manner == limit.Plain {
+			start := op.Spec.Start(e.now)
+			from, till = max(from, start), min(till, start+op.Spec.Window)
+		}
 	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(ops)))
+	flags := byte(stepPlainCharges)
+	simple := e.plainCharges()
+	if !simple {
+		flags = e.flags()
+	}
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(e.part.ops)))
 	b = append(b, flags)
 	b = appendNumber(appendNumber(b, int64(from)), int64(till))
-	for _, i := range ops {
-		b = appendOp(b, &step.Ops[i], now)
+	if simple {
+		for i := range e.part.ops {
+			b = e.appendPlain(append(b, 0), e.op(i))
+		}
+		return b
+	}
+	calendars := e.calendars()
+	b = append(b, byte(len(calendars)))
+	for _, c := range calendars {
+		b = appendCalendar(b, c, e.now)
+	}
+	if l := e.step.Lease; l != nil {
+		b = appendLease(b, l)
+	}
+	for i := range e.part.ops {
+		b = e.appendOp(b, i, calendars)
 	}
 	return b
 }
 
-func appendOp(b []byte, op *store.Op, now limit.Micros) []byte {
-	flags := byte(0)
-	if op.Kind == store.GiveBack {
-		flags |= opGiveBack
+func (e *encoding) flags() byte {
+	return bit(stepRefused, e.step.Refused) | bit(stepShadow, e.step.Shadow) | bit(stepQuotaOpen, e.step.QuotaOpen) |
+		bit(stepLeased, e.step.Lease != nil)
+}
+
+func bit(b byte, is bool) byte {
+	if is {
+		return b
 	}
-	forget := op.Spec.Start(now) + op.Spec.Window + store.Grace(op.Spec.Window)
-	b = append(b, flags)
+	return 0
+}
+
+// appendPlain appends the quantities of a plain op.
+func (e *encoding) appendPlain(b []byte, op *store.Op) []byte {
+	forget := op.Spec.Start(e.now) + op.Spec.Window + store.Grace(op.Spec.Window)
 	b = appendNumber(b, op.Amount)
 	b = appendNumber(b, op.Spec.Limit)
 	return appendNumber(b, int64(forget))
+}
+
+func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
+	op := e.op(i)
+	flags := bit(opPlain, op.Manner == limit.Plain) | bit(opShadow, op.Shadow) | bit(opQuota, op.Quota) |
+		bit(opCountRefusals, op.CountRefusals)
+	b = append(b, byte(op.Kind), flags)
+	if op.Manner == limit.Plain {
+		return e.appendPlain(b, op)
+	}
+	b = appendNumber(b, op.Amount)
+	b = append(b, algorithmCode(&op.Spec))
+	for _, n := range [...]int64{e.demand(i), op.Spec.Ceiling(), op.Spec.Limit, int64(op.Spec.Window), op.Lapse} {
+		b = appendNumber(b, n)
+	}
+	calendar := 0
+	for i := range calendars {
+		if calendars[i].calendar == op.Spec.Calendar && op.Spec.Calendar != nil {
+			calendar = i + 1
+		}
+	}
+	return append(b, op.Class, byte(calendar))
+}
+
+// demand returns what all charges and holds on the bucket of an op ask for together.
+func (e *encoding) demand(of int) int64 {
+	sum := int64(0)
+	for i := range e.part.ops {
+		if op := e.op(i); op.Judged() && e.keys[i] == e.keys[of] {
+			sum = limit.Add(sum, op.Amount)
+		}
+	}
+	return sum
+}
+
+func algorithmCode(s *limit.Spec) byte {
+	if s.FirstUse {
+		return algorithmFirstUse
+	}
+	return byte(s.Algorithm)
+}
+
+// calendars returns those that the step needs.
+func (e *encoding) calendars() []namedCalendar {
+	all := e.need
+	for i := range e.part.ops {
+		if c := e.op(i).Spec.Calendar; c != nil {
+			all = appendNamed(all, c)
+		}
+	}
+	return all
+}
+
+func appendNamed(all []namedCalendar, c *limit.Calendar) []namedCalendar {
+	for i := range all {
+		if all[i].calendar == c {
+			return all
+		}
+	}
+	return append(all, namedCalendar{c.String(), c})
+}
+
+// appendCalendar appends the period of now, the one before and the one behind it.
+func appendCalendar(b []byte, c namedCalendar, now limit.Micros) []byte {
+	start, end := c.calendar.Bounds(now)
+	before, _ := c.calendar.Bounds(start - 1)
+	_, after := c.calendar.Bounds(end)
+	b = append(b, byte(len(c.name)))
+	b = append(b, c.name...)
+	for _, t := range [...]limit.Micros{before, start, end, after} {
+		b = appendNumber(b, int64(t))
+	}
+	return b
+}
+
+func appendLease(b []byte, l *store.Lease) []byte {
+	b = append(b, l.ID[:]...)
+	b = append(b, byte(l.Do))
+	b = appendNumber(b, int64(l.Lasts))
+	b = binary.LittleEndian.AppendUint64(b, l.Request)
+	b = append(b, byte(len(l.Actual)))
+	for _, n := range l.Actual {
+		b = appendNumber(b, n)
+	}
+	return b
 }
 
 // appendNumber appends a number as Lua has them. Up to 2^53 none is rounded.
@@ -56,41 +197,5 @@ func appendNumber(b []byte, n int64) []byte {
 	return binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(n)))
 }
 
-// stepBytes and opBytes are the sizes that the script reads.
-const stepBytes, opBytes = 19, 25
-
-// result is what the script says of one op.
-type result struct {
-	used    int64
-	refused bool // by the op's own limit
-}
-
-// readStep reads the script's answer to one step of n ops into results, and returns what follows.
-// again says that the step has to be repeated with newer windows.
-func readStep(answer []int64, n int, results []result) (rest []int64, again bool, err error) {
-	if len(answer) == 0 {
-		return nil, false, errShortAnswer
-	}
-	code, answer := answer[0], answer[1:]
-	switch code {
-	case codeAgain:
-		return answer, true, nil
-	case codeCorrupt:
-		return answer, false, store.ErrCorrupt
-	case codeOK:
-	default:
-		return nil, false, fmt.Errorf("%w: the script answered the code %d", store.ErrUnavailable, code)
-	}
-	if len(answer) < n {
-		return nil, false, errShortAnswer
-	}
-	for i, used := range answer[:n] {
-		results[i] = result{used: used}
-		if used < 0 {
-			results[i] = result{used: -1 - used, refused: true}
-		}
-	}
-	return answer[n:], false, nil
-}
-
-var errShortAnswer = fmt.Errorf("%w: the script's answer is too short", store.ErrUnavailable)
+// stepBytes and opBytes are about the sizes of a step without a lease, and of a strict op.
+const stepBytes, opBytes = 32, 64

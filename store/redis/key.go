@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"encoding/hex"
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
@@ -22,22 +23,48 @@ func shardOf(op *store.Op) uint16 {
 	return uint16(xxhash.Sum64(name) % shards)
 }
 
+// shardOfLease returns the shard of a lease.
+func shardOfLease(id *store.LeaseID) uint16 { return uint16(xxhash.Sum64(id[:]) % shards) }
+
 // appendTag appends the hash tag of a shard, "{s0417}".
 func appendTag(b []byte, shard uint16) []byte {
 	return append(b, '{', 's', '0'+byte(shard/1000), '0'+byte(shard/100%10), '0'+byte(shard/10%10), '0'+byte(shard%10), '}')
 }
 
-// appendKey appends the key of the counter of op in the window that starts at start:
-// "ration:{s0417}llm|user=alice|60s@1763760000". Names of buckets are injective, and so are these.
-func appendKey(b []byte, prefix string, op *store.Op, shard uint16, start limit.Micros) []byte {
+// appendKey appends the key of the counter of op. Names of buckets are injective, and so are these:
+// what kind of key it is can be seen at its end.
+//
+//	ration:{s0417}llm|user=alice|60s@1763760000                plain: in the window that starts then
+//	ration:{s0417}llm|user=alice|requests|token_bucket|60s:14  strict: the owner has 14 bytes
+//	  …#holds                                                  the live holds of such a bucket
+func appendKey(b []byte, prefix string, op *store.Op, now limit.Micros) []byte {
 	b = append(b, prefix...)
 	b = append(b, "ration:"...)
-	b = appendTag(b, shard)
+	b = appendTag(b, shardOf(op))
+	if op.Manner == limit.Strict {
+		if len(op.Owner) > 0 {
+			b = append(b, op.Owner...)
+			b = append(b, '|')
+		}
+		b = append(b, op.Bucket...)
+		b = append(b, ':')
+		return strconv.AppendInt(b, int64(len(op.Owner)), 10)
+	}
 	b = append(b, op.Bucket...)
 	b = append(b, '@')
+	start := op.Spec.Start(now)
 	if start%limit.Second == 0 {
 		return strconv.AppendInt(b, int64(start/limit.Second), 10)
 	}
 	b = strconv.AppendInt(b, int64(start), 10)
 	return append(b, 'u', 's')
+}
+
+// appendLeaseKey appends the key of a lease, "ration:{s0417}000102030405060708090a0b0c0d0e0f#lease".
+func appendLeaseKey(b []byte, prefix string, id *store.LeaseID) []byte {
+	b = append(b, prefix...)
+	b = append(b, "ration:"...)
+	b = appendTag(b, shardOfLease(id))
+	b = hex.AppendEncode(b, id[:])
+	return append(b, "#lease"...)
 }

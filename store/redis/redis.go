@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -119,10 +118,8 @@ var errClock = fmt.Errorf("%w: Redis's clock does not stand still", store.ErrUna
 
 // Apply implements store.Store.
 //
-// It decides plain charges and give-backs only: anything else is store.ErrUnsupported.
-//
-// In a Redis Cluster counters of different shards live on different machines. A step of plain
-// charges, which do not depend on each other, is then decided shard by shard.
+// In a Redis Cluster counters of different shards live on different machines. A step of plain ops
+// only, which do not depend on each other, is then decided shard by shard.
 func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -130,12 +127,13 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	if err := step.Validate(); err != nil {
 		return err
 	}
-	if !onlyPlain(step) {
-		return fmt.Errorf("%w: Redis counts plain rate_limit rules only", store.ErrUnsupported)
-	}
 	out.Lease = store.LeaseNone
 	out.Results = append(out.Results[:0], make([]limit.Status, len(step.Ops))...)
-	if err := s.applyParts(ctx, step, s.split(step), out); err != nil {
+	parts, err := s.split(step)
+	if err != nil {
+		return err
+	}
+	if err := s.applyParts(ctx, step, parts, out); err != nil {
 		return err
 	}
 	overall := limit.Tally{}
@@ -149,6 +147,7 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	return nil
 }
 
+// onlyPlain says that the ops of the step do not depend on each other.
 func onlyPlain(step *store.Step) bool {
 	for i := range step.Ops {
 		if step.Ops[i].Manner != limit.Plain {
@@ -158,17 +157,15 @@ func onlyPlain(step *store.Step) bool {
 	return step.Lease == nil
 }
 
-// part is the ops of a step, by index, that one run of the script decides.
-type part struct {
-	shard uint16
-	ops   []int
-}
-
-func (s *Store) split(step *store.Step) []part {
-	if s.cluster == nil || len(step.Ops) == 0 {
-		return []part{{ops: s.indices(len(step.Ops))}}
+// split divides the ops of a step by the shards of a cluster.
+func (s *Store) split(step *store.Step) ([]part, error) {
+	if s.cluster == nil {
+		return []part{{ops: s.indices(len(step.Ops))}}, nil
 	}
 	var parts []part
+	if step.Lease != nil {
+		parts = append(parts, part{shard: shardOfLease(&step.Lease.ID)})
+	}
 	for i := range step.Ops {
 		shard := shardOf(&step.Ops[i])
 		at := 0
@@ -180,7 +177,13 @@ func (s *Store) split(step *store.Step) []part {
 		}
 		parts[at].ops = append(parts[at].ops, i)
 	}
-	return parts
+	if len(parts) == 0 {
+		return []part{{}}, nil
+	}
+	if len(parts) > 1 && !onlyPlain(step) {
+		return nil, fmt.Errorf("%w: limits on several shards of a cluster at once", store.ErrUnsupported)
+	}
+	return parts, nil
 }
 
 // indices returns 0…n−1. They are only read, so all steps share those that were made beforehand.
@@ -201,51 +204,61 @@ func ascending(n int) []int {
 
 func (s *Store) applyParts(ctx context.Context, step *store.Step, parts []part, out *store.Outcome) error {
 	if len(parts) == 1 {
-		now, err := s.applyPart(ctx, step, parts[0], out.Results)
-		out.Now = now
-		return err
+		return s.applyPart(ctx, step, parts[0], out)
 	}
 	var all sync.WaitGroup
-	nows := make([]limit.Micros, len(parts))
+	outs := make([]store.Outcome, len(parts))
 	errs := make([]error, len(parts))
 	for i, p := range parts {
-		all.Go(func() { nows[i], errs[i] = s.applyPart(ctx, step, p, out.Results) })
+		outs[i].Results = out.Results
+		all.Go(func() { errs[i] = s.applyPart(ctx, step, p, &outs[i]) })
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w, some shards of it: %w", store.ErrUnavailable, err)
 	}
-	out.Now = slices.Max(nows)
+	for i := range outs {
+		out.Now = max(out.Now, outs[i].Now)
+	}
 	return nil
 }
 
-// applyPart fills in the results of the ops of p, and returns when they were decided.
-func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, results []limit.Status) (limit.Micros, error) {
-	for range attempts {
-		c, err := s.sendPart(ctx, step, p)
+// applyPart completes out by what concerns the ops of p.
+func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, out *store.Outcome) error {
+	e := &encoding{step: step, part: p}
+	for tried := 0; tried < attempts; {
+		c, err := s.sendPart(ctx, e)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		if c.again {
-			continue
+		if !c.again {
+			out.Now = c.now
+			out.Lease = e.read(answer{rest: c.answer}, c.now, out.Results)
+			return nil
 		}
-		for i, at := range p.ops {
-			results[at] = step.Ops[at].Spec.PlainStatus(c.now, c.results[i].used, c.results[i].refused)
+		for _, name := range c.need {
+			calendar, err := limit.ParseCalendar(name)
+			if err != nil {
+				return fmt.Errorf("%w: %w", store.ErrCorrupt, err)
+			}
+			e.need = append(e.need, namedCalendar{name, calendar})
 		}
-		return c.now, nil
+		if !c.more {
+			tried++
+		}
 	}
-	return 0, errClock
+	return errClock
 }
 
-// sendPart sends p to the node that has its shard, following the shard while a cluster moves it.
-func (s *Store) sendPart(ctx context.Context, step *store.Step, p part) (*call, error) {
+// sendPart sends the step to the node that has its shard, following the shard while a cluster moves it.
+func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 	began := time.Now()
 	for pause := time.Millisecond; ; pause *= 2 {
-		b, err := s.batcher(ctx, p.shard)
+		b, err := s.batcher(ctx, e.part.shard)
 		if err != nil {
 			return nil, err
 		}
-		c := s.newCall(step, p, b.now())
+		c := s.newCall(e, b.now())
 		err = b.send(ctx, c)
 		var elsewhere *redirection
 		if !errors.As(err, &elsewhere) {
@@ -253,7 +266,7 @@ func (s *Store) sendPart(ctx context.Context, step *store.Step, p part) (*call, 
 		}
 		if elsewhere.ask {
 			// The slot is being moved, and what we need of it is there already.
-			c = s.newCall(step, p, b.now())
+			c = s.newCall(e, b.now())
 			if err = s.ask(ctx, elsewhere.addr, b, c); !errors.As(err, &elsewhere) {
 				return c, err
 			}
@@ -299,24 +312,31 @@ func (s *Store) clientOf(addr string, other *redis.Client) *redis.Client {
 	return node
 }
 
-func (s *Store) newCall(step *store.Step, p part, now limit.Micros) *call {
-	c := &call{shard: p.shard, since: time.Now(), keys: make([]string, len(p.ops)), done: make(chan struct{})}
+// newCall makes a call of the step, as it is to be decided about now.
+func (s *Store) newCall(e *encoding, now limit.Micros) *call {
+	c := &call{shard: e.part.shard, since: time.Now(), done: make(chan struct{})}
 	var few [512]byte
 	all := few[:0]
 	var ends [8]int
 	until := ends[:0]
-	for _, at := range p.ops {
-		op := &step.Ops[at]
-		all = appendKey(all, s.prefix, op, shardOf(op), op.Spec.Start(now))
+	for i := range e.part.ops {
+		all = appendKey(all, s.prefix, e.op(i), now)
+		until = append(until, len(all))
+	}
+	if e.step.Lease != nil {
+		all = appendLeaseKey(all, s.prefix, &e.step.Lease.ID)
 		until = append(until, len(all))
 	}
 	// One string for all keys is one allocation.
+	c.keys = make([]string, len(until))
 	names, from := string(all), 0
 	for i, end := range until {
 		c.keys[i] = names[from:end]
 		from = end
 	}
-	c.step = appendStep(make([]byte, 0, stepBytes+opBytes*len(p.ops)), step, p.ops, now)
+	e.keys, e.now = c.keys, now
+	c.step = e.append(make([]byte, 0, stepBytes+opBytes*len(e.part.ops)))
+	c.size = e.size()
 	return c
 }
 

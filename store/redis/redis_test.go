@@ -53,7 +53,7 @@ func newStore(t testing.TB, opts redis.Options) *redis.Store {
 }
 
 func TestConformance(t *testing.T) {
-	storetest.RunPlain(t, openOn(redistest.Start(t).URL()))
+	storetest.Run(t, openOn(redistest.Start(t).URL()))
 }
 
 func TestConformanceBehindSentinel(t *testing.T) {

@@ -132,12 +132,13 @@ func (h *history) stepBack(m *Model, to limit.Micros) {
 	h.newest = to
 }
 
-// over says whether a bucket was over at now: a store may have forgotten it, or ended holds on it.
+// over says whether a bucket was over at now: a store may have forgotten it, or ended holds on it; or,
+// of the plain manner, windows before the newest.
 func (m *Model) over(name bucketName, op store.Op, now limit.Micros) bool {
-	b := m.buckets[name]
 	if op.Manner == limit.Plain {
-		return now >= b.state.At+op.Spec.Window
+		return true
 	}
+	b := m.buckets[name]
 	for _, h := range b.live {
 		if h.due <= now {
 			return true

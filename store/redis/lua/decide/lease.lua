@@ -1,0 +1,115 @@
+-- Leases: a string each, kept until store.Retention after they are due.
+--
+--   version uint8 (1), flags uint8, due float64, request that opened it and request that settled it 8
+--   bytes each, holds uint16: how many; each hold: key of its bucket with uint16 length, algorithm
+--   uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length
+
+local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I2c0BdBc0BBc0'
+local OPENED, SETTLED, LAPSED = 1, 2, 4
+local RETENTION = 86400000000
+local NO_REQUEST = string.rep('\0', 8)
+
+-- What becomes of a step's lease: store.LeaseState.
+local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
+
+-- Returns the lease that is stored under key; nil if there is none, or no more.
+local function load_lease(key)
+  local raw = pcall('GET', key)
+  if not raw then return nil end
+  if type(raw) ~= 'string' or raw:byte() ~= 1 then corrupt() end
+  local l = { holds = {} }
+  local _, flags, count, pos
+  _, flags, l.due, l.opened_by, l.settled_by, count, pos = unpack(LEASE, raw)
+  if now >= l.due + RETENTION then return nil end
+  l.opened, l.settled, l.lapsed = has(flags, OPENED), has(flags, SETTLED), has(flags, LAPSED)
+  for i = 1, count do
+    local key_of, algorithm, window, calendar, class, member
+    key_of, algorithm, window, calendar, class, member, pos = unpack(LEASE_HOLD, raw, pos)
+    local h = parse_hold(member)
+    h.key, h.class = key_of, class
+    h.spec = { algorithm = algorithm, limit = h.limit, window = window, calendar = calendar }
+    l.holds[i] = h
+  end
+  return l
+end
+
+local function save_lease(key, l)
+  local flags = (l.opened and OPENED or 0) + (l.settled and SETTLED or 0) + (l.lapsed and LAPSED or 0)
+  local parts = { pack(LEASE, 1, flags, l.due, l.opened_by, l.settled_by, #l.holds) }
+  for i, h in ipairs(l.holds) do
+    local s = h.spec
+    local calendar = s.calendar or ''
+    parts[i + 1] = pack('<I2', #h.key) .. h.key .. pack('<BdB', s.algorithm, s.window, #calendar) .. calendar
+      .. char(h.class, #h.member) .. h.member
+  end
+  call('SET', key, table.concat(parts), 'PX', time_to_live(l.due + RETENTION))
+end
+
+-- Finds out what the lease of the step was before. Returns what becomes of it if the step admits.
+local function recall(step)
+  local asked = step.lease
+  if not asked then return NONE end
+  local known = load_lease(asked.key)
+  asked.known = known
+  if not known then return asked.action == OPEN and NONE or IS_UNKNOWN end
+  local ended = known.settled or known.lapsed or now >= known.due
+  if asked.action == OPEN then
+    if not known.opened or known.opened_by ~= asked.request then error({ code = CONFLICT }) end
+  elseif asked.action == SETTLE then
+    if not known.settled then return ended and IS_CORRECTED or IS_SETTLED end
+    if known.settled_by ~= asked.request then error({ code = CONFLICT }) end
+  elseif not ended then
+    return IS_LAPSED
+  end
+  return IS_REPLAYED
+end
+
+-- Returns the holds that the step would end.
+local function ends(step)
+  local lease = step.lease
+  if not lease or not lease.known or lease.action == OPEN then return {} end
+  return lease.known.holds
+end
+
+-- Returns what was really used of a hold: what the settle ops on its bucket say, else lease.actual.
+local function actual(step, h)
+  local sum
+  for _, op in ipairs(step.ops) do
+    if op.kind == SETTLE_OP and op.key == h.key then sum = add(sum or 0, op.amount) end
+  end
+  if sum then return sum end
+  local of_class = step.lease.actual[h.class + 1]
+  return of_class and of_class >= 0 and of_class or h.lapse
+end
+
+-- Replaces what the holds of the lease have counted by what used says of each.
+local function end_holds(step, works, used)
+  for _, h in ipairs(step.lease.known.holds) do
+    local w = works[h.key]
+    if remove(h.key, w.state, h.member) then
+      settle(w.spec, w.state, w.now, h, used(step, h))
+    else -- it has lapsed; before it was due, if the clock has stepped back since
+      correct(w.spec, w.state, w.now, h, h.lapse, used(step, h))
+    end
+    w.wrote = true
+  end
+end
+
+-- Ends the lease of the step; state says how.
+local function end_lease(step, works, state)
+  local asked = step.lease
+  if state == IS_UNKNOWN and asked.action == SETTLE then
+    save_lease(asked.key, {
+      due = now, settled = true, opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
+    })
+  elseif state == IS_SETTLED or state == IS_CORRECTED then
+    end_holds(step, works, actual)
+    local known = asked.known
+    known.settled, known.settled_by, known.holds = true, asked.request, {}
+    save_lease(asked.key, known)
+  elseif state == IS_LAPSED then
+    end_holds(step, works, function(_, h) return h.lapse end)
+    asked.known.lapsed = true
+    save_lease(asked.key, asked.known)
+  end
+end

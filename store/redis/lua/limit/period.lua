@@ -1,0 +1,59 @@
+-- The twin of limit/period.go: windows that follow one another; admits iff count + c ≤ L.
+local function period()
+  local p = {}
+
+  -- The window that now lies in, or that begins now. Those of calendars come with the step.
+  local function bounds(s, now)
+    if s.algorithm == CALENDAR then return calendar_bounds(s.calendar, now) end
+    if s.algorithm == FIRST_USE then return now, add(now, s.window) end
+    local start = now - now % s.window
+    return start, add(start, s.window)
+  end
+
+  function p.advance(s, st, now)
+    local begun = st.entered > 0
+    if begun and now < st.at then -- the clock has stepped back: the count goes with it
+      st.at, st.ends = bounds(s, now)
+      st.held = 0
+      st.rest = st.rest + 1
+    elseif not begun or now >= st.ends then
+      st.at, st.ends = bounds(s, now)
+      st.count, st.entered, st.held = 0, 0, 0
+    end
+  end
+
+  function p.used(_, st) return st.count end
+
+  function p.charge(_, st, _, amount)
+    st.count = add(st.count, amount)
+    st.entered = 1
+  end
+
+  function p.give_back(_, st, _, amount) st.count = moved(st.count, st.held, amount, 0) end
+
+  function p.hold(s, st, now, amount)
+    p.charge(s, st, now, amount)
+    return st.at, st.rest
+  end
+
+  function p.counts(_, st, _, mark_at, mark_entered)
+    return mark_at == st.at and mark_entered == st.rest
+  end
+
+  function p.release(s, st, mark_at, mark_entered, held)
+    if p.counts(s, st, 0, mark_at, mark_entered) then st.held = less(st.held, held) end
+  end
+
+  function p.correct(s, st, now, mark_at, mark_entered, charged, actual)
+    if not p.counts(s, st, now, mark_at, mark_entered) then return end
+    st.count = moved(st.count, st.held, charged, actual)
+    if actual > charged then st.entered = 1 end
+  end
+
+  function p.idle(_, st)
+    if st.entered == 0 then return st.at end
+    return st.ends
+  end
+
+  return p
+end

@@ -1,0 +1,80 @@
+-- The twin of limit/tokenbucket.go: level(t) = max(0, level − Δt·N/P); admits iff level + c ≤ B.
+local function token_bucket()
+  local b = {}
+
+  function b.advance(s, st, now)
+    if now <= st.at then
+      st.at = now -- a step back of the clock refills nothing
+      return
+    end
+    local drained, rest = over(now - st.at, s.limit, 0, s.window)
+    st.at = now
+    if drained > st.count or drained == st.count and rest >= st.rest then
+      st.ends = max(now, st.ends + 1) -- the name of the next filling
+      st.count, st.rest, st.entered = 0, 0, 0
+      return
+    end
+    st.count = st.count - drained
+    st.rest = st.rest - rest
+    if st.rest < 0 then
+      st.rest = st.rest + s.window
+      st.count = st.count - 1
+    end
+  end
+
+  function b.used(_, st)
+    if st.rest > 0 then return add(st.count, 1) end
+    return st.count
+  end
+
+  function b.charge(_, st, _, amount)
+    st.count = add(st.count, amount)
+    if st.entered > MAX_AMOUNT - amount then
+      st.ends = st.ends + 1 -- begin to count anew, as another filling
+      st.entered = 0
+    end
+    st.entered = st.entered + amount
+  end
+
+  local function take_out(st, amount, whole)
+    if amount <= whole then
+      st.count = st.count - amount
+      return
+    end
+    st.count = st.count - whole
+    st.rest = 0
+  end
+
+  function b.give_back(_, st, _, amount) take_out(st, amount, st.count) end
+
+  function b.hold(s, st, now, amount)
+    b.charge(s, st, now, amount)
+    return st.ends, st.entered
+  end
+
+  function b.counts(_, st, _, mark_at, mark_entered)
+    return mark_at == st.ends and st.entered - mark_entered <= st.count
+  end
+
+  function b.release(_, st, _, _, held) st.held = less(st.held, held) end
+
+  -- Gives back min(charged − actual, level − (entered − entered at the hold)).
+  function b.correct(s, st, now, mark_at, mark_entered, charged, actual)
+    if actual > charged then
+      b.charge(s, st, now, actual - charged)
+      return
+    end
+    local above = st.entered - mark_entered
+    if mark_at == st.ends and above >= 0 and above <= st.count then
+      take_out(st, charged - actual, st.count - above)
+    end
+  end
+
+  function b.idle(s, st)
+    if st.count == 0 and st.rest == 0 then return st.at end
+    if s.limit == 0 then return MAX_AMOUNT end
+    return add(st.at, over_up(st.count, s.window, st.rest, s.limit))
+  end
+
+  return b
+end
