@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/redis"
 	"github.com/rationhq/ration/store/redis/redistest"
@@ -19,36 +20,63 @@ import (
 func BenchmarkApply(b *testing.B) {
 	server := redistest.Start(b)
 	look := server.Client(b)
-	for _, limits := range []int{1, 3} {
-		for _, callers := range []int{1, 8, 64} { // per core
-			b.Run(fmt.Sprintf("%d limits, %d callers a core", limits, callers), func(b *testing.B) {
-				s := newStore(b, redis.Options{URL: server.URL()})
-				names := make([][]byte, 10_000)
-				for i := range names {
-					names[i] = fmt.Appendf(nil, "bench|user=user-%d|3600s", i)
-				}
-				b.SetParallelism(callers)
-				b.ReportAllocs()
-				before := redisCPU(b, look)
-				b.ResetTimer()
-				b.RunParallel(func(pb *testing.PB) {
-					var out store.Outcome
-					step := &store.Step{Ops: make([]store.Op, limits)}
-					for next := 0; pb.Next(); next++ {
-						for i := range step.Ops {
-							step.Ops[i] = store.Op{Bucket: names[(next*7919+i*104_729)%len(names)], Spec: year(1 << 40), Amount: 1}
+	for _, kind := range kinds {
+		for _, limits := range []int{1, 3, 6} {
+			for _, callers := range []int{1, 8, 64} { // per core
+				b.Run(fmt.Sprintf("%s, %d limits, %d callers a core", kind.name, limits, callers), func(b *testing.B) {
+					s := newStore(b, redis.Options{URL: server.URL()})
+					b.SetParallelism(callers)
+					b.ReportAllocs()
+					before := redisCPU(b, look)
+					b.ResetTimer()
+					b.RunParallel(func(pb *testing.PB) {
+						var out store.Outcome
+						for next := 0; pb.Next(); next++ {
+							if err := s.Apply(b.Context(), kind.step(next%10_000, limits), &out); err != nil {
+								b.Error(err)
+								return
+							}
 						}
-						if err := s.Apply(context.Background(), step, &out); err != nil {
-							b.Error(err)
-							return
-						}
-					}
+					})
+					b.StopTimer()
+					b.ReportMetric((redisCPU(b, look)-before)*1e6/float64(b.N*limits), "redis-µs/limit")
 				})
-				b.StopTimer()
-				b.ReportMetric((redisCPU(b, look)-before)*1e6/float64(b.N*limits), "redis-µs/limit")
-			})
+			}
 		}
 	}
+}
+
+// kind is a kind of limit that is measured.
+type kind struct {
+	name   string
+	manner limit.Manner
+	spec   limit.Spec
+}
+
+var kinds = []kind{
+	{"plain", limit.Plain, limit.Spec{Limit: 1 << 40, Window: hour}},
+	{"fixed_window", limit.Strict, limit.Spec{Limit: 1 << 40, Window: hour}},
+	{"token_bucket", limit.Strict, limit.Spec{Algorithm: limit.TokenBucket, Limit: 1 << 40, Burst: 1 << 40, Window: hour}},
+	{"sliding_window", limit.Strict, limit.Spec{Algorithm: limit.SlidingWindow, Limit: 1 << 40, Window: hour}},
+	{"sliding_log", limit.Strict, limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog, Window: 5 * limit.Second}},
+	{"calendar", limit.Strict, limit.Spec{Algorithm: limit.CalendarWindow, Limit: 1 << 40, Calendar: &limit.Calendar{Period: limit.PerMonth}}},
+}
+
+const hour = 3600 * limit.Second
+
+// step is one of a user, who has so many limits.
+func (k *kind) step(user, limits int) *store.Step {
+	step := &store.Step{Ops: make([]store.Op, limits)}
+	for i := range step.Ops {
+		step.Ops[i] = store.Op{
+			Owner: fmt.Appendf(nil, "bench|user=user-%d", user), Bucket: fmt.Appendf(nil, "limit-%d|%s", i, k.name),
+			Spec: k.spec, Manner: k.manner, Amount: 1,
+		}
+		if k.manner == limit.Plain { // these have no owners
+			step.Ops[i].Bucket, step.Ops[i].Owner = fmt.Appendf(step.Ops[i].Owner, "|%d", i), nil
+		}
+	}
+	return step
 }
 
 // redisCPU returns the CPU seconds that Redis has used.

@@ -3,6 +3,7 @@ package redis
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
@@ -101,10 +102,14 @@ func bit(b byte, is bool) byte {
 
 // appendPlain appends the quantities of a plain op.
 func (e *encoding) appendPlain(b []byte, op *store.Op) []byte {
-	forget := op.Spec.Start(e.now) + op.Spec.Window + store.Grace(op.Spec.Window)
 	b = appendNumber(b, op.Amount)
 	b = appendNumber(b, op.Spec.Limit)
-	return appendNumber(b, int64(forget))
+	return appendNumber(b, e.forget(op))
+}
+
+// forget returns when the counter of a plain op may go.
+func (e *encoding) forget(op *store.Op) int64 {
+	return int64(op.Spec.Start(e.now) + op.Spec.Window + store.Grace(op.Spec.Window))
 }
 
 func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
@@ -112,21 +117,19 @@ func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 	flags := bit(opPlain, op.Manner == limit.Plain) | bit(opShadow, op.Shadow) | bit(opQuota, op.Quota) |
 		bit(opCountRefusals, op.CountRefusals)
 	b = append(b, byte(op.Kind), flags)
+	third, demand, window := op.Spec.Ceiling(), int64(0), int64(0)
+	calendar := 0
 	if op.Manner == limit.Plain {
-		return e.appendPlain(b, op)
+		third = e.forget(op)
+	} else {
+		demand, window = e.demand(i), int64(op.Spec.Window)
+		calendar = 1 + slices.IndexFunc(calendars, func(c namedCalendar) bool { return c.calendar == op.Spec.Calendar })
 	}
-	b = appendNumber(b, op.Amount)
-	b = append(b, algorithmCode(&op.Spec))
-	for _, n := range [...]int64{e.demand(i), op.Spec.Ceiling(), op.Spec.Limit, int64(op.Spec.Window), op.Lapse} {
+	b = append(b, algorithmCode(&op.Spec), op.Class, byte(calendar))
+	for _, n := range [...]int64{op.Amount, op.Spec.Limit, third, demand, window, op.Lapse} {
 		b = appendNumber(b, n)
 	}
-	calendar := 0
-	for i := range calendars {
-		if calendars[i].calendar == op.Spec.Calendar && op.Spec.Calendar != nil {
-			calendar = i + 1
-		}
-	}
-	return append(b, op.Class, byte(calendar))
+	return b
 }
 
 // demand returns what all charges and holds on the bucket of an op ask for together.

@@ -1,8 +1,8 @@
 -- Buckets of the strict manner: a string each, which holds the state.
 --
---   version uint8 (1, or 2 with holds, and for logs), at, ends, count, rest, entered, held as float64;
---   with 2 also live, next, last, made: how many holds are live, when the first and the last are due
---   (the first may be due later than that), and how many have been made; then the entries of a log
+--   version uint8 (1), at, ends, count, rest, entered, held as float64; where holds are live, and of a
+--   log, also live, next, last, made: how many they are, when the first is due or may be, when the last
+--   is, and how many have been made; behind that the entries of a log
 
 local STATE, STATE_SIZE = '<Bdddddd', 49
 local WITH_HOLDS, WITH_HOLDS_SIZE = '<Bdddddddddd', 81
@@ -23,64 +23,59 @@ local function arithmetic(s)
   return a
 end
 
--- The states that were read or written in this batch, by key.
-local buckets = {}
-
 local function corrupt() error({ code = CORRUPT }) end
 
-local function read(key, algorithm)
-  local st = nothing()
+-- Tables are made once for a batch, and used again by each of its steps: making them costs more than
+-- all that is done with them.
+local spare, taken = {}, 0
+
+local function new_bucket()
+  taken = taken + 1
+  local b = spare[taken]
+  if not b then
+    b = {}
+    spare[taken] = b
+  end
+  return b
+end
+
+-- Reads the bucket under key, which is looked at by spec: its state, and as `now` the instant at which
+-- that stands. An absent bucket has counted nothing.
+local function read(key, spec)
+  local logs = spec.algorithm == SLIDING_LOG
   local raw
-  if algorithm == SLIDING_LOG then
-    st.key = key
+  if logs then
     raw = pcall('GETRANGE', key, 0, LOG_HEAD + SHORT_LOG * ENTRY_SIZE - 1)
-    if raw == '' then
-      st.log = ''
-      return st
-    end
+    if raw == '' then raw = false end
   else
     raw = pcall('GET', key)
-    if not raw then return st end
+  end
+  local b = new_bucket()
+  b.key, b.spec, b.arithmetic, b.now, b.wrote, b.leased = key, spec, arithmetic(spec), 0, false, false
+  b.live = 0
+  if not raw then
+    b.at, b.ends, b.count, b.rest, b.entered, b.held, b.log = 0, 0, 0, 0, 0, 0, ''
+    return b
   end
   if type(raw) ~= 'string' then corrupt() end
-  local version, size = raw:byte(), #raw
-  if version == 1 and size == STATE_SIZE and algorithm ~= SLIDING_LOG then
-    local _
-    _, st.at, st.ends, st.count, st.rest, st.entered, st.held = unpack(STATE, raw)
-  elseif version == 2 and (size == WITH_HOLDS_SIZE or algorithm == SLIDING_LOG and size > WITH_HOLDS_SIZE) then
-    local _
-    _, st.at, st.ends, st.count, st.rest, st.entered, st.held, st.live, st.next, st.last, st.made =
-      unpack(WITH_HOLDS, raw)
-  else
-    corrupt()
+  local size, version = #raw, 0
+  if size == STATE_SIZE and not logs then
+    version, b.at, b.ends, b.count, b.rest, b.entered, b.held = unpack(STATE, raw)
+  elseif size == WITH_HOLDS_SIZE or size > WITH_HOLDS_SIZE and logs then
+    version, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.live, b.next, b.last, b.made = unpack(WITH_HOLDS, raw)
   end
-  if not (st.count >= 0 and st.count <= MAX_AMOUNT and st.held >= 0 and st.held <= MAX_AMOUNT) then corrupt() end
-  if algorithm == SLIDING_LOG then
-    local stored = st.entered * ENTRY_SIZE
-    if st.entered <= SHORT_LOG then
-      if size < LOG_HEAD + stored then corrupt() end
-      st.log = raw:sub(LOG_HEAD + 1, LOG_HEAD + stored)
-    elseif call('STRLEN', key) < LOG_HEAD + stored then
+  if version ~= 1 or not (b.count >= 0 and b.count <= MAX_AMOUNT) then corrupt() end
+  if logs then
+    local stored = LOG_HEAD + b.entered * ENTRY_SIZE
+    b.log, b.chunk_from = nil, nil
+    if b.entered <= SHORT_LOG then
+      b.log = raw:sub(LOG_HEAD + 1, stored)
+      if #b.log ~= b.entered * ENTRY_SIZE then corrupt() end
+    elseif call('STRLEN', key) < stored then
       corrupt()
     end
   end
-  return st
-end
-
--- Returns the state of a bucket as it is stored. It may not be changed.
-local function load(key, algorithm)
-  local st = buckets[key]
-  if not st then
-    st = read(key, algorithm)
-    buckets[key] = st
-  end
-  return st
-end
-
-local function copy(st)
-  local c = {}
-  for k, v in next, st do c[k] = v end
-  return c
+  return b
 end
 
 -- Returns what a counter of the plain manner has counted.
@@ -94,36 +89,34 @@ local function load_counter(key)
 end
 
 -- limit.Advance.
-local function advance(s, st, t)
-  if t < st.at and st.at - t <= TOLERANCE then t = st.at end
-  arithmetic(s).advance(s, st, t)
+local function advance(s, b, t)
+  if t < b.at and b.at - t <= TOLERANCE then t = b.at end
+  b.arithmetic.advance(s, b, t)
   return t
 end
 
--- Writes the state of a bucket. It is kept until it equals an absent one, and for the tolerance after.
-local function save(key, s, st)
-  local forget = arithmetic(s).idle(s, st)
-  local raw
-  if st.live > 0 then
-    forget = max(forget, st.last)
-  elseif s.algorithm == SLIDING_LOG then
-    st.next, st.last, st.made = 0, 0, 0
-  end
-  if st.live > 0 or s.algorithm == SLIDING_LOG then
-    raw = pack(WITH_HOLDS, 2, st.at, st.ends, st.count, st.rest, st.entered, st.held, st.live, st.next, st.last, st.made)
-  else
-    raw = pack(STATE, 1, st.at, st.ends, st.count, st.rest, st.entered, st.held)
-  end
+-- Writes a bucket. It is kept until it equals an absent one, and for the tolerance after.
+local function save(b)
+  local spec = b.spec
+  local logs = spec.algorithm == SLIDING_LOG
+  local forget = b.arithmetic.idle(spec, b)
+  if b.live > 0 then forget = max(forget, b.last) end
   local ttl = time_to_live(add(forget, TOLERANCE))
-  if s.algorithm ~= SLIDING_LOG then
-    call('SET', key, raw, 'PX', ttl)
-  elseif st.log then
-    call('SET', key, raw .. st.log, 'PX', ttl)
-    if st.entered > SHORT_LOG then st.log = nil end
+  local raw
+  if b.live == 0 and logs then b.next, b.last, b.made = 0, 0, 0 end
+  if b.live > 0 or logs then
+    raw = pack(WITH_HOLDS, 1, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.live, b.next, b.last, b.made)
   else
-    call('SETRANGE', key, 0, raw)
-    call('PEXPIRE', key, ttl)
+    raw = pack(STATE, 1, b.at, b.ends, b.count, b.rest, b.entered, b.held)
   end
-  if st.live > 0 then call('PEXPIRE', key .. '#holds', ttl) end
-  buckets[key] = st
+  if not logs then
+    call('SET', b.key, raw, 'PX', ttl)
+  elseif b.log then
+    call('SET', b.key, raw .. b.log, 'PX', ttl)
+    if b.entered > SHORT_LOG then b.log = nil end
+  else
+    call('SETRANGE', b.key, 0, raw)
+    call('PEXPIRE', b.key, ttl)
+  end
+  if b.live > 0 then call('PEXPIRE', b.key .. '#holds', ttl) end
 end

@@ -13,57 +13,81 @@
 local LAPSES_AT_ONCE = 64
 local STRICT_RESULT = '<Bdddddddd'
 
--- Finds the buckets, lets what is due on them lapse, and copies their states as they are at now.
--- Returns false if more is due than lapses at once.
+-- The buckets of a step, each once. There are few, so that it is found soonest one by one.
+local buckets, buckets_count = {}, 0
+
+local function find(key)
+  for i = 1, buckets_count do
+    if buckets[i].key == key then return buckets[i] end
+  end
+end
+
+local function keep(b)
+  buckets_count = buckets_count + 1
+  buckets[buckets_count] = b
+  return b
+end
+
+-- Finds the buckets of the ops and of the lease's holds, lets what is due on them lapse, and brings them
+-- to now. Returns false if more is due than lapses at once.
 local function look(step)
-  local works, left = {}, LAPSES_AT_ONCE
-  local function find(key, spec)
-    if works[key] then return true end
-    left = lapse(key, spec, left)
-    works[key] = { key = key, spec = spec }
-    return left ~= nil
-  end
-  for _, op in ipairs(step.ops) do
-    if op.plain then
-      works[op.key] = works[op.key] or { key = op.key, plain = op }
-    elseif not find(op.key, op) then
-      return nil
+  local left, ops = LAPSES_AT_ONCE, step.ops
+  for i = 1, step.n do
+    local op = ops[i]
+    local b = find(op.key)
+    if not b then
+      if op.plain then
+        b = keep(new_bucket())
+        b.key, b.spec, b.stored, b.wrote = op.key, nil, load_counter(op.key), false
+        b.count = b.stored
+      else
+        b = keep(read(op.key, op))
+        if b.live > 0 then
+          left = lapse(b, left)
+          if not left then return false end
+        end
+      end
     end
+    op.bucket = b
   end
-  for _, h in ipairs(ends(step)) do
-    if not find(h.key, h.spec) then return nil end
-    works[h.key].leased = true
-  end
-  for key, w in next, works do
-    if w.plain then
-      w.stored = load_counter(key)
-      w.count = w.stored
-    else
-      w.state = copy(load(key, w.spec.algorithm))
-      w.now = advance(w.spec, w.state, now)
+  local holds = ends(step)
+  for i = 1, #holds do
+    local h = holds[i]
+    local b = find(h.key)
+    if not b then
+      b = keep(read(h.key, h.spec))
+      left = lapse(b, left)
+      if not left then return false end
     end
+    b.leased = true
+    h.bucket = b
   end
-  return works
+  for i = 1, buckets_count do
+    local b = buckets[i]
+    if b.spec then b.now = advance(b.spec, b, now) end
+  end
+  return true
 end
 
 -- Forms the verdicts: of every op, and the overall one by limit.Tally.
-local function judge(step, works, replay)
+local function judge(step, replay)
   local refused, quotas, quotas_spent = step.refused, step.quota_open and 1 or 0, 0
-  for _, op in ipairs(step.ops) do
-    local w = works[op.key]
+  for i = 1, step.n do
+    local op = step.ops[i]
+    local b = op.bucket
     if op.plain then
       if op.kind == GIVE_BACK then
-        w.count = less(w.count, op.amount)
+        b.count = less(b.count, op.amount)
       else
-        w.count = add(w.count, op.amount)
-        op.refused = w.count > op.limit
+        b.count = add(b.count, op.amount)
+        op.refused = b.count > op.limit
       end
-      op.used = w.count
-    elseif op.kind == CHARGE or op.kind == HOLD_OP then
-      op.refused = not replay and max(1, op.demand) > op.ceiling - arithmetic(op).used(op, w.state, w.now)
+      op.used = b.count
+    elseif not replay and (op.kind == CHARGE or op.kind == HOLD_OP) then
+      op.refused = max(1, op.demand) > op.ceiling - b.arithmetic.used(op, b, b.now)
     end
-    local refuses = op.refused and not op.shadow
-    if op.quota then
+    local refuses = op.refused and not has(op.flags, SHADOW)
+    if op.flags > 1 and has(op.flags, QUOTA) then
       quotas = quotas + 1
       if refuses then quotas_spent = quotas_spent + 1 end
     elseif refuses then
@@ -73,113 +97,118 @@ local function judge(step, works, replay)
   return (refused or quotas > 0 and quotas == quotas_spent) and not step.shadow
 end
 
--- Applies the strict ops to the states.
-local function write(step, works, refuse, opened)
-  for _, op in ipairs(step.ops) do
-    local w = works[op.key]
-    local charges = op.kind == CHARGE or op.kind == HOLD_OP
-    local lands = not op.plain and op.amount > 0
-    if charges then
-      lands = lands and (not refuse or op.count_refusals)
-    elseif op.kind == SETTLE_OP then
-      lands = lands and not w.leased
-    end
-    if lands then
-      w.wrote = true
+-- Says whether a strict op is written, given the verdict.
+local function lands(op, refuse)
+  if op.plain or op.amount == 0 then return false end
+  if op.kind == CHARGE or op.kind == HOLD_OP then return not refuse or has(op.flags, COUNT_REFUSALS) end
+  if op.kind == SETTLE_OP then return not op.bucket.leased end
+  return true
+end
+
+-- Applies the strict ops to the buckets.
+local function write(step, refuse, opened)
+  for i = 1, step.n do
+    local op = step.ops[i]
+    if lands(op, refuse) then
+      local b = op.bucket
+      b.wrote = true
       if op.kind == GIVE_BACK then
-        arithmetic(op).give_back(op, w.state, w.now, op.amount)
+        b.arithmetic.give_back(op, b, b.now, op.amount)
       elseif op.kind == HOLD_OP and opened then
         local holds = opened.holds
-        local member = hold(op.key, op, w.state, w.now, op.amount, op.lapse, step.lease.id, #holds, opened.due)
+        local member = hold(b, op, step.lease.id, #holds, opened.due)
         holds[#holds + 1] = { key = op.key, spec = op, class = op.class, member = member }
       else
-        arithmetic(op).charge(op, w.state, w.now, op.amount)
+        b.arithmetic.charge(op, b, b.now, op.amount)
       end
     end
   end
 end
 
-local function commit(step, works)
-  for key, w in next, works do
-    if w.wrote then save(key, w.spec, w.state) end
+local function commit(step)
+  for i = 1, buckets_count do
+    if buckets[i].wrote then save(buckets[i]) end
   end
-  for _, op in ipairs(step.ops) do
-    local w = works[op.key]
-    if op.plain and w.count ~= w.stored then
-      call('SET', op.key, string.format('%.0f', w.count), 'PX', time_to_live(op.forget))
-      w.stored = w.count
+  for i = 1, step.n do
+    local op = step.ops[i]
+    local b = op.bucket
+    if op.plain and b.count ~= b.stored then
+      call('SET', op.key, string.format('%.0f', b.count), 'PX', time_to_live(op.ceiling))
+      b.stored = b.count
     end
   end
 end
 
-local function describe(step, works, state)
-  local parts = { char(OK, state) }
-  for i, op in ipairs(step.ops) do
+local function describe(step, state)
+  length = length + 1
+  reply[length] = char(OK, state)
+  for i = 1, step.n do
+    local op = step.ops[i]
+    local b = op.bucket
+    length = length + 1
     if op.plain then
-      parts[i + 1] = pack('<d', op.refused and -1 - op.used or op.used)
+      reply[length] = pack('<d', op.refused and -1 - op.used or op.used)
     else
-      local w = works[op.key]
-      local st = w.state
-      local first = op.refused and earliest(op.key, op, st, w.now) or 0
-      parts[i + 1] = pack(STRICT_RESULT, op.refused and 1 or 0, w.now, st.at, st.ends, st.count, st.rest, st.entered,
-        st.held, first)
+      reply[length] = pack(STRICT_RESULT, op.refused and 1 or 0, b.now, b.at, b.ends, b.count, b.rest, b.entered, b.held,
+        op.refused and earliest(b) or 0)
       if op.algorithm == SLIDING_LOG then
-        local log = arithmetic(op)
-        local newest, fits, passed = log.newest(st) or 0, 0, 0
-        if op.refused and max(1, op.demand) <= op.ceiling then fits, passed = log.fits(op, st, max(1, op.demand)) end
-        parts[i + 1] = parts[i + 1] .. pack('<ddd', newest, fits, passed)
+        local amount, fits, passed = max(1, op.demand), 0, 0
+        if op.refused and amount <= op.ceiling then fits, passed = b.arithmetic.fits(op, b, amount) end
+        length = length + 1
+        reply[length] = pack('<ddd', b.arithmetic.newest(b) or 0, fits, passed)
       end
     end
   end
-  return table.concat(parts)
 end
 
--- Decides a step. Errors are its result codes, and come before its first write.
+-- Decides a step, and answers it. Errors are its result codes, and come before its first write.
 local function decide_step(step)
   calendars = step.calendars
+  taken, buckets_count = 0, 0
   local state = recall(step)
-  local works = look(step)
-  if not works then return char(MORE) end
+  if not look(step) then error({ code = MORE }) end
   local replay = state == IS_REPLAYED
-  local refuse = judge(step, works, replay)
+  local refuse = judge(step, replay)
   local opened
   local lease = step.lease
   if lease and lease.action == OPEN and not replay and not refuse then
     state = IS_OPENED
     opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {} }
   end
-  end_lease(step, works, state)
-  if not replay then write(step, works, refuse, opened) end
-  commit(step, works)
+  end_lease(step, state)
+  if not replay then write(step, refuse, opened) end
+  commit(step)
   if opened then save_lease(lease.key, opened) end
-  return describe(step, works, state)
+  describe(step, state)
 end
 
--- Decides the step at pos, whatever the others of its batch do. Returns where the next one begins, and
--- behind which key.
+local function answer_error(problem)
+  local code = type(problem) == 'table' and problem.code
+  if not code then
+    problem = tostring(type(problem) == 'table' and problem.err or problem):sub(1, 1000)
+    return char(FAILED) .. pack('<I2', #problem) .. problem
+  end
+  if code == AGAIN then return char(AGAIN, 1, #problem.calendar) .. problem.calendar end
+  return char(code)
+end
+
+-- Decides the step at pos, whatever becomes of the others of its batch. Returns where the next one
+-- begins, and behind which key.
 local function decide(pos, first, n, flags, current)
   local step
   step, pos = parse_step(pos, first, n, flags)
-  local answer
-  if not current then
-    answer = char(AGAIN, 0)
-  else
-    local ok, result = protected(decide_step, step)
-    answer = result
+  local began = length
+  if current then
+    local ok, problem = protected(decide_step, step)
     if not ok then
-      buckets = {} -- what it has changed in them
-      if type(result) ~= 'table' or not result.code then
-        local problem = tostring(type(result) == 'table' and result.err or result):sub(1, 1000)
-        answer = char(FAILED) .. pack('<I2', #problem) .. problem
-      elseif result.code == AGAIN then
-        answer = char(AGAIN, 1, #result.calendar) .. result.calendar
-      else
-        answer = char(result.code)
-      end
+      for i = began + 1, length do reply[i] = nil end
+      length = began + 1
+      reply[length] = answer_error(problem)
     end
+  else
+    length = length + 1
+    reply[length] = char(AGAIN, 0)
   end
-  length = length + 1
-  reply[length] = answer
   return pos, first + n + (step.lease and 1 or 0)
 end
 

@@ -15,32 +15,32 @@ local function parse_hold(member)
 end
 
 -- limit.Hold. Returns the member.
-local function hold(key, s, st, t, amount, lapse, lease, index, due)
-  st.held = add(st.held, amount)
-  local mark_at, mark_entered = arithmetic(s).hold(s, st, t, amount)
-  if st.live == 0 then st.next, st.last, st.made = due, due, 0 end
-  st.live = st.live + 1
-  st.next, st.last, st.made = min(st.next, due), max(st.last, due), st.made + 1
-  local member = pack(HOLD, st.made, lease, index, amount, lapse, s.limit, mark_at, mark_entered)
-  call('ZADD', key .. '#holds', due, member)
+local function hold(b, op, lease, index, due)
+  b.held = add(b.held, op.amount)
+  local mark_at, mark_entered = b.arithmetic.hold(op, b, b.now, op.amount)
+  if b.live == 0 then b.next, b.last, b.made = due, due, 0 end
+  b.live, b.made = b.live + 1, b.made + 1
+  b.next, b.last = min(b.next, due), max(b.last, due)
+  local member = pack(HOLD, b.made, lease, index, op.amount, op.lapse, op.limit, mark_at, mark_entered)
+  call('ZADD', b.key .. '#holds', due, member)
   return member
 end
 
 -- limit.Correct.
-local function correct(s, st, t, h, charged, actual)
-  if charged ~= actual then arithmetic(s).correct(s, st, t, h.mark_at, h.mark_entered, charged, actual) end
+local function correct(s, b, t, h, charged, actual)
+  if charged ~= actual then b.arithmetic.correct(s, b, t, h.mark_at, h.mark_entered, charged, actual) end
 end
 
 -- limit.Settle.
-local function settle(s, st, t, h, actual)
-  arithmetic(s).release(s, st, h.mark_at, h.mark_entered, h.amount)
-  correct(s, st, t, h, h.amount, actual)
+local function settle(s, b, t, h, actual)
+  b.arithmetic.release(s, b, h.mark_at, h.mark_entered, h.amount)
+  correct(s, b, t, h, h.amount, actual)
 end
 
 -- Takes a hold from the live ones, and reports whether it was one.
-local function remove(key, st, member)
-  if call('ZREM', key .. '#holds', member) == 0 then return false end
-  st.live = st.live - 1
+local function remove(b, member)
+  if call('ZREM', b.key .. '#holds', member) == 0 then return false end
+  b.live = b.live - 1
   return true
 end
 
@@ -53,46 +53,44 @@ end
 
 -- Lets the holds of a bucket that are due lapse, at most `left` of them, each at the instant at which
 -- it was due, the earliest first. Returns how many more may lapse, nil if there are more.
-local function lapse(key, s, left)
-  local stored = load(key, s.algorithm)
-  if stored.live == 0 or stored.next > now then return left end
-  local holds = key .. '#holds'
+local function lapse(b, left)
+  if b.live == 0 or b.next > now then return left end
+  local holds = b.key .. '#holds'
   local due = pcall('ZRANGEBYSCORE', holds, '-inf', now, 'WITHSCORES', 'LIMIT', 0, left + 1)
   if due.err then corrupt() end
-  local st = copy(stored)
   local count = min(#due / 2, left)
   for i = 1, count do
     local h, at = parse_hold(due[2 * i - 1]), tonumber(due[2 * i])
-    local own = own_spec(s, h)
-    settle(own, st, advance(own, st, at), h, h.lapse)
-    remove(key, st, h.member)
+    local own = own_spec(b.spec, h)
+    settle(own, b, advance(own, b, at), h, h.lapse)
+    remove(b, h.member)
   end
   local first = call('ZRANGE', holds, 0, 0, 'WITHSCORES')
-  st.next = tonumber(first[2] or 0)
+  b.next = tonumber(first[2] or 0)
   if #first == 0 then -- also where somebody has deleted the set
-    st.live, st.held = 0, 0
-    if s.algorithm == CONCURRENCY then st.count = 0 end
-    if s.algorithm == SLIDING_WINDOW then st.entered = 0 end
+    b.live, b.held = 0, 0
+    if b.spec.algorithm == CONCURRENCY then b.count = 0 end
+    if b.spec.algorithm == SLIDING_WINDOW then b.entered = 0 end
   end
-  save(key, s, st)
+  save(b)
   if #due / 2 > left then return nil end
   return left - count
 end
 
 -- limit.Frees: would the lapse of the hold make room?
-local function frees(s, st, t, h)
+local function frees(s, b, h)
   return (h.lapse < h.amount or s.algorithm == CONCURRENCY)
-    and arithmetic(s).counts(s, st, t, h.mark_at, h.mark_entered)
+    and b.arithmetic.counts(s, b, b.now, h.mark_at, h.mark_entered)
 end
 
 -- Returns when the first of those live holds lapses that make room by it, 0 if there is none.
-local function earliest(key, s, st, t)
-  if st.live == 0 then return 0 end
+local function earliest(b)
+  if b.live == 0 then return 0 end
   local from, chunk = 0, 8
   while true do
-    local some = call('ZRANGE', key .. '#holds', from, from + chunk - 1, 'WITHSCORES')
+    local some = call('ZRANGE', b.key .. '#holds', from, from + chunk - 1, 'WITHSCORES')
     for i = 1, #some, 2 do
-      if frees(s, st, t, parse_hold(some[i])) then return tonumber(some[i + 1]) end
+      if frees(b.spec, b, parse_hold(some[i])) then return tonumber(some[i + 1]) end
     end
     if #some < 2 * chunk then return 0 end
     from, chunk = from + chunk, 64

@@ -67,14 +67,15 @@ end
 -- Returns the holds that the step would end.
 local function ends(step)
   local lease = step.lease
-  if not lease or not lease.known or lease.action == OPEN then return {} end
+  if not lease or not lease.known or lease.action == OPEN then return NOTHING end
   return lease.known.holds
 end
 
 -- Returns what was really used of a hold: what the settle ops on its bucket say, else lease.actual.
 local function actual(step, h)
   local sum
-  for _, op in ipairs(step.ops) do
+  for i = 1, step.n do
+    local op = step.ops[i]
     if op.kind == SETTLE_OP and op.key == h.key then sum = add(sum or 0, op.amount) end
   end
   if sum then return sum end
@@ -83,32 +84,32 @@ local function actual(step, h)
 end
 
 -- Replaces what the holds of the lease have counted by what used says of each.
-local function end_holds(step, works, used)
+local function end_holds(step, used)
   for _, h in ipairs(step.lease.known.holds) do
-    local w = works[h.key]
-    if remove(h.key, w.state, h.member) then
-      settle(w.spec, w.state, w.now, h, used(step, h))
+    local b = h.bucket
+    if remove(b, h.member) then
+      settle(b.spec, b, b.now, h, used(step, h))
     else -- it has lapsed; before it was due, if the clock has stepped back since
-      correct(w.spec, w.state, w.now, h, h.lapse, used(step, h))
+      correct(b.spec, b, b.now, h, h.lapse, used(step, h))
     end
-    w.wrote = true
+    b.wrote = true
   end
 end
 
 -- Ends the lease of the step; state says how.
-local function end_lease(step, works, state)
+local function end_lease(step, state)
   local asked = step.lease
   if state == IS_UNKNOWN and asked.action == SETTLE then
     save_lease(asked.key, {
       due = now, settled = true, opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
     })
   elseif state == IS_SETTLED or state == IS_CORRECTED then
-    end_holds(step, works, actual)
+    end_holds(step, actual)
     local known = asked.known
     known.settled, known.settled_by, known.holds = true, asked.request, {}
     save_lease(asked.key, known)
   elseif state == IS_LAPSED then
-    end_holds(step, works, function(_, h) return h.lapse end)
+    end_holds(step, function(_, h) return h.lapse end)
     asked.known.lapsed = true
     save_lease(asked.key, asked.known)
   end

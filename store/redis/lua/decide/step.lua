@@ -3,32 +3,39 @@
 --   calendars   uint8: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64, request 8 bytes,
 --               actual: uint8 how many, each float64 (−1 unknown)
---   ops         each: kind uint8 (store.Kind), flags uint8, amount float64, and
---                 plain   limit, forget as float64
---                 strict  algorithm uint8, demand (of all charges and holds on the bucket), ceiling,
---                         limit, window, lapse as float64, class uint8, calendar uint8 (0: none)
+--   ops         each: kind uint8 (store.Kind), flags uint8, algorithm, class, calendar uint8 (0: none),
+--               amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
+--               as float64; of a plain op only kind, amount and limit count, and in the place of the
+--               ceiling when its counter may go (µs)
 
 local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED = 2, 4, 8, 16
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS = 1, 2, 4, 8
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
 local OPEN, SETTLE, LAPSE = 0, 1, 2
 
+local OP = '<BBBBBdddddd'
+local NOTHING = {}
+
 local function has(flags, bit) return floor(flags / bit) % 2 == 1 end
+
+local ops_of = {} -- the ops of a step, used again by the next one
 
 -- Reads the step of n ops at pos; its first key is the one behind number first. Returns it, and where
 -- it ends.
 local function parse_step(pos, first, n, flags)
   local step = {
-    ops = {}, calendars = {}, refused = has(flags, REFUSED), shadow = has(flags, SHADOW_MODE),
-    quota_open = has(flags, QUOTA_OPEN),
+    n = n, ops = ops_of, calendars = NOTHING, lease = nil, refused = has(flags, REFUSED),
+    shadow = has(flags, SHADOW_MODE), quota_open = has(flags, QUOTA_OPEN),
   }
-  local names = {}
-  local count
+  local names, count = NOTHING, nil
   count, pos = unpack('<B', steps, pos)
-  for i = 1, count do
-    local bounds = {}
-    names[i], bounds[1], bounds[2], bounds[3], bounds[4], pos = unpack('<Bc0dddd', steps, pos)
-    step.calendars[names[i]] = bounds
+  if count > 0 then
+    names, step.calendars = {}, {}
+    for i = 1, count do
+      local bounds = {}
+      names[i], bounds[1], bounds[2], bounds[3], bounds[4], pos = unpack('<Bc0dddd', steps, pos)
+      step.calendars[names[i]] = bounds
+    end
   end
   if has(flags, LEASED) then
     local lease = { key = KEYS[first + n + 1], actual = {} }
@@ -39,22 +46,15 @@ local function parse_step(pos, first, n, flags)
     step.lease = lease
   end
   for i = 1, n do
-    local op = { key = KEYS[first + i] }
-    local bits
-    op.kind, bits, op.amount, pos = unpack('<BBd', steps, pos)
-    if bits > 1 then
-      op.shadow, op.quota, op.count_refusals = has(bits, SHADOW), has(bits, QUOTA), has(bits, COUNT_REFUSALS)
+    local op = ops_of[i]
+    if not op then
+      op = {}
+      ops_of[i] = op
     end
-    if has(bits, PLAIN_OP) then
-      op.plain = true
-      op.limit, op.forget, pos = unpack('<dd', steps, pos)
-    else
-      local calendar
-      op.algorithm, op.demand, op.ceiling, op.limit, op.window, op.lapse, op.class, calendar, pos =
-        unpack('<BdddddBB', steps, pos)
-      op.calendar = names[calendar]
-    end
-    step.ops[i] = op
+    local calendar
+    op.kind, op.flags, op.algorithm, op.class, calendar, op.amount, op.limit, op.ceiling, op.demand, op.window,
+      op.lapse, pos = unpack(OP, steps, pos)
+    op.key, op.calendar, op.plain, op.refused = KEYS[first + i], names[calendar], op.flags % 2 == PLAIN_OP, false
   end
   return step, pos
 end

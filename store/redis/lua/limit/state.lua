@@ -20,8 +20,3 @@ local function moved(count, held, charged, actual)
   if actual > charged then return add(count, actual - charged) end
   return count - min(charged - actual, less(count, held))
 end
-
--- A state that equals an absent bucket.
-local function nothing()
-  return { at = 0, ends = 0, count = 0, rest = 0, entered = 0, held = 0, live = 0 }
-end
