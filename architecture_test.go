@@ -72,9 +72,11 @@ func layers() []layer {
 		// Starts Redis servers for tests, of whatever package.
 		{of: "store/redis/redistest", mustNot: transports},
 		{of: "store/storetest", may: []string{"store", "limit"}, mustNot: slices.Concat(transports, storage)},
+		// A state machine that is given the time, and knows of nobody whom it guards.
+		{of: "engine/breaker", mustNot: slices.Concat(transports, storage, []string{"context", "log/...", "net/...", "os/..."})},
 		// The use cases. They join policy and store, and must not know which store, nor who asks.
 		{
-			of: "engine", may: []string{"policy", "store", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
+			of: "engine", may: []string{"engine/breaker", "policy", "store", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
 			mustNot: slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.

@@ -7,6 +7,7 @@ package engine_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/rationhq/ration/engine"
 )
@@ -17,6 +18,10 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		descriptors []engine.Descriptor
 	}{
 		"rules": {newBench(t, engine.Options{}), []engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")}},
+		"rules, guarded": {
+			newBench(t, engine.Options{StoreWait: time.Second}),
+			[]engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")},
+		},
 		"limits": {newModelBench(t), []engine.Descriptor{
 			entries("user=paula", "ration.tier=pro"), entries("org=acme"), entries("user=paula", "ration.model=haiku"),
 			hits(3, "user=paula", "ration.phase=record", "ration.meter=output_tokens"),

@@ -25,6 +25,9 @@ type Applied struct {
 	Status limit.Status
 	// Over says that the limit refuses the request.
 	Over bool
+	// Unavailable says that it refuses because the store could not be asked: of its Status only the
+	// waits mean something.
+	Unavailable bool
 }
 
 // Never says that waiting does not help.

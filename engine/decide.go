@@ -27,6 +27,11 @@ type scratch struct {
 	// shared is the match of limits that belong to no descriptor.
 	shared policy.Match
 
+	// local is the step that this process decides alone, and localOf the limits of its ops.
+	local        store.Step
+	localOutcome store.Outcome
+	localOf      []int
+
 	// What the fields above point into.
 	names   []byte
 	entries []policy.Entry
@@ -47,6 +52,8 @@ func (e *Engine) release(s *scratch) {
 
 // Decide answers request: it finds the limit of each descriptor, lets the store judge and charge all
 // of them in one step, and writes the answer to d.
+//
+// Where the store cannot decide, the limits do, as their policy says: [Decision.Degraded].
 //
 // Errors: ErrNoDomain, ErrNoDescriptors, ErrNoPolicy; an *InvalidError for a request that cannot be
 // read; ErrUnavailable, or that of ctx, which leave it unknown whether the request was charged;
@@ -95,25 +102,41 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		return err
 	}
 	if len(s.step.Ops) > 0 || s.step.Lease != nil {
-		err := e.apply(ctx, s)
-		if errors.Is(err, store.ErrConflict) && s.step.Lease.Do == store.LeaseSettle {
-			s.recordBeside()
-			err = e.apply(ctx, s)
-		}
-		if err != nil {
-			if !errors.Is(err, store.ErrConflict) {
-				return err
-			}
-			// Under an id of its own the request would have been asked for: whoever repeats that of
-			// another one is not let through by it.
-			d.Over, d.Reused, d.Limits = true, true, d.Limits[:0]
-		} else {
-			s.conclude(d)
+		if err := e.ask(ctx, s, d); err != nil || d.Degraded != policy.StoreErrorNone {
+			return err
 		}
 	}
 	e.metrics.count(now, s, d)
 	return nil
 }
+
+// ask lets the store decide, or those limits for which it cannot.
+func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
+	err := e.apply(ctx, s, d)
+	if err == nil {
+		s.conclude(d)
+		return nil
+	}
+	if errors.Is(err, store.ErrConflict) && s.step.Lease.Do == store.LeaseSettle {
+		s.recordBeside()
+		err = e.apply(ctx, s, d)
+	}
+	switch {
+	case err == nil:
+		s.conclude(d)
+	case errors.Is(err, store.ErrConflict):
+		d.reuse(enforces(s.step.Ops[s.firstNative:], s.step.Shadow))
+	case ctx.Err() == nil && undecided(err):
+		return e.without(ctx, s, d, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// reuse notes that the id of the request is that of another one, and refuses it where a limit would
+// have to count it: whoever repeats another's id is not let through by it.
+func (d *Decision) reuse(over bool) { d.Over, d.Reused, d.Limits = over, true, d.Limits[:0] }
 
 // match finds what applies to each descriptor, and the names of the counters.
 func (e *Engine) match(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
@@ -236,7 +259,10 @@ func (s *scratch) recordBeside() {
 // opensQuota says that a descriptor to which no limit applies counts as a quota with room.
 func (s *Status) opensQuota() bool { return !s.Limited && !s.Unlimited && s.Quota }
 
-func (e *Engine) apply(ctx context.Context, s *scratch) error {
+func (e *Engine) apply(ctx context.Context, s *scratch, d *Decision) error {
+	if e.guard != nil {
+		return e.guard.apply(ctx, &s.step, &s.outcome, s.urgency(d))
+	}
 	started := time.Now()
 	err := e.store.Apply(ctx, &s.step, &s.outcome)
 	e.metrics.applied(time.Since(started), err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -400,6 +401,14 @@ func BenchmarkDecide(b *testing.B) {
 	}{
 		{"rules", newBench(b, engine.Options{}), []engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")}},
 		{"limits", newModelBench(b), []engine.Descriptor{entries("user=paula"), entries("org=acme"), entries("login=x")}},
+		{
+			"rules, guarded,", newBench(b, engine.Options{StoreWait: time.Second}),
+			[]engine.Descriptor{entries("user=alice"), entries("region=eu"), entries("tenant=a")},
+		},
+		{
+			"limits, guarded,", newModelBenchWith(b, engine.Options{StoreWait: time.Second}),
+			[]engine.Descriptor{entries("user=paula"), entries("org=acme"), entries("login=x")},
+		},
 	} {
 		for _, n := range []int{1, 3} {
 			b.Run(fmt.Sprintf("%s of %d descriptors", kind.name, n), func(b *testing.B) {

@@ -23,7 +23,12 @@ type Decision struct {
 	Tier *policy.Tier
 	// Zone is where the subject of the request lives; nil where nobody knows.
 	Zone *time.Location
-	// Reused says that the request was refused because its id was that of another one.
+	// Degraded says that the store could not decide, and what the limits wanted to happen then; the
+	// decision was made so: StoreErrorAllow, StoreErrorLocal or StoreErrorDeny. Limits and Statuses then
+	// tell only of the limits that refuse or were counted locally. StoreErrorNone: the store has decided.
+	Degraded policy.StoreError
+	// Reused says that the id of the request was that of another one: it is refused, but where all
+	// limits are in shadow, and counted by none.
 	Reused bool
 }
 

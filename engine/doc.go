@@ -2,5 +2,6 @@
 // says what limits apply, with the store, which counts.
 //
 // It knows no sockets and no protobuf: the transports in server/ translate to and from its types.
-// Read [Engine.Decide] first.
+// Read [Engine.Decide] first. What happens when the store cannot decide is in without.go, and what keeps
+// callers from waiting for a store that does not answer in guard.go.
 package engine

@@ -21,13 +21,24 @@ type Options struct {
 	Bounds Bounds
 	// Metrics is where decisions are counted; nil counts them where nobody looks.
 	Metrics *Metrics
-	// Log is told once for each policy that callers name tiers which it does not have; nil: nobody is.
+	// StoreWait is how long a decision waits at most for a store that may be out or stall; once it has
+	// been silent for a while, it is not asked at all, but for a call at a time that tries. 0: the store
+	// is part of this process, and is always asked.
+	StoreWait time.Duration
+	// Local makes an empty store, in this process, for limits that it decides by itself while the store
+	// cannot (`on_store_error: local`). nil: they answer with an error.
+	Local func() store.Store
+	// Log is told once that the store is out, and that it is back; and once for each policy that callers
+	// name tiers which it does not have. nil: nobody is.
 	Log *slog.Logger
 }
 
-// Engine decides. It is safe for concurrent use.
+// Engine decides. It is safe for concurrent use. Close ends it.
 type Engine struct {
 	store   store.Store
+	guard   *guard // nil for a store that is always asked
+	locals  locals
+	outage  outage
 	opts    Options
 	metrics *Metrics
 	current atomic.Pointer[loaded]
@@ -54,6 +65,12 @@ func New(s store.Store, opts Options) *Engine {
 	if e.opts.Log == nil {
 		e.opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.StoreWait > 0 {
+		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged)
+		e.metrics.breaker.watch(e.guard.breaker)
+	}
+	e.locals.make = opts.Local
+	e.locals.needed = func() bool { _, out := e.Outage(); return out }
 	e.scratch.New = func() any { return new(scratch) }
 	return e
 }
@@ -75,3 +92,12 @@ func (e *Engine) Policy() (p *policy.Policy, since time.Time) {
 
 // Ready reports whether the store can decide now.
 func (e *Engine) Ready(ctx context.Context) error { return e.store.Ready(ctx) }
+
+// Close ends what the engine has begun beside its decisions, which must have ended. It does not close
+// the store.
+func (e *Engine) Close() {
+	if e.guard != nil {
+		e.guard.close()
+	}
+	e.locals.close()
+}

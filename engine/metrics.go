@@ -24,6 +24,9 @@ type Metrics struct {
 	duration      prometheus.Histogram
 	storeDuration prometheus.Histogram
 	storeErrors   [errorKinds]prometheus.Counter
+	without       [withoutKinds]prometheus.Counter
+	outages       prometheus.Counter
+	breaker       *breakerState
 	reloads       *prometheus.CounterVec
 	policyInfo    *prometheus.GaugeVec
 	policyLoaded  prometheus.Gauge
@@ -38,12 +41,13 @@ const (
 	errDeadline
 	errUnavailable
 	errCorrupt
+	errFull
 	errOther
 	errorKinds
 )
 
 func (k errorKind) String() string {
-	return [...]string{"invalid", "deadline", "unavailable", "corrupt", "other"}[k]
+	return [...]string{"invalid", "deadline", "unavailable", "corrupt", "full", "other"}[k]
 }
 
 func kindOf(err error) errorKind {
@@ -57,6 +61,8 @@ func kindOf(err error) errorKind {
 		return errUnavailable
 	case errors.Is(err, store.ErrCorrupt):
 		return errCorrupt
+	case errors.Is(err, store.ErrFull):
+		return errFull
 	}
 	return errOther
 }
@@ -83,6 +89,7 @@ func NewMetrics() *Metrics {
 	m.collectors = append(m.collectors, m.unknownTier)
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")
+	m.countWithout()
 	m.reloads = newCounters(m, "ration_policy_reloads_total", "Times that a policy was read, by result.", "result")
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -77,12 +78,14 @@ func (s *scratch) modelBefore(i int) bool {
 
 // takes reports whether the limits of the step are asked for more than whether there is room.
 func (s *scratch) takes() bool {
-	for i := s.firstNative; i < len(s.step.Ops); i++ {
-		if s.step.Ops[i].Amount > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.step.Ops[s.firstNative:], func(op store.Op) bool { return op.Judged() && op.Amount > 0 })
+}
+
+// enforces reports whether a limit of ops, those of a step in shadow or not, could refuse that.
+func enforces(ops []store.Op, shadow bool) bool {
+	return !shadow && slices.ContainsFunc(ops, func(op store.Op) bool {
+		return op.Judged() && op.Amount > 0 && !op.Shadow
+	})
 }
 
 // tier returns that of the request: of the first subject that is named, else the first that a trusted
@@ -219,13 +222,22 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 	}
 	s.step.Ops = append(s.step.Ops, store.Op{
 		Bucket: bucket, Owner: o.match.Owner, Spec: o.quantity.Spec, Kind: kind, Manner: limit.Strict,
-		Amount: amount, Lapse: lapse, Class: uint8(measureOf(o.limit)),
+		Amount: amount, Lapse: lapse, Class: o.class(s),
 		Shadow: o.limit.Shadow, CountRefusals: o.limit.CountDenied,
 	})
 	s.links = append(s.links, link{len(d.Limits), o.descriptor})
 	d.Limits = append(d.Limits, Applied{
 		Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold, Amount: amount,
 	})
+}
+
+// class says which total of a report settles a hold that no descriptor names: those on limits which
+// belong to no descriptor. What a descriptor has held is its own to report.
+func (o *opening) class(s *scratch) uint8 {
+	if o.match == &s.shared {
+		return uint8(measureOf(o.limit))
+	}
+	return uint8(measures)
 }
 
 // merges says that an op of that kind and amount can be one with op: both do the same, or one of

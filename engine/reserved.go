@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -183,13 +184,15 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 	return l, nil
 }
 
-// leaseID makes the id of a lease: whoever knows only some of what it is made of cannot guess it.
+// leaseID makes the id of a lease: whoever knows only some of what it is made of cannot guess it. Of
+// several subjects it is the first in the order of their names that counts, in whichever order a call
+// names them.
 func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
 	subject := []byte(nil)
 	for i := range s.matches {
-		if s.matches[i].HasSubject {
-			subject = s.matches[i].Owner // with its key: user=a is not org=a
-			break
+		m := &s.matches[i]
+		if m.HasSubject && (subject == nil || bytes.Compare(m.Owner, subject) < 0) {
+			subject = m.Owner // with its key: user=a is not org=a
 		}
 	}
 	text := s.text[:0]
@@ -215,6 +218,9 @@ func (s *scratch) fingerprint(request *Request) uint64 {
 		d := &request.Descriptors[i]
 		text = binary.LittleEndian.AppendUint64(text, uint64(len(d.Entries)))
 		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
+		if d.GiveBack {
+			text = append(text, '-')
+		}
 		for j := range d.Entries {
 			add(d.Entries[j].Key)
 			add(d.Entries[j].Value)

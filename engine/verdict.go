@@ -17,6 +17,8 @@ const (
 	Impossible
 	// Blocked: nothing is allowed at all.
 	Blocked
+	// Unavailable: the store cannot decide, and a limit lets nobody through unseen. Retrying soon helps.
+	Unavailable
 )
 
 // retryUpTo is the longest wait after which a client may be told to try again by itself. The common
@@ -25,7 +27,7 @@ const retryUpTo = 60 * limit.Second
 
 // Reason returns the machine-readable word for a refusal: "rate_limited".
 func (v Verdict) Reason() string {
-	return [...]string{"admitted", "rate_limited", "quota_exhausted", "request_too_large", "blocked"}[v]
+	return [...]string{"admitted", "rate_limited", "quota_exhausted", "request_too_large", "blocked", "store_unavailable"}[v]
 }
 
 // Verdict returns what the caller can do about the decision.
@@ -54,6 +56,8 @@ func (d *Decision) Verdict() Verdict {
 
 func (a *Applied) verdict() Verdict {
 	switch {
+	case a.Unavailable:
+		return Unavailable
 	case a.TooLarge:
 		return Impossible
 	case a.Quantity.Spec.Ceiling() == 0:
@@ -65,6 +69,9 @@ func (a *Applied) verdict() Verdict {
 	}
 	return Exhausted
 }
+
+// ShouldRetry says that the caller may repeat the request by itself, after RetryAfter.
+func (v Verdict) ShouldRetry() bool { return v == Throttled || v == Unavailable }
 
 // RetryAfter returns how long a refused caller has to wait, and false if the request was not refused
 // or waiting does not help.

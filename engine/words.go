@@ -44,6 +44,8 @@ func (a *Applied) message(d *Decision) string {
 	}
 	meter, ceiling := a.Limit.Meter, q.Spec.Ceiling()
 	switch {
+	case a.Unavailable:
+		return fmt.Sprintf("Limits cannot be checked at the moment. Try again in %s.", waitWords(a.Status.RetryAfter.Seconds()))
 	case q.Message != "":
 		return q.Message
 	case a.TooLarge:
@@ -115,6 +117,7 @@ type problem struct {
 	Name       string     `json:"name,omitempty"`
 	Tier       string     `json:"tier,omitempty"`
 	UpgradeURL string     `json:"upgrade_url,omitempty"`
+	Degraded   string     `json:"degraded,omitempty"` // what on_store_error says, where the store did not decide
 }
 
 // Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json); nil if the
@@ -125,12 +128,16 @@ func (d *Decision) Problem() []byte {
 	}
 	p := problem{
 		Type: "about:blank", Title: "Too Many Requests", Status: 429,
-		Detail: d.Message(), Error: d.Verdict().Reason(), Message: d.Message(),
+		Detail: d.Message(), Error: d.Verdict().Reason(), Message: d.Message(), Degraded: d.Degraded.String(),
+	}
+	unavailable := d.Verdict() == Unavailable
+	if unavailable {
+		p.Title, p.Status = "Service Unavailable", 503
 	}
 	if binding := d.Binding(); binding >= 0 {
 		s := &d.Statuses[binding]
 		p.Limit, p.Remaining, p.Name = s.Limit.RequestsPerUnit, s.Remaining, s.Limit.Name
-		if s.Applied != nil {
+		if s.Applied != nil && !unavailable {
 			p.Tier, p.UpgradeURL = s.Applied.Limit.TierName(s.Applied.Tier), s.Applied.Quantity.UpgradeURL
 		}
 		if wait, ok := d.RetryAfter(); ok {

@@ -99,7 +99,7 @@ func (ld *limitDraft) choose() bool {
 	}
 	l.Meter, ok[0] = choice(ld, e.meter, "meter", Requests, meterNames[:])
 	l.OnLapse, ok[1] = choice(ld, e.onLapse, "on_lapse", LapseInput, lapseNames[:])
-	l.OnStoreError, ok[2] = choice(ld, e.onStoreError, "on_store_error", StoreErrorUnset, storeErrorNames[:])
+	l.OnStoreError, ok[2] = choice(ld, e.onStoreError, "on_store_error", l.Meter.storeError(), storeErrorNames[:])
 	if ok != [3]bool{true, true, true} {
 		return false
 	}
@@ -180,6 +180,8 @@ func (ld *limitDraft) options() {
 	only(e.countDenied.value, e.countDenied.at, "count_denied", !flying, "what is counted: a refused request takes no place")
 	only(e.onLapse.given, e.onLapse.at, "on_lapse", tokens || l.Meter == InputTokens,
 		"the meters of tokens: nothing else is held until it is known")
+	only(e.localShare.given, e.localShare.at, "local_share", l.OnStoreError == StoreErrorLocal,
+		"`on_store_error: local`: else no process decides by itself")
 
 	only(e.starts.given, e.starts.at, "starts", ld.algorithm == limit.FixedWindow, "fixed_window")
 	calendar := ld.algorithm == limit.CalendarWindow
@@ -193,6 +195,14 @@ func (ld *limitDraft) options() {
 	for _, w := range e.warnAt {
 		l.WarnAt = append(l.WarnAt, w.value)
 	}
+	if l.OnStoreError == StoreErrorLocal {
+		if l.LocalShare = defaultLocalShare; e.localShare.given {
+			l.LocalShare = e.localShare.value
+		}
+		if l.LocalShare == 0 {
+			ld.error(e.localShare.at, "a `local_share` of 0%% admits nothing: `on_store_error: deny` says that more clearly")
+		}
+	}
 	slices.Sort(l.WarnAt)
 	l.WarnAt = slices.Compact(l.WarnAt)
 	if len(e.warnAt) > 0 {
@@ -202,10 +212,6 @@ func (ld *limitDraft) options() {
 		} else {
 			ld.warn(e.warnAt[0].at, "`warn_at` has no effect in this version yet")
 		}
-	}
-	if e.onStoreError.given {
-		ld.warn(e.onStoreError.at, "`on_store_error` has no effect in this version yet: "+
-			"without its store, it answers with an error")
 	}
 	if e.clamp.value {
 		ld.warn(e.clamp.at, "`clamp` has no effect in this version yet: a request that is too large is refused")

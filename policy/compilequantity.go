@@ -129,9 +129,14 @@ func (ld *limitDraft) quantity(t *quantityEntry, byTier field[ceiling]) *Quantit
 		ld.warn(q.perRequest.at, "`per_request` of %d is above the %d that fit at most, and never matters",
 			q.perRequest.value, spec.Ceiling())
 	}
-	return &Quantity{
+	compiled := &Quantity{
 		Spec: spec, PerRequest: q.perRequest.value, Message: q.message.value, UpgradeURL: q.upgradeURL.value,
 	}
+	if share := ld.limit.LocalShare; share > 0 {
+		compiled.Local = localSpec(spec, share)
+		ld.judgeLocal(compiled, amount.at)
+	}
+	return compiled
 }
 
 // with returns q with the fields of t in place of its own where t has some.

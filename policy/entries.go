@@ -30,6 +30,7 @@ type (
 		shadow, clamp               field[bool]
 		countDenied, countCacheRead field[bool]
 		onLapse, onStoreError       field[string]
+		localShare                  field[Share]
 		warnAt                      []field[Share]
 		base                        quantityEntry
 		tiers                       []*quantityEntry

@@ -170,6 +170,9 @@ func (l *Limit) notes() (notes []string) {
 		{l.CountCacheRead, "cache reads count as input"},
 		{l.OnLapse == LapseAll, "a hold that nobody settles stays charged"},
 		{l.OnLapse == LapseNothing, "a hold that nobody settles is given back"},
+		{l.OnStoreError == StoreErrorDeny && !l.Shadow, "refused while the store cannot decide"},
+		{l.OnStoreError == StoreErrorFail && !l.Shadow, "an error while the store cannot decide"},
+		{l.OnStoreError == StoreErrorLocal && !l.Shadow, fmt.Sprintf("while the store cannot decide, each replica admits %v of it by itself", l.LocalShare)},
 		{l.Meter == InFlight, "over Envoy a place is taken only where `ration.request` names the request, else just looked for"},
 	} {
 		if n.holds {

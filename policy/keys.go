@@ -68,6 +68,7 @@ var ownKeys = map[string][]site{
 	"count_cache_read": {inLimit},
 	"on_lapse":         {inLimit},
 	"on_store_error":   {inLimit},
+	"local_share":      {inLimit},
 	"warn_at":          {inLimit},
 
 	"limit":       {inLimit, inQuantity},

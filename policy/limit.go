@@ -25,8 +25,12 @@ type Limit struct {
 	CountDenied    bool // counts what it refuses, too
 	CountCacheRead bool // InputTokens includes cache reads
 
-	OnLapse      Lapse
+	OnLapse Lapse
+	// OnStoreError is what the limit answers when the store cannot decide: never StoreErrorNone.
 	OnStoreError StoreError
+	// LocalShare is how much of the limit each process may admit by itself then; 0 unless OnStoreError
+	// is StoreErrorLocal.
+	LocalShare Share
 	// WarnAt lists the parts of the limit at which a warning is due, ascending.
 	WarnAt []Share
 
@@ -44,6 +48,9 @@ type Limit struct {
 // Quantity is how much a limit allows to the callers of one tier. All fields are for reading only.
 type Quantity struct {
 	Spec limit.Spec
+	// Local is what one process admits by itself while the store cannot decide: LocalShare of Spec. It
+	// means something only where OnStoreError is StoreErrorLocal.
+	Local limit.Spec
 	// PerRequest is the largest amount of a single request, a cap of its own beside the limit; 0: none.
 	PerRequest int64
 	// Message and UpgradeURL are what callers of this tier are told beside the standard words, where

@@ -158,14 +158,14 @@ upstreams:
 			t.Errorf("limit %s has index %d at %d", l.Path, l.Index, i)
 		}
 		got = append(got, fmt.Sprintln(l.Domain, l.Path, l.Name, l.Meter, l.Shadow, l.Clamp, l.CountDenied, l.CountCacheRead,
-			l.OnLapse, l.OnStoreError, l.WarnAt, l.File, l.Line, l.Column))
+			l.OnLapse, l.OnStoreError, l.LocalShare, l.WarnAt, l.File, l.Line, l.Column))
 	}
 	want := []string{
-		"llm llm.all all requests false false false false input  [] policy.yaml 4 3\n",
-		"llm llm.user.plain plain requests false false false false input  [] policy.yaml 10 5\n",
-		"llm llm.user.full full tokens true true true false nothing deny [80% 100%] policy.yaml 11 5\n",
-		"llm llm.user.input input input_tokens false false false true all  [] policy.yaml 23 5\n",
-		"llm llm.upstreams.up.rpm rpm requests false false false false input  [] policy.yaml 25 34\n",
+		"llm llm.all all requests false false false false input allow 0% [] policy.yaml 4 3\n",
+		"llm llm.user.plain plain requests false false false false input allow 0% [] policy.yaml 10 5\n",
+		"llm llm.user.full full tokens true true true false nothing deny 0% [80% 100%] policy.yaml 11 5\n",
+		"llm llm.user.input input input_tokens false false false true all allow 0% [] policy.yaml 23 5\n",
+		"llm llm.upstreams.up.rpm rpm requests false false false false input allow 0% [] policy.yaml 25 34\n",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%swant\n%s", strings.Join(got, ""), strings.Join(want, ""))

@@ -213,7 +213,7 @@ policy.yaml:26:70: unknown key ´hour´ in ´anchor´
 policy.yaml:27:62: ´Berlin´ is no time zone: write its name in the IANA database, such as Europe/Berlin, or UTC
 policy.yaml:28:63: ´Local´ is no time zone: write its name in the IANA database, such as Europe/Berlin, or UTC
 policy.yaml:29:63: limit ´ab´: on_lapse ´some´ is unknown: it is input, all or nothing
-policy.yaml:29:85: limit ´ab´: on_store_error ´ignore´ is unknown: it is allow, deny, error or local
+policy.yaml:29:85: limit ´ab´: on_store_error ´ignore´ is unknown: it is allow, local, error or deny
 policy.yaml:30:3: limit ´ac´: it says no quantity: write ´limit: 10/minute´, ´limit´ or ´rate´ by tier, or the word unlimited
 policy.yaml:31:3: a limit has no name: it is needed to tell its counters from others
 policy.yaml:32:10: there is a limit ´a´ here at policy.yaml:3:3 already: limits of one place have names of their own
@@ -346,7 +346,6 @@ policy.yaml:7:3: limit ´e´ has no effect: it is unlimited for everybody
 policy.yaml:8:62: limit ´f´: a burst of 0 admits nothing, whatever the rate: write at least 1
 policy.yaml:9:61: limit ´g´: ´warn_at´ has no effect on a sliding_log: it is due once in a period, which only fixed_window and calendar have
 policy.yaml:10:63: limit ´h´: ´warn_at´ has no effect in this version yet
-policy.yaml:11:68: limit ´i´: ´on_store_error´ has no effect in this version yet: without its store, it answers with an error
 policy.yaml:15:16: ´shadow_mode´ has no effect: this descriptor has no rate_limit, and a limit has ´shadow´ itself
 policy.yaml:17:46: limit ´a´: tier ´pro´ has no quantity, so nothing limits it: write ´pro: unlimited´ if that is meant
 policy.yaml:18:63: limit ´b´: ´ceiling´ by tier leaves room to nobody here: the counter belongs to one subject, which has one tier

@@ -47,25 +47,36 @@ var lapseNames = [lapses]string{LapseInput: "input", LapseAll: "all", LapseNothi
 // String returns the name that policies use: "input".
 func (l Lapse) String() string { return lapseNames[l] }
 
-// StoreError says what a limit answers when the store cannot be asked.
+// StoreError says what a limit answers when the store cannot decide. They are in order of strictness:
+// of several limits the largest counts. Local is stricter than allow, which refuses nobody, and milder
+// than an error, which admits nobody by itself.
 type StoreError uint8
 
 // What a limit answers without the store.
 const (
-	StoreErrorUnset StoreError = iota // the default of the meter
+	StoreErrorNone  StoreError = iota // no limit's answer: of a decision that the store has made
 	StoreErrorAllow                   // admit
-	StoreErrorDeny                    // refuse
+	StoreErrorLocal                   // this process decides by itself, within [Limit.LocalShare]
 	StoreErrorFail                    // an error: `error`
-	StoreErrorLocal                   // this process decides by itself
+	StoreErrorDeny                    // refuse
 	storeErrors
 )
 
 var storeErrorNames = [storeErrors]string{
-	StoreErrorUnset: "", StoreErrorAllow: "allow", StoreErrorDeny: "deny", StoreErrorFail: "error", StoreErrorLocal: "local",
+	StoreErrorNone: "", StoreErrorAllow: "allow", StoreErrorLocal: "local", StoreErrorFail: "error", StoreErrorDeny: "deny",
 }
 
-// String returns the name that policies use: "deny"; empty where none was given.
+// String returns the name that policies use: "deny"; empty for none.
 func (s StoreError) String() string { return storeErrorNames[s] }
+
+// storeError returns what a limit of that meter answers where its policy does not say: money is not
+// spent unseen, everything else is rather used too much than not at all.
+func (m Meter) storeError() StoreError {
+	if m == Cost {
+		return StoreErrorDeny
+	}
+	return StoreErrorAllow
+}
 
 // named returns the place of name among names.
 func named[T ~uint8](names []string, name string) (T, bool) {

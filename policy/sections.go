@@ -122,6 +122,8 @@ func (r *reader) limitField(l *limitEntry, key string, v *yaml.Node) {
 		r.ownText(key, v, &l.onLapse)
 	case "on_store_error":
 		r.ownText(key, v, &l.onStoreError)
+	case "local_share":
+		read(r, key, v, &l.localShare, parseShare)
 	case "warn_at":
 		r.warnAt(v, &l.warnAt)
 	case "tiers":

@@ -63,7 +63,7 @@ func (p *policies) fits(loaded *policy.Policy) error {
 	for _, l := range loaded.Limits() {
 		all.Problems = append(all.Problems, policy.Problem{
 			File: l.File, Line: l.Line, Column: l.Column,
-			Message: fmt.Sprintf("the limit '%s' cannot be counted in Redis by this version: use --store memory, or a rate_limit rule", l.Name),
+			Message: fmt.Sprintf("the limit '%s' cannot be counted in a Redis Cluster by this version: use one Redis, or a rate_limit rule", l.Name),
 		})
 	}
 	return all

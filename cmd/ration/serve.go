@@ -57,9 +57,11 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	}
 
 	metrics := engine.NewMetrics()
-	e := engine.New(counters, engine.Options{Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log})
+	e := engine.New(counters, engine.Options{
+		Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log, StoreWait: c.storeWait(), Local: newLocal,
+	})
 	h := &health.State{}
-	rules := &policies{engine: e, metrics: metrics, health: h, log: log, plainOnly: c.Store != "memory"}
+	rules := &policies{engine: e, metrics: metrics, health: h, log: log, plainOnly: strings.HasPrefix(c.Store, "redis-cluster:")}
 	if err := rules.load(c.Policy, c.options()); err != nil {
 		return err
 	}
@@ -84,6 +86,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	if err := untilSignalled(s, rules, check, signals, log); err != nil {
 		return err // the process ends, and does not wait for a store that may hang
 	}
+	e.Close()
 	return counters.Close()
 }
 

@@ -268,14 +268,15 @@ func TestValuesThatCannotWork(t *testing.T) {
 		{vars: vars{"REDIS_URL": "r:1", "REDIS_POOL_SIZE": "0"}, want: `REDIS_POOL_SIZE: "0" is no number of connections: use one from 1 to 65535`},
 		{vars: vars{"BACKEND_TYPE": "redis"}, want: `BACKEND_TYPE is set, but REDIS_URL is not: set it to host:port, or say --store memory`},
 	} {
-		p := read(t, c.vars, append([]string{"serve"}, c.args...)...)
-		if p.err == nil {
-			t.Errorf("%v %v is accepted, want: %s", c.vars, c.args, c.want)
-			continue
-		}
-		if p.err.Error() != c.want {
-			t.Errorf("%v %v: %v\nwant %s", c.vars, c.args, p.err, c.want)
-		}
+		t.Run(c.want, func(t *testing.T) { // variables are set for one case only
+			p := read(t, c.vars, append([]string{"serve"}, c.args...)...)
+			if p.err == nil {
+				t.Fatal("it is accepted")
+			}
+			if p.err.Error() != c.want {
+				t.Errorf("it says %v", p.err)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -41,6 +42,20 @@ func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store,
 	}
 	return s, nil
 }
+
+// storeWait returns how long a decision waits for the store. The one in this process never stalls.
+func (f *serveFlags) storeWait() time.Duration {
+	if f.Store == "memory" {
+		return 0
+	}
+	return cmp.Or(time.Duration(f.RedisTimeout), time.Second)
+}
+
+// localBytes bounds what this process counts by itself while the store cannot decide.
+const localBytes = 64 << 20
+
+// newLocal makes the store for limits that this process decides by itself then.
+func newLocal() store.Store { return memory.New(memory.Options{MaxBytes: localBytes}) }
 
 // masked returns a URL without what may be secret in it: who connects, and the parameters.
 func masked(url string) string {
@@ -92,7 +107,7 @@ func (c *storeCheck) ask(ctx context.Context) {
 	c.health.SetStore(err)
 	switch {
 	case err != nil && !c.lost:
-		c.log.Warn("the store does not answer: health says NOT_SERVING, limited requests fail, asking again every second",
+		c.log.Warn("the store does not answer: health says NOT_SERVING, asking again every second",
 			"error", err)
 	case err == nil && c.lost:
 		c.log.Warn("the store answers again")

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -72,67 +74,139 @@ func TestRationStopsAndReturns(t *testing.T) {
 	})
 }
 
-// TestRedisStopsAndReturns takes the store away: ration says that it cannot tell, and Envoy's failure mode decides.
+// withoutStore is what comes of requests while Redis does not decide them.
+type withoutStore struct {
+	name string
+	// policy limits (k, v) of the domain http to two.
+	policy string
+	// passes says what Envoy makes of them where its filter lets requests pass that ration does not decide, and where
+	// it refuses those.
+	passes map[bool]int
+	// grpc and json are what ration answers itself.
+	grpc codes.Code
+	over bool
+	json int
+	// degraded is the header that tells of it.
+	degraded string
+	// slice is how many requests ration admits by itself before it answers so.
+	slice int
+}
+
+// answers lists what a policy may want.
+func answers() []withoutStore {
+	undecided := map[bool]int{false: http.StatusOK, true: http.StatusServiceUnavailable}
+	always := func(code int) map[bool]int { return map[bool]int{false: code, true: code} }
+	wants := func(onStoreError string) string {
+		return fmt.Sprintf("domain: http\ndescriptors:\n"+
+			"- { key: k, value: v, limits: [ { name: two, algorithm: fixed_window, limit: 2/day, on_store_error: %s } ] }\n", onStoreError)
+	}
+	return []withoutStore{
+		{"rate_limit", limitOf(2), undecided, codes.Unavailable, false, http.StatusServiceUnavailable, "", 0},
+		{"allow", wants("allow"), always(http.StatusOK), codes.OK, false, http.StatusOK, "allow", 0},
+		{
+			"local", wants("local, local_share: 50%"), always(http.StatusTooManyRequests), codes.OK, true,
+			http.StatusTooManyRequests, "local", 1,
+		},
+		{"error", wants("error"), undecided, codes.Unavailable, false, http.StatusServiceUnavailable, "", 0},
+		{"deny", wants("deny"), always(http.StatusTooManyRequests), codes.OK, true, http.StatusTooManyRequests, "deny", 0},
+	}
+}
+
+// TestRedisStopsAndReturns takes the store away, in the two ways that it may go: it stalls, and it is gone. What then
+// comes of a request is what its policy wants, and where that is an error, Envoy's failure mode decides.
 func TestRedisStopsAndReturns(t *testing.T) {
-	failureModes(t, func(t *testing.T, deny bool, code int) {
-		store, behind := startRedis(t), startUpstream(t)
-		server := startRation(t, store.url(), policyFile(t, limitOf(2)))
-		b := shipped(t, behind.addr, server.grpc)
-		b.filter("envoy.filters.http.ratelimit")["failure_mode_deny"] = deny
-		b.virtualHost("limited.test", limitedRoute(t, "/hit", `[{ `+kv+` }]`))
-		limited := limited{envoy: startEnvoy(t, b), server: server}
-		withinOneMinute()
-		limited.hits(t, 1)
+	for _, want := range answers() {
+		t.Run(want.name, func(t *testing.T) {
+			failureModes(t, func(t *testing.T, deny bool, _ int) { stopAndReturn(t, want, deny) })
+		})
+	}
+}
 
-		undecided := func(what string) {
-			t.Helper()
-			if got := limited.get(t, "/hit"); got.code != code || got.header.Get("RateLimit-Limit") != "" {
-				t.Errorf("%s: code %d with headers %v, want %d and none of ours", what, got.code, got.header, code)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			_, err := server.client.ShouldRateLimit(ctx, parseCall("http: k=v", ""))
-			if status.Code(err) != codes.Unavailable {
-				t.Errorf("%s: over gRPC %v, want UNAVAILABLE", what, err)
-			}
-			call := request{method: http.MethodPost, path: "/json",
-				body: `{"domain":"http","descriptors":[{"entries":[{"key":"k","value":"v"}]}]}`}
-			if got := send(t, "http://"+server.http, call); got.code != http.StatusServiceUnavailable {
-				t.Errorf("%s: over /json %d, want 503", what, got.code)
-			}
-		}
-		decided := func(what string) {
-			t.Helper()
-			eventually(t, what, func() error {
-				if got := limited.get(t, "/hit"); got.header.Get("RateLimit-Limit") != "2" {
-					return fmt.Errorf("code %d without our headers", got.code)
-				}
-				return nil
-			})
-			for range 2 { // it may have been the first to be counted
-				limited.get(t, "/hit")
-			}
-			if got := limited.get(t, "/hit"); got.code != http.StatusTooManyRequests {
-				t.Errorf("%s: code %d, want 429", what, got.code)
-			}
-		}
+func stopAndReturn(t *testing.T, want withoutStore, deny bool) {
+	store, behind := startRedis(t), startUpstream(t)
+	server := startRation(t, store.url(), policyFile(t, want.policy), "--redis-timeout", "250ms")
+	b := shipped(t, behind.addr, server.grpc)
+	b.filter("envoy.filters.http.ratelimit")["failure_mode_deny"] = deny
+	b.virtualHost("limited.test", limitedRoute(t, "/hit", `[{ `+kv+` }]`))
+	limited := limited{envoy: startEnvoy(t, b), server: server}
+	withinOneMinute()
+	limited.hits(t, 1)
 
-		store.signal(syscall.SIGSTOP) // it is there, and does not answer
-		undecided("Redis stalls")
-		store.signal(syscall.SIGCONT)
-		decided("Redis answers again")
+	undecided := func(what string) {
+		t.Helper()
+		got := limited.get(t, "/hit")
+		if got.code != want.passes[deny] || got.header.Get("ration-degraded") != want.degraded {
+			t.Errorf("%s: code %d with headers %v, want %d and %q", what, got.code, got.header, want.passes[deny], want.degraded)
+		}
+		if want.degraded == "" && got.header.Get("RateLimit-Limit") != "" {
+			t.Errorf("%s: headers %v, want none of ours", what, got.header)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		said, err := server.client.ShouldRateLimit(ctx, parseCall("http: k=v", ""))
+		if status.Code(err) != want.grpc || (said.GetOverallCode() == rls.RateLimitResponse_OVER_LIMIT) != want.over {
+			t.Errorf("%s: over gRPC %v %v, want %v, over limit %v", what, said, err, want.grpc, want.over)
+		}
+		call := request{method: http.MethodPost, path: "/json",
+			body: `{"domain":"http","descriptors":[{"entries":[{"key":"k","value":"v"}]}]}`}
+		if got := send(t, "http://"+server.http, call); got.code != want.json {
+			t.Errorf("%s: over /json %d, want %d", what, got.code, want.json)
+		}
+	}
+	decided := func(what string) {
+		t.Helper()
+		eventually(t, what, func() error {
+			got := limited.get(t, "/hit")
+			if got.header.Get("RateLimit-Limit") != "2" || got.header.Get("ration-degraded") != "" {
+				return fmt.Errorf("code %d with headers %v", got.code, got.header)
+			}
+			return nil
+		})
+		for range 2 { // it may have been the first to be counted
+			limited.get(t, "/hit")
+		}
+		if got := limited.get(t, "/hit"); got.code != http.StatusTooManyRequests {
+			t.Errorf("%s: code %d, want 429", what, got.code)
+		}
+	}
+	// told waits until the log says for the nth time that ration decides alone, or no longer; requests go on meanwhile.
+	told := func(line string, n int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%q is in the log %d times", line, n), func() error {
+			limited.get(t, "/hit")
+			if got := strings.Count(server.output(), line); got != n {
+				return fmt.Errorf("%d times", got)
+			}
+			return nil
+		})
+	}
 
-		store.signal(syscall.SIGTERM)
-		if err := store.wait(t); err != nil {
-			t.Fatalf("Redis ended with %v", err)
+	store.signal(syscall.SIGSTOP) // it is there, and does not answer
+	for range want.slice {
+		if got := limited.get(t, "/hit"); got.code != http.StatusOK || got.header.Get("ration-degraded") != want.degraded {
+			t.Errorf("within the slice: code %d with headers %v, want 200 and %q", got.code, got.header, want.degraded)
 		}
-		undecided("Redis is gone")
-		if err := server.alive(); err != nil {
-			t.Fatal(err)
-		}
-		store.start(t)
-		decided("Redis is back")
-	})
+	}
+	undecided("Redis stalls")
+	told("deciding without the store", 1)
+	undecided("Redis is no longer asked")
+	store.signal(syscall.SIGCONT)
+	decided("Redis answers again")
+	told("deciding with the store again", 1)
+
+	store.signal(syscall.SIGTERM)
+	if err := store.wait(t); err != nil {
+		t.Fatalf("Redis ended with %v", err)
+	}
+	undecided("Redis is gone")
+	told("deciding without the store", 2)
+	undecided("Redis is no longer asked")
+	if err := server.alive(); err != nil {
+		t.Fatal(err)
+	}
+	store.start(t)
+	decided("Redis is back")
+	told("deciding with the store again", 2)
 }
 
 // TestDrain ends one of two replicas under load: no call to ration fails.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/policy"
 )
 
 // appendLimitHeaders adds the three headers of the established contract, where a limit applied.
@@ -20,6 +21,16 @@ func appendLimitHeaders(headers []header, names Headers, d *engine.Decision) []h
 	)
 }
 
+// degradedHeader says that the store could not decide, and what the limits wanted then.
+const degradedHeader = "ration-degraded"
+
+func appendDegradedHeader(headers []header, d *engine.Decision) []header {
+	if d.Degraded == policy.StoreErrorNone {
+		return headers
+	}
+	return append(headers, header{degradedHeader, d.Degraded.String()})
+}
+
 // appendProblemHeaders adds what goes with the body of a refusal. Envoy sends ours in place of its
 // own text/plain, and leaves a Retry-After that we set. The clients of model APIs know retry-after-ms
 // and x-should-retry, which keeps them from retrying what waiting a little cannot help.
@@ -30,5 +41,5 @@ func appendProblemHeaders(headers []header, d *engine.Decision) []header {
 			header{"retry-after", strconv.FormatInt(wait.Seconds(), 10)},
 			header{"retry-after-ms", strconv.FormatInt(wait.Milliseconds(), 10)})
 	}
-	return append(headers, header{"x-should-retry", strconv.FormatBool(d.Verdict() == engine.Throttled)})
+	return append(headers, header{"x-should-retry", strconv.FormatBool(d.Verdict().ShouldRetry())})
 }

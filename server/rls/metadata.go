@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/policy"
 )
 
 // encodeMetadata describes the request, and what the rules that admitted it have to say, as the
@@ -25,6 +26,9 @@ func encodeMetadata(request *engine.Request, d *engine.Decision) ([]byte, error)
 	}
 	if len(d.Limits) > 0 {
 		fields["limits"] = describeLimits(d)
+	}
+	if d.Degraded != policy.StoreErrorNone {
+		fields["degraded"] = d.Degraded.String()
 	}
 	if d.Tier != nil {
 		fields["tier"] = d.Tier.Name
@@ -66,8 +70,13 @@ func describeLimits(d *engine.Decision) []any {
 		a := &d.Limits[i]
 		fields := map[string]any{
 			"name": a.Limit.Name, "meter": a.Limit.Meter.String(), "limit": float64(a.Quantity.Spec.Ceiling()),
-			"used": float64(a.Status.Used), "held": float64(a.Status.Held), "remaining": float64(a.Status.Remaining),
-			"reset_after_ms": float64(a.Status.ResetAfter.Milliseconds()),
+		}
+		if a.Unavailable {
+			fields["unavailable"] = true // how it stands is not known
+		} else {
+			fields["used"], fields["held"] = float64(a.Status.Used), float64(a.Status.Held)
+			fields["remaining"] = float64(a.Status.Remaining)
+			fields["reset_after_ms"] = float64(a.Status.ResetAfter.Milliseconds())
 		}
 		if a.Over {
 			fields["over"] = true

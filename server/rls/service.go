@@ -20,7 +20,8 @@ const MaxMessageBytes = 1 << 20
 
 // Options of the service. The zero value answers as envoyproxy/ratelimit does by default.
 type Options struct {
-	// Headers are added to every response to which a limit applied.
+	// Headers are added to every response to which a limit applied, and beside them one that says so
+	// where the store could not decide.
 	Headers Headers
 	// Metadata describes the request and the metadata of the rules that admitted it in every answer.
 	Metadata bool
@@ -125,6 +126,7 @@ func (s *Service) fill(a *answer, request *engine.Request, d *engine.Decision) e
 	*a = answer{decision: d, headers: a.headers[:0]}
 	if s.opts.Headers != (Headers{}) {
 		a.headers = appendLimitHeaders(a.headers, s.opts.Headers, d)
+		a.headers = appendDegradedHeader(a.headers, d)
 	}
 	if s.opts.Body && d.Over {
 		a.headers = appendProblemHeaders(a.headers, d)

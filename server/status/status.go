@@ -6,6 +6,7 @@ package status
 import (
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
@@ -108,10 +109,26 @@ func (s *Service) GetHealth(context.Context, *rationv1.GetHealthRequest) (*ratio
 			Name: c.Name, Status: statusOf(c.Serving), Detail: c.Detail,
 		})
 	}
+	response.Components = append(response.Components, s.degraded()...)
 	if f := s.health.LastFailure(); f != nil {
 		response.ReloadFailure = &rationv1.ReloadFailure{FailedAt: timestamppb.New(f.At), Errors: f.Errors}
 	}
 	return response, nil
+}
+
+// degraded says since when decisions are made without the store, if they are.
+func (s *Service) degraded() []*rationv1.ComponentHealth {
+	if s.engine == nil { // the health is told also where nothing can be decided
+		return nil
+	}
+	since, out := s.engine.Outage()
+	if !out {
+		return nil
+	}
+	return []*rationv1.ComponentHealth{{
+		Name: "decisions", Status: rationv1.ServingStatus_SERVING_STATUS_SERVING,
+		Detail: "made without the store since " + since.UTC().Format(time.RFC3339) + ", as on_store_error says",
+	}}
 }
 
 func statusOf(serving bool) rationv1.ServingStatus {

@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rationhq/ration/engine/breaker"
+	"github.com/rationhq/ration/store"
+)
+
+// guard stands before a store that may stall: it bounds the wait for it, and once it has not answered
+// for a while keeps callers from waiting at all.
+type guard struct {
+	store   store.Store
+	wait    time.Duration // at most, for one call
+	breaker *breaker.Breaker
+	metrics *Metrics
+	// changed is told of every change of the breaker's state.
+	changed func(breaker.Change)
+
+	born   time.Time
+	alive  context.Context //nolint:containedctx // that of the probes, which belong to no call
+	stop   context.CancelFunc
+	probes sync.WaitGroup
+}
+
+func newGuard(s store.Store, wait time.Duration, m *Metrics, changed func(breaker.Change)) *guard {
+	g := &guard{
+		store: s, wait: wait, breaker: breaker.New(breaker.Options{}), metrics: m, changed: changed, born: time.Now(),
+	}
+	g.alive, g.stop = context.WithCancel(context.Background())
+	return g
+}
+
+// close ends the probes. It waits for them: at most as long as for any call.
+func (g *guard) close() {
+	g.stop()
+	g.probes.Wait()
+}
+
+// errNotAsked is the answer while the breaker is open. Nothing was written.
+var errNotAsked = fmt.Errorf("%w: it has not answered for a while, and is tried again several times a second", store.ErrUnavailable)
+
+// urgency says when a call has to end before its caller's deadline, so that something else can still be
+// answered. It is not free: a deadline of its own takes a decision a microsecond and a few allocations.
+type urgency uint8
+
+const (
+	relaxed   urgency = iota // there is nothing else to answer than an error
+	ifDoubted                // if the last calls got no answer either
+	urgent
+)
+
+// apply asks the store to decide step.
+func (g *guard) apply(ctx context.Context, step *store.Step, out *store.Outcome, u urgency) error {
+	started := time.Now()
+	permit := g.breaker.Ask(started.Sub(g.born))
+	inTime := u == urgent || u == ifDoubted && g.breaker.State() != breaker.Closed
+	switch {
+	case permit == breaker.Refused:
+		return errNotAsked
+	case permit.Tries():
+		return g.try(ctx, step, out, inTime, permit, started)
+	}
+	_, err := g.call(ctx, step, out, inTime, permit, started)
+	return err
+}
+
+// try is call for the one that finds out whether the store is back: whatever becomes of it, the breaker
+// is told, else it would wait for ever.
+func (g *guard) try(
+	ctx context.Context, step *store.Step, out *store.Outcome, inTime bool, permit breaker.Permit, started time.Time,
+) (err error) {
+	reported := false
+	defer func() {
+		if !reported {
+			g.breaker.GaveUp(permit, 0, time.Since(g.born))
+		}
+	}()
+	reported, err = g.call(ctx, step, out, inTime, permit, started)
+	return err
+}
+
+func (g *guard) call(
+	ctx context.Context, step *store.Step, out *store.Outcome, inTime bool, permit breaker.Permit, started time.Time,
+) (reported bool, err error) {
+	bounded, whole := ctx, true
+	if inTime {
+		var wait time.Duration
+		wait, whole = g.patience(ctx, started)
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	err = g.store.Apply(bounded, step, out)
+	took := time.Since(started)
+	g.metrics.applied(took, err)
+	if err == nil || !silent(err) {
+		g.note(g.breaker.Answered())
+		return true, err
+	}
+	now := started.Add(took).Sub(g.born)
+	switch {
+	case ctx.Err() != nil: // the caller has left, or has run out of time
+		g.gaveUp(permit, took, now)
+	case errors.Is(err, store.ErrUnavailable):
+		g.note(g.breaker.Failed(permit, now))
+	case whole:
+		g.note(g.breaker.Failed(permit, now))
+		err = fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, g.wait)
+	default:
+		g.gaveUp(permit, took, now)
+		err = fmt.Errorf("%w: no answer in the %v that the caller left for it", store.ErrUnavailable, took.Round(time.Millisecond))
+	}
+	return true, err
+}
+
+// silent says that an error of a store is no answer. All others are: it is there, whatever it says.
+func silent(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// reserve is the most that is kept of the caller's time to answer without the store.
+const reserve = 5 * time.Millisecond
+
+// patience returns how long a call may wait, and whether that is as long as any may.
+func (g *guard) patience(ctx context.Context, now time.Time) (wait time.Duration, whole bool) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return g.wait, true
+	}
+	left := deadline.Sub(now)
+	if left -= min(left/4, reserve); left < g.wait {
+		return left, false
+	}
+	return g.wait, true
+}
+
+// gaveUp reports a call that was ended before its time, and probes the store if that is to be done: one
+// probe at a time, whose time no caller cuts short.
+func (g *guard) gaveUp(permit breaker.Permit, waited, now time.Duration) {
+	change, probe := g.breaker.GaveUp(permit, waited, now)
+	g.note(change)
+	if !probe {
+		return
+	}
+	g.probes.Go(func() {
+		ctx, cancel := context.WithTimeout(g.alive, g.wait)
+		defer cancel()
+		err := g.store.Ready(ctx)
+		if g.alive.Err() != nil {
+			return
+		}
+		g.note(g.breaker.Probed(err == nil, time.Since(g.born)))
+	})
+}
+
+func (g *guard) note(c breaker.Change) {
+	if c.From != c.To {
+		g.changed(c)
+	}
+}

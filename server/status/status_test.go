@@ -1,0 +1,63 @@
+package status_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rationhq/ration/engine"
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/health"
+	"github.com/rationhq/ration/server/status"
+	"github.com/rationhq/ration/store"
+)
+
+// gone is a store that is not there.
+type gone struct{}
+
+func (gone) Apply(context.Context, *store.Step, *store.Outcome) error { return store.ErrUnavailable }
+func (gone) Ready(context.Context) error                              { return store.ErrUnavailable }
+func (gone) Close() error                                             { return nil }
+
+// GetHealth says since when decisions are made without the store.
+func TestHealthWithoutTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := engine.New(gone{}, engine.Options{StoreWait: time.Second})
+		defer e.Close()
+		p, _, err := policy.Parse([]policy.Source{{Name: "p", Data: []byte(
+			"domain: shop\nlimits: [ { name: all, algorithm: fixed_window, limit: 5/day } ]\n")}}, policy.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.SetPolicy(p)
+		s := status.New(nil, e, &health.State{})
+		detail := func() string {
+			got, err := s.GetHealth(t.Context(), &rationv1.GetHealthRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range got.GetComponents() {
+				if c.GetName() == "decisions" {
+					return c.GetDetail()
+				}
+			}
+			return ""
+		}
+		if got := detail(); got != "" {
+			t.Errorf("at first: %s", got)
+		}
+		began := time.Now().UTC().Format(time.RFC3339)
+		for range 20 {
+			request := &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{{Entries: []policy.Entry{{Key: "k", Value: "v"}}}}}
+			if err := e.Decide(t.Context(), request, new(engine.Decision)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if got, want := detail(), "made without the store since "+began+", as on_store_error says"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
