@@ -41,6 +41,7 @@ local reply, length = { pack('<d', now) }, 1
 
 -- Milliseconds until a counter may be forgotten.
 local function time_to_live(forget)
-  local ttl = max(1, floor((forget - now) / 1000) + 1)
+  local ttl = (forget - now) / 1000
+  ttl = ttl > 0 and ttl - ttl % 1 + 1 or 1
   return standing and ttl + 3600000 or ttl
 end

@@ -52,7 +52,7 @@ local function read(key, spec)
   end
   local b = new_bucket()
   b.key, b.spec, b.arithmetic, b.now, b.wrote, b.leased = key, spec, arithmetic(spec), 0, false, false
-  b.live = 0
+  b.live, b.found = 0, raw ~= false
   if not raw then
     b.at, b.ends, b.count, b.rest, b.entered, b.held, b.log = 0, 0, 0, 0, 0, 0, ''
     return b

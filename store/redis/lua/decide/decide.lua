@@ -64,7 +64,12 @@ local function look(step)
   end
   for i = 1, buckets_count do
     local b = buckets[i]
-    if b.spec then b.now = advance(b.spec, b, now) end
+    if b.spec then
+      local before = b.at
+      b.now = advance(b.spec, b, now)
+      -- The clock has stepped back. Kept where it was, the bucket would follow it at each look anew.
+      b.wrote = b.found and b.at < before
+    end
   end
   return true
 end
@@ -84,7 +89,8 @@ local function judge(step, replay)
       end
       op.used = b.count
     elseif not replay and (op.kind == CHARGE or op.kind == HOLD_OP) then
-      op.refused = max(1, op.demand) > op.ceiling - b.arithmetic.used(op, b, b.now)
+      local amount = op.demand > 0 and op.demand or 1
+      op.refused = amount > op.ceiling - b.arithmetic.used(op, b, b.now)
     end
     local refuses = op.refused and not has(op.flags, SHADOW)
     if op.flags > 1 and has(op.flags, QUOTA) then

@@ -5,6 +5,7 @@
 --   made uint64 big-endian; lease 16 bytes, index uint16, amount, lapse, limit (of its spec), mark's at
 --   and entered as float64
 
+local FORESEEN = 64 -- store.Foreseen
 local HOLD = '>I8<c16I2ddddd'
 
 local function parse_hold(member)
@@ -83,16 +84,17 @@ local function frees(s, b, h)
     and b.arithmetic.counts(s, b, b.now, h.mark_at, h.mark_entered)
 end
 
--- Returns when the first of those live holds lapses that make room by it, 0 if there is none.
+-- Returns when the first of those live holds lapses that make room by it, 0 if there is none among those
+-- that are foreseen.
 local function earliest(b)
   if b.live == 0 then return 0 end
   local from, chunk = 0, 8
-  while true do
+  while from < FORESEEN do
     local some = call('ZRANGE', b.key .. '#holds', from, from + chunk - 1, 'WITHSCORES')
     for i = 1, #some, 2 do
       if frees(b.spec, b, parse_hold(some[i])) then return tonumber(some[i + 1]) end
     end
-    if #some < 2 * chunk then return 0 end
-    from, chunk = from + chunk, 64
+    from, chunk = from + chunk, FORESEEN - chunk
   end
+  return 0
 end

@@ -16,7 +16,7 @@ local OPEN, SETTLE, LAPSE = 0, 1, 2
 local OP = '<BBBBBdddddd'
 local NOTHING = {}
 
-local function has(flags, bit) return floor(flags / bit) % 2 == 1 end
+local function has(flags, bit) return flags % (2 * bit) >= bit end
 
 local ops_of = {} -- the ops of a step, used again by the next one
 

@@ -11,12 +11,12 @@ local function period()
   end
 
   function p.advance(s, st, now)
-    local begun = st.entered > 0
-    if begun and now < st.at then -- the clock has stepped back: the count goes with it
+    if st.rest == 0 then st.rest = name(now) end
+    if now < st.at then -- the clock has stepped back: the count goes with it
       st.at, st.ends = bounds(s, now)
       st.held = 0
       st.rest = st.rest + 1
-    elseif not begun or now >= st.ends then
+    elseif st.entered == 0 or now >= st.ends then
       st.at, st.ends = bounds(s, now)
       st.count, st.entered, st.held = 0, 0, 0
     end
@@ -45,9 +45,7 @@ local function period()
   end
 
   function p.correct(s, st, now, mark_at, mark_entered, charged, actual)
-    if not p.counts(s, st, now, mark_at, mark_entered) then return end
-    st.count = moved(st.count, st.held, charged, actual)
-    if actual > charged then st.entered = 1 end
+    if p.counts(s, st, now, mark_at, mark_entered) then st.count = moved(st.count, st.held, charged, actual) end
   end
 
   function p.idle(_, st)

@@ -45,8 +45,11 @@ end
 -- 2^53 or more, both are pinned at the most that is less.
 local function over(a, b, c, d)
   local p = a * b + c
+  if p < EXACT then
+    local rest = p % d
+    return (p - rest) / d, rest
+  end
   local q = floor(p / d)
-  if p < EXACT then return q, p - q * d end
   if q >= NEAR or d >= NEAR or c >= NEAR then return long_over(a, b, c, d) end
   -- q is off by one at most, and what is left over is small and exact.
   local high, low = two_product(a, b)

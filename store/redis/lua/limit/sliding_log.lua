@@ -96,7 +96,11 @@ local function sliding_log()
   end
 
   function l.advance(s, st, now)
-    if now < st.at then come_back(st, now) end
+    if st.ends == 0 then st.ends = name(now) end
+    if now < st.at then
+      come_back(st, now)
+      st.ends = st.ends + 1
+    end
     st.at = now
     while st.rest < st.entered do
       local at, units = entry(st, st.rest)
@@ -145,17 +149,29 @@ local function sliding_log()
 
   function l.hold(s, st, now, amount)
     l.charge(s, st, now, amount)
-    return now, 0
+    return now, st.ends
   end
 
-  function l.counts(s, _, now, mark_at) return mark_at > now - s.window end
+  -- Returns the number of the entry that a hold was counted in, nil if it is not there: the first one that
+  -- is not before the mark.
+  local function number(st, mark_at, mark_entered)
+    local i = not_before(st, mark_at)
+    if mark_entered == st.ends and i < st.entered then return i end
+  end
+
+  function l.counts(s, st, now, mark_at, mark_entered)
+    local i = number(st, mark_at, mark_entered)
+    if not i then return false end
+    local _, units = entry(st, i)
+    return units > 0 and mark_at > now - s.window
+  end
 
   function l.release(_, st, _, _, held) st.held = less(st.held, held) end
 
-  function l.correct(s, st, now, mark_at, _, charged, actual)
+  function l.correct(s, st, now, mark_at, mark_entered, charged, actual)
     if mark_at <= now - s.window then return end
-    local i = not_before(st, mark_at)
-    if i < st.entered then
+    local i = number(st, mark_at, mark_entered)
+    if i then
       if actual > charged then
         local at, units = entry(st, i)
         more(st, i, at, units, actual - charged)

@@ -3,6 +3,7 @@ local function sliding_window()
   local w = {}
 
   function w.advance(s, st, now)
+    if st.ends == 0 then st.ends = name(now) end
     local start = now - now % s.window
     if start == st.at then return end
     if start < st.at then -- the clock has stepped back: the counts go with it
@@ -53,11 +54,7 @@ local function sliding_window()
     end
   end
 
-  function w.idle(s, st)
-    if st.count > 0 then return add(st.at, 2 * s.window) end
-    if st.rest > 0 then return add(st.at, s.window) end
-    return st.at
-  end
+  function w.idle(s, st) return add(st.at, 2 * s.window) end
 
   return w
 end

@@ -13,6 +13,9 @@ local function add(a, b)
   return sum < MAX_AMOUNT and sum or MAX_AMOUNT
 end
 
+-- What a bucket is called that begins at now: see limit.State.
+local function name(now) return now + 1 end
+
 local function less(a, b) return a > b and a - b or 0 end
 
 -- Returns count with charged units in it replaced by actual, without touching what others hold.

@@ -53,7 +53,8 @@ local function token_bucket()
   end
 
   function b.counts(_, st, _, mark_at, mark_entered)
-    return mark_at == st.ends and st.entered - mark_entered <= st.count
+    local above = st.entered - mark_entered
+    return mark_at == st.ends and above >= 0 and (above < st.count or above == st.count and st.rest > 0)
   end
 
   function b.release(_, st, _, _, held) st.held = less(st.held, held) end
@@ -64,9 +65,8 @@ local function token_bucket()
       b.charge(s, st, now, actual - charged)
       return
     end
-    local above = st.entered - mark_entered
-    if mark_at == st.ends and above >= 0 and above <= st.count then
-      take_out(st, charged - actual, st.count - above)
+    if b.counts(s, st, now, mark_at, mark_entered) then
+      take_out(st, charged - actual, st.count - (st.entered - mark_entered))
     end
   end
 
