@@ -17,7 +17,7 @@ type arithmetic interface {
 	giveBack(s *Spec, st *State, now Micros, amount int64)
 	// hold charges amount and returns where it lies.
 	hold(s *Spec, st *State, now Micros, amount int64) Mark
-	// counts says whether anything of what was charged at mark can still be counted.
+	// counts says whether anything of what was charged at mark is still counted, so that it can be given back.
 	counts(s *Spec, st *State, now Micros, mark Mark) bool
 	// release takes a hold out of what is held. What was counted stays.
 	release(s *Spec, st *State, mark Mark, held int64)

@@ -196,17 +196,177 @@ func TestTokenBucketWithoutRate(t *testing.T) {
 	}
 }
 
-// What is settled above its hold counts, also where the clock has brought back a window in which
-// nothing else has.
-func TestDebtOfAWindowThatCameBack(t *testing.T) {
-	s := limit.Spec{Limit: 10, Window: 60 * minute}
+// spanned returns one limit of each algorithm that has windows or a log of an hour: 10 units.
+func spanned() []limit.Spec {
+	return []limit.Spec{
+		{Limit: 10, Window: 60 * minute},
+		{Limit: 10, Window: 60 * minute, FirstUse: true},
+		{Limit: 10, Algorithm: limit.CalendarWindow, Calendar: &limit.Calendar{Period: limit.PerHour}},
+		{Limit: 10, Window: 60 * minute, Algorithm: limit.SlidingWindow},
+		{Limit: 10, Window: 60 * minute, Algorithm: limit.SlidingLog},
+	}
+}
+
+// An instant comes twice: after a step back of the clock, or because a bucket that was forgotten begins
+// anew at an instant that is over. What was held the first time gives nothing back the second time.
+func TestNamesakes(t *testing.T) {
+	for _, s := range spanned() {
+		for _, c := range []struct {
+			name  string
+			then  func(st *limit.State)
+			again limit.Micros
+		}{
+			{"something is counted in between", func(st *limit.State) { s.Charge(st, s.Advance(st, day+3*60*minute), 1) }, day},
+			{"nothing is counted in between", func(st *limit.State) { s.Advance(st, day+3*60*minute) }, day},
+			{"another bucket", func(st *limit.State) { *st = limit.State{} }, day + 1},
+		} {
+			var st limit.State
+			mark := s.Hold(&st, s.Advance(&st, day), 10)
+			if !s.Frees(&st, day, mark, 10, 0) {
+				t.Errorf("%v: a hold of all there is frees nothing", s.Algorithm)
+			}
+			c.then(&st)
+			now := s.Advance(&st, c.again)
+			s.Charge(&st, now, s.Describe(&st, now).Remaining)
+			if s.Frees(&st, now, mark, 10, 0) {
+				t.Errorf("%v, %s: what was held the first time frees something", s.Algorithm, c.name)
+			}
+			s.Settle(&st, now, mark, 10, 0)
+			if got := s.Describe(&st, now).Remaining; got != 0 {
+				t.Errorf("%v, %s: %d are left after 10 of 10 were charged, want none", s.Algorithm, c.name, got)
+			}
+		}
+	}
+}
+
+// A window that has followed the clock back knows of no holds: what they have counted is spent.
+func TestStepBackLeavesNoHolds(t *testing.T) {
+	for _, s := range spanned()[:4] {
+		var st limit.State
+		s.Hold(&st, s.Advance(&st, day), 6)
+		now := s.Advance(&st, day-150*minute)
+		if got := s.Describe(&st, now); got.Used != 6 || got.Held != 0 {
+			t.Errorf("%v: %+v, want 6 used and nothing held", s.Algorithm, got)
+		}
+	}
+}
+
+// What a log cannot settle where it was held, since the clock has stepped back, counts from now on as
+// far as it is beyond the hold.
+func TestLogDebtAfterAStepBack(t *testing.T) {
+	s := spanned()[4]
 	var st limit.State
-	mark := s.Hold(&st, s.Advance(&st, day), 1)
-	s.Advance(&st, day+60*minute)
-	now := s.Advance(&st, day+30*minute)
-	s.Settle(&st, now, mark, 1, 4)
-	now = s.Advance(&st, now+1)
-	if got := s.Describe(&st, now); got.Used != 3 || s.Idle(&st) != day+60*minute {
-		t.Errorf("3 are debt, and the answer is %+v, idle at %d", got, s.Idle(&st))
+	mark := s.Hold(&st, s.Advance(&st, day), 4)
+	s.Advance(&st, day-30*minute)
+	now := s.Advance(&st, day-20*minute)
+	s.Settle(&st, now, mark, 4, 6)
+	if got := s.Describe(&st, now); got.Used != 6 || got.ResetAfter != 60*minute {
+		t.Errorf("6 were used, and the answer is %+v", got)
+	}
+}
+
+// A lapse frees something only where something of its hold is still counted.
+func TestFrees(t *testing.T) {
+	bucket := limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: 10, Window: 60 * minute} // one a minute
+	window, firstUse, hours, sliding, log := spanned()[0], spanned()[1], spanned()[2], spanned()[3], spanned()[4]
+	giveBack := func(n int64) func(*limit.Spec, *limit.State, limit.Micros) {
+		return func(s *limit.Spec, st *limit.State, now limit.Micros) { s.GiveBack(st, now, n) }
+	}
+	for _, c := range []struct {
+		name  string
+		spec  limit.Spec
+		then  func(*limit.Spec, *limit.State, limit.Micros)
+		after limit.Micros
+		lapse int64
+		frees bool
+	}{
+		{"at once", bucket, nil, 0, 0, true},
+		{"all of it stays", bucket, nil, 0, 5, false},
+		{"a part has drained", bucket, nil, 5*minute - 1, 0, true},
+		{"all has drained", bucket, nil, 5 * minute, 0, false},
+		{"what is left is given back, and less than a unit is of the hold", bucket, giveBack(4), 30 * limit.Second, 0, true},
+		{"all is given back", bucket, giveBack(5), 0, 0, false},
+		{"in its window", window, nil, 60*minute - 1, 0, true},
+		{"in the next", window, nil, 60 * minute, 0, false},
+		{"held is not given back", window, giveBack(5), 0, 0, true},
+		{"in its window", firstUse, nil, 60*minute - 1, 0, true},
+		{"in the next", firstUse, nil, 60 * minute, 0, false},
+		{"in its window", hours, nil, 60*minute - 1, 0, true},
+		{"in the next", hours, nil, 60 * minute, 0, false},
+		{"in the next", sliding, nil, 2*60*minute - 1, 0, true},
+		{"in the one after", sliding, nil, 2 * 60 * minute, 0, false},
+		{"in sight", log, nil, 60*minute - 1, 0, true},
+		{"out of sight", log, nil, 60 * minute, 0, false},
+		{"some is given back", log, giveBack(4), 0, 0, true},
+		{"all is given back", log, giveBack(5), 0, 0, false},
+		{"a place", limit.Spec{Algorithm: limit.Concurrency, Limit: 9}, nil, day, 5, true},
+	} {
+		var st limit.State
+		now := c.spec.Advance(&st, day)
+		mark := c.spec.Hold(&st, now, 5)
+		if c.then != nil {
+			c.then(&c.spec, &st, now)
+		}
+		now = c.spec.Advance(&st, day+c.after)
+		if c.after > 0 {
+			c.spec.Charge(&st, now, 1) // of somebody else
+		}
+		if got := c.spec.Frees(&st, now, mark, 5, c.lapse); got != c.frees {
+			t.Errorf("%v, %s: frees %v, want %v", c.spec.Algorithm, c.name, got, c.frees)
+		}
+	}
+}
+
+// A correction in the window before takes nothing of what is still held there.
+func TestCorrectionSparesHoldsOfTheWindowBefore(t *testing.T) {
+	s := spanned()[3]
+	var st limit.State
+	now := s.Advance(&st, day)
+	lapsed, live := s.Hold(&st, now, 5), s.Hold(&st, now, 5)
+	s.Settle(&st, now, lapsed, 5, 5)
+	s.GiveBack(&st, now, 5)
+	now = s.Advance(&st, day+60*minute)
+	s.Correct(&st, now, lapsed, 5, 0) // a second time, as it were
+	if got := s.Describe(&st, now); got.Held != 5 || got.Remaining != 5 {
+		t.Errorf("5 are held, and the answer is %+v", got)
+	}
+	s.Settle(&st, now, live, 5, 0)
+	if got := s.Describe(&st, now); got != (limit.Status{Remaining: 10}) {
+		t.Errorf("nothing was used, and the answer is %+v", got)
+	}
+}
+
+// When buckets are idle: nothing that was counted in them matters then, nor what was held.
+func TestIdle(t *testing.T) {
+	bucket := limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: 10, Window: 60 * minute}
+	places := limit.Spec{Algorithm: limit.Concurrency, Limit: 9}
+	window, firstUse, hours, sliding, log := spanned()[0], spanned()[1], spanned()[2], spanned()[3], spanned()[4]
+	const at = day + 15*minute
+	for _, c := range []struct {
+		spec                     limit.Spec
+		looked, charged, settled limit.Micros // the bucket is idle after it was just that: settled to nothing
+	}{
+		{bucket, at, at + 5*minute, at},
+		{window, day, day + 60*minute, day + 60*minute},
+		{firstUse, at, at + 60*minute, at + 60*minute},
+		{hours, day, day + 60*minute, day + 60*minute},
+		{sliding, day + 120*minute, day + 120*minute, day + 120*minute},
+		{log, at, at + 60*minute, at},
+		{places, at, at, at},
+	} {
+		var looked limit.State
+		now := c.spec.Advance(&looked, at)
+		charged, settled := looked, looked
+		c.spec.Charge(&charged, now, 5)
+		c.spec.Settle(&settled, now, c.spec.Hold(&settled, now, 5), 5, 0)
+		for _, of := range []struct {
+			name string
+			st   *limit.State
+			want limit.Micros
+		}{{"looked at", &looked, c.looked}, {"charged", &charged, c.charged}, {"settled", &settled, c.settled}} {
+			if got := c.spec.Idle(of.st); got != of.want {
+				t.Errorf("%v, %s: idle at %d, want %d", c.spec.Algorithm, of.name, got, of.want)
+			}
+		}
 	}
 }

@@ -23,13 +23,15 @@ func (period) bounds(s *Spec, now Micros) (start, end Micros) {
 }
 
 func (p period) advance(s *Spec, st *State, now Micros) {
-	begun := st.Entered > 0
+	if st.Rest == 0 {
+		st.Rest = name(now)
+	}
 	switch {
-	case begun && now < st.At: // the clock has stepped back: the count goes with it
+	case now < st.At: // the clock has stepped back: the count goes with it
 		st.At, st.End = p.bounds(s, now)
 		st.Held = 0
 		st.Rest++
-	case !begun || now >= st.End:
+	case st.Entered == 0 || now >= st.End:
 		*st = State{Rest: st.Rest}
 		st.At, st.End = p.bounds(s, now)
 	}
@@ -73,12 +75,8 @@ func (p period) release(s *Spec, st *State, mark Mark, held int64) {
 }
 
 func (p period) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
-	if !p.counts(s, st, now, mark) {
-		return
-	}
-	st.Count = moved(st.Count, st.Held, charged, actual)
-	if actual > charged {
-		st.Entered = 1
+	if p.counts(s, st, now, mark) {
+		st.Count = moved(st.Count, st.Held, charged, actual)
 	}
 }
 

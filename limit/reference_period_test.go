@@ -47,13 +47,13 @@ func monthBounds(zone *time.Location) func(*limit.Spec, limit.Micros) (start, en
 func (p *periodReference) advance(s *limit.Spec, now limit.Micros) limit.Micros {
 	now = standing(p.start, now)
 	switch {
-	case !p.begun || now >= p.end:
-		*p = periodReference{bounds: p.bounds, steps: p.steps}
-		p.start, p.end = p.bounds(s, now)
 	case now < p.start: // a large step back: the count moves with the clock, and knows of no holds
 		p.start, p.end = p.bounds(s, now)
 		p.held = 0
 		p.steps++
+	case !p.begun || now >= p.end:
+		*p = periodReference{bounds: p.bounds, steps: p.steps}
+		p.start, p.end = p.bounds(s, now)
 	}
 	return now
 }
@@ -93,6 +93,5 @@ func (p *periodReference) release(_ *limit.Spec, at place, n int64) {
 func (p *periodReference) correct(_ *limit.Spec, at place, before, actual int64) {
 	if at.at == p.start && at.filling == p.steps {
 		p.replace(before, actual)
-		p.begun = p.begun || actual > before
 	}
 }

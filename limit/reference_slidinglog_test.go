@@ -12,6 +12,7 @@ type logReference struct {
 	at      limit.Micros
 	charges []charged
 	live    int64
+	steps   int // of the clock, back, that were followed
 }
 
 // mostOfAnInstant is where the units of one instant are pinned: the 10,000th part of 2^53.
@@ -25,6 +26,7 @@ type charged struct {
 func (l *logReference) advance(s *limit.Spec, now limit.Micros) limit.Micros {
 	now = standing(l.at, now)
 	if now < l.at { // a large step back
+		l.steps++
 		old := l.charges
 		l.charges = nil
 		for _, c := range old {
@@ -75,7 +77,7 @@ func (l *logReference) giveBack(s *limit.Spec, n int64) {
 func (l *logReference) hold(s *limit.Spec, n int64) place {
 	l.charge(s, n)
 	l.live = addPinned(l.live, n)
-	return place{at: l.at}
+	return place{at: l.at, filling: l.steps}
 }
 
 func (l *logReference) release(_ *limit.Spec, _ place, n int64) { l.live = lessFloor(l.live, n) }
@@ -85,12 +87,12 @@ func (l *logReference) correct(s *limit.Spec, p place, before, actual int64) {
 		return
 	}
 	for i := range l.charges {
-		if c := &l.charges[i]; c.at >= p.at {
+		if c := &l.charges[i]; c.at >= p.at && p.filling == l.steps {
 			c.units = min(mostOfAnInstant, max(0, c.units+actual-before))
 			return
 		}
 	}
-	if actual > before { // the clock has stepped back to before the hold
+	if actual > before { // the clock has stepped back since the hold, and with it what it has counted
 		l.charge(s, actual-before)
 	}
 }

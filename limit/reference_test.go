@@ -32,7 +32,7 @@ type place struct {
 
 	// Of a token bucket, directly after the hold:
 	level, drained, given *big.Rat
-	filling               int // of windows: how often the clock had stepped back
+	filling               int // of windows and logs: how often the clock had stepped back
 }
 
 // standing is the rule of a clock that steps back: for a minute, time stands still.

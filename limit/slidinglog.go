@@ -48,8 +48,12 @@ func (st *State) take(e *Entry, units int64) (taken int64) {
 }
 
 func (slidingLog) advance(s *Spec, st *State, now Micros) {
+	if st.End == 0 {
+		st.End = Micros(name(now))
+	}
 	if now < st.At {
 		st.comeBack(now)
+		st.End++
 	}
 	st.At = now
 	for _, e := range st.live() {
@@ -124,16 +128,35 @@ func (slidingLog) charge(_ *Spec, st *State, now Micros, amount int64) {
 		st.add(&live[n-1], amount)
 		return
 	}
-	// A full log slides down to its start, if that frees enough to be worth moving the others.
-	n := len(st.Log.Entries)
-	if n == cap(st.Log.Entries) && st.Rest > int64(n/4) {
+	if st.slides() {
 		st.Log.Entries, st.Rest = append(st.Log.Entries[:0], live...), 0
 	}
 	st.Log.Entries = append(st.Log.Entries, Entry{At: now})
 	st.add(&st.Log.Entries[len(st.Log.Entries)-1], amount)
 }
 
-// giveBack takes the newest charges back first.
+// slides says that the log is full, and that as many of its entries are out of sight as are worth moving
+// the others down to its start.
+func (st *State) slides() bool {
+	n := len(st.Log.Entries)
+	return n == cap(st.Log.Entries) && st.Rest > int64(n/4)
+}
+
+// LogGrows says that the log of st, advanced to now, needs more memory than it has for a charge.
+func (st *State) LogGrows(now Micros) bool {
+	live := st.live()
+	n := len(live)
+	switch {
+	case st.Log == nil:
+		return true
+	case n == MaxLog || n > 0 && live[n-1].At == now: // the newest takes the charge up, or one is dropped
+		return false
+	}
+	return len(st.Log.Entries) == cap(st.Log.Entries) && !st.slides()
+}
+
+// giveBack takes the newest charges back first, held or not: which entries are of holds is not kept. What
+// it takes of a hold's entry, settling that hold cannot give back once more.
 func (slidingLog) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
 	live := st.live()
 	for i := len(live) - 1; i >= 0 && amount > 0; i-- {
@@ -143,31 +166,40 @@ func (slidingLog) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
 
 func (l slidingLog) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	l.charge(s, st, now, amount)
-	return Mark{At: now}
+	return Mark{At: now, Entered: int64(st.End)}
 }
 
-func (slidingLog) counts(s *Spec, _ *State, now Micros, mark Mark) bool {
-	return mark.At > now-s.Window
+func (slidingLog) counts(s *Spec, st *State, now Micros, mark Mark) bool {
+	e := st.entry(mark)
+	return e != nil && e.Units > 0 && mark.At > now-s.Window
+}
+
+// entry returns what a hold was counted in, nil if that is not there. It is the first entry that is not
+// before the mark: the hold's own, or the one that has taken it up.
+func (st *State) entry(mark Mark) *Entry {
+	live := st.live()
+	i := notBefore(live, mark.At)
+	if mark.Entered != int64(st.End) || i == len(live) {
+		return nil
+	}
+	return &live[i]
 }
 
 func (slidingLog) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Held = Less(st.Held, held)
 }
 
-// correct rewrites the hold's entry, while it is in sight. The entry is the first that is not before
-// the mark: its own, or the one that has taken it up.
+// correct rewrites the hold's entry, while it is in sight.
 func (l slidingLog) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
 	if mark.At <= now-s.Window {
 		return
 	}
-	live := st.live()
-	i := notBefore(live, mark.At)
-	switch {
-	case i < len(live) && actual > charged:
-		st.add(&live[i], actual-charged)
-	case i < len(live):
-		st.take(&live[i], charged-actual)
-	case actual > charged: // it was given back, or the clock has stepped back
+	switch e := st.entry(mark); {
+	case e != nil && actual > charged:
+		st.add(e, actual-charged)
+	case e != nil:
+		st.take(e, charged-actual)
+	case actual > charged: // it was given back, or the clock has stepped back, or the bucket is another
 		l.charge(s, st, now, actual-charged)
 	}
 }

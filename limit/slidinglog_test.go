@@ -95,3 +95,44 @@ func TestLogSlides(t *testing.T) {
 		}
 	}
 }
+
+// Whether a charge makes a log take more memory is known before.
+func TestLogGrows(t *testing.T) {
+	s := limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog, Window: 2 * limit.MaxLog}
+	var st limit.State
+	room := func() int {
+		if st.Log == nil {
+			return -1
+		}
+		return cap(st.Log.Entries)
+	}
+	seen := map[bool]int{}
+	for i := range limit.Micros(5 * limit.MaxLog) {
+		now := s.Advance(&st, day+i/2+i/7) // some charges are of one instant
+		before, grows := room(), st.LogGrows(now)
+		s.Charge(&st, now, 1)
+		if after := room(); grows != (after > before) {
+			t.Fatalf("charge %d: the log has room for %d, had for %d; that it grows was said: %v", i, after, before, grows)
+		}
+		if i%3 == 0 {
+			s.GiveBack(&st, now, 1)
+		}
+		seen[grows]++
+	}
+	if seen[true] < 10 || seen[false] < limit.MaxLog {
+		t.Errorf("%d charges made the log grow, and %d did not", seen[true], seen[false])
+	}
+	// Read from somewhere, a log has room for what is in it; with as many entries as it may have, it needs
+	// no more.
+	st.Log = &limit.Log{Entries: make([]limit.Entry, limit.MaxLog)}
+	st.Count, st.Rest = 0, 0
+	for i := range st.Log.Entries {
+		st.Log.Entries[i] = limit.Entry{At: st.At - limit.MaxLog + limit.Micros(i), Units: 1}
+		st.Count++
+	}
+	if before := room(); st.LogGrows(st.At) {
+		t.Error("a full log is said to grow")
+	} else if s.Charge(&st, st.At, 1); room() != before {
+		t.Errorf("a full log of %d has grown to %d", before, room())
+	}
+}

@@ -10,6 +10,9 @@ package limit
 type slidingWindow struct{}
 
 func (slidingWindow) advance(s *Spec, st *State, now Micros) {
+	if st.End == 0 {
+		st.End = Micros(name(now))
+	}
 	start := s.Start(now)
 	switch {
 	case start == st.At:
@@ -113,6 +116,5 @@ func moved(count, held, charged, actual int64) int64 {
 	return count - min(charged-actual, Less(count, held))
 }
 
-func (w slidingWindow) idle(s *Spec, st *State) Micros {
-	return later(st.At, w.reset(s, st, st.At))
-}
+// idle: also where nothing is left in them, what was held in the two windows may be corrected upwards.
+func (slidingWindow) idle(s *Spec, st *State) Micros { return later(st.At, 2*s.Window) }

@@ -7,14 +7,16 @@ package limit
 //
 //	          token_bucket             sliding_window       fixed_window, calendar   sliding_log             concurrency
 //	At        last instant             start of the window  start of the window      last instant            last instant
-//	End       name of the filling      steps of the clock   end of the window        –                       –
+//	End       name of the filling      name                 end of the window        name                    –
 //	Count     whole units in it        in the window        in the window            in sight                places taken
-//	Rest      and Window-ths of one    in the window before steps of the clock       first entry in sight    –
+//	Rest      and Window-ths of one    in the window before name                     first entry in sight    –
 //	Entered   units in, this filling   held of Rest         1 once charged           –                       –
 //	Held      reserved, not yet settled: a part of what was counted
 //
-// Steps of the clock are those back that a bucket has followed: a window of that start may come twice,
-// and only the holds of this one are its own.
+// The name is the instant after that at which the bucket has begun, counted up by every step back of the
+// clock that it has followed; 0 is none yet. An instant may come twice, after such a step, or in another
+// bucket that has come in the place of a forgotten one: only holds that were made under this name are the
+// bucket's own. A State that has counted nothing equals an absent bucket whatever its name.
 //
 // Under the plain manner (plain.go) At, Count and Rest are as for sliding_window.
 type State struct {
@@ -31,8 +33,8 @@ type Mark struct {
 	// At is the start of the window that the hold counts in; the instant of its log entry; for a
 	// token bucket its State.End.
 	At Micros
-	// Entered is a token bucket's State.Entered directly after the hold; of windows, how often the
-	// clock had stepped back by then.
+	// Entered is a token bucket's State.Entered directly after the hold; of windows and logs, the name of
+	// the bucket by then.
 	Entered int64
 }
 
@@ -63,7 +65,8 @@ func (s *Spec) Charge(st *State, now Micros, amount int64) {
 }
 
 // GiveBack returns amount to the bucket without knowing which charge it belonged to: at most what
-// the current window, or the level, still has; in windows nothing of what is held.
+// the current window, or the level, still has; in windows nothing of what is held. A log gives its newest
+// charges back first, held or not.
 func (s *Spec) GiveBack(st *State, now Micros, amount int64) {
 	if amount > 0 {
 		s.arithmetic().giveBack(s, st, now, amount)
@@ -101,6 +104,9 @@ func (s *Spec) Frees(st *State, now Micros, mark Mark, held, lapse int64) bool {
 // Idle returns the instant from which st equals an absent bucket, if nothing happens before. Live
 // holds are not looked at: a bucket with one is never idle.
 func (s *Spec) Idle(st *State) Micros { return s.arithmetic().idle(s, st) }
+
+// name returns how a bucket is called that begins at now.
+func name(now Micros) int64 { return int64(now) + 1 }
 
 // later returns t + d, pinned at the end of time as amounts are.
 func later(t, d Micros) Micros { return Micros(Add(int64(t), int64(d))) }

@@ -85,8 +85,10 @@ func (b tokenBucket) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	return Mark{At: st.End, Entered: st.Entered}
 }
 
+// counts: what came in after the hold lies above it.
 func (tokenBucket) counts(_ *Spec, st *State, _ Micros, mark Mark) bool {
-	return mark.At == st.End && st.Entered-mark.Entered <= st.Count
+	above := st.Entered - mark.Entered // below 0 only if the bucket has forgotten what the mark has not
+	return mark.At == st.End && above >= 0 && (above < st.Count || above == st.Count && st.Rest > 0)
 }
 
 func (tokenBucket) release(_ *Spec, st *State, _ Mark, held int64) {
@@ -106,9 +108,8 @@ func (b tokenBucket) correct(s *Spec, st *State, now Micros, mark Mark, charged,
 		b.charge(s, st, now, actual-charged)
 		return
 	}
-	above := st.Entered - mark.Entered // below 0 only if the bucket has forgotten what the mark has not
-	if mark.At == st.End && above >= 0 && above <= st.Count {
-		st.takeOut(charged-actual, st.Count-above)
+	if b.counts(s, st, now, mark) {
+		st.takeOut(charged-actual, st.Count-(st.Entered-mark.Entered))
 	}
 }
 

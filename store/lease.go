@@ -73,4 +73,8 @@ const (
 	// Retention is how long a lease is remembered after it was due; less where a store that is full
 	// needs the room.
 	Retention = 24 * 3600 * limit.Second
+	// Foreseen is how many of a bucket's live holds a refusal looks at to say when one of them makes room:
+	// those that are due first, and of those that are due at once, those that were made first. Thousands may
+	// be live, none of which makes any, and a refusal must not cost more for that.
+	Foreseen = 64
 )

@@ -43,6 +43,10 @@ type Store interface {
 	//     refusals are written as charges.
 	//  6. A lease that step.Lease opens is opened if the verdict admits.
 	//
+	// A strict bucket that has followed the clock back, so that its [limit.State] stands at an earlier
+	// instant than before, is written also where the step is refused, checks only, or is a repeat: what it
+	// says of the time to wait holds from there on.
+	//
 	// On an error nothing of step was written, or (only ErrUnavailable and the errors of ctx) it is
 	// unknown whether all of it was. A store never repeats a write whose outcome it does not know.
 	// Apply returns by the deadline of ctx; with none it may bound the call by a timeout of its own.
@@ -71,7 +75,8 @@ type Outcome struct {
 	// Lease is what became of the step's lease.
 	Lease LeaseState
 	// Results has one entry per op, in order: the verdict on its amount by its own limit, shadow or
-	// not, and the state of its bucket directly after the step (plain: after the op).
+	// not, and the state of its bucket directly after the step (plain: after the op). The first hold that
+	// makes room by its lapse ([limit.Spec.Frees]) is looked for among [Foreseen] of them.
 	Results []limit.Status
 }
 

@@ -85,6 +85,33 @@ func BenchmarkOwner(b *testing.B) {
 	}
 }
 
+// BenchmarkRefusal refuses on a bucket all of which is held, by leases whose lapse frees nothing.
+func BenchmarkRefusal(b *testing.B) {
+	for _, holds := range []int64{1, 64, 10_000} {
+		b.Run(fmt.Sprintf("%d holds", holds), func(b *testing.B) {
+			s := open(b, memory.Options{})
+			op := native("company", "b", spec(limit.CalendarWindow, 0))
+			op.Spec.Limit = holds
+			held := op
+			held.Kind, held.Lapse = store.Hold, 1
+			ctx, out := context.Background(), store.Outcome{}
+			for n := range int(holds) {
+				lease := &store.Lease{ID: id(n), Lasts: store.MaxLease}
+				if err := s.Apply(ctx, &store.Step{Lease: lease, Ops: []store.Op{held}}, &out); err != nil || out.Refused {
+					b.Fatal(out, err)
+				}
+			}
+			step := &store.Step{Ops: []store.Op{op}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Apply(ctx, step, &out); err != nil || !out.Refused {
+					b.Fatal(out, err)
+				}
+			}
+		})
+	}
+}
+
 // benchmark applies steps that fill has made ready. Their buckets exist when time begins to count.
 func benchmark(b *testing.B, s *memory.Store, names int, step func() *store.Step, fill func(step *store.Step, next int)) {
 	ctx, first, out := context.Background(), step(), store.Outcome{}

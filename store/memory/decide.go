@@ -179,9 +179,12 @@ func (w *work) load(now limit.Micros) {
 	}
 	if w.plain {
 		w.count = w.spec.Counted(&w.state, now)
-	} else {
-		w.now = w.spec.Advance(&w.state, now)
+		return
 	}
+	before := w.state.At
+	w.now = w.spec.Advance(&w.state, now)
+	// The clock has stepped back. Kept where it was, the bucket would follow it at each look anew.
+	w.wrote = w.bucket != nil && w.state.At < before
 }
 
 // judge forms the verdicts.
@@ -207,18 +210,14 @@ func (d *decision) judge(out *store.Outcome) {
 	d.refuse = (d.step.Refused || overall.Refuses()) && !d.step.Shadow
 }
 
-// earliest returns when the first of those live holds lapses that make room by it, 0 if there is none.
+// earliest returns when the first of those live holds lapses that make room by it, 0 if there is none
+// among those that are foreseen.
 func (w *work) earliest() limit.Micros {
-	if w.holds == nil {
-		return 0
+	frees := func(h *hold) bool { return w.spec.Frees(&w.state, w.now, h.mark, h.amount, h.lapse) }
+	if h := w.holds.foreseen(frees); h != nil {
+		return h.due
 	}
-	due := limit.Micros(0)
-	for _, h := range w.holds.heap {
-		if (due == 0 || h.due < due) && w.spec.Frees(&w.state, w.now, h.mark, h.amount, h.lapse) {
-			due = h.due
-		}
-	}
-	return due
+	return 0
 }
 
 // lands says that a native op is written, given the verdict.

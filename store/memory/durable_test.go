@@ -176,3 +176,81 @@ func TestHoldsOfForgottenBuckets(t *testing.T) {
 		}
 	}
 }
+
+// A bucket that was forgotten, and begins anew where the clock has stepped back to, is none of its
+// forerunner: what was held there gives nothing back of what is charged now.
+func TestNamesakesOfForgottenBuckets(t *testing.T) {
+	for _, a := range []limit.Algorithm{limit.FixedWindow, limit.SlidingWindow, limit.SlidingLog, limit.TokenBucket} {
+		for _, swept := range []bool{true, false} {
+			clock := storetest.NewClock(noon)
+			opts := memory.Options{Clock: clock.Now, SweepEvery: often}
+			if !swept {
+				opts.SweepEvery = time.Hour
+			}
+			dir := t.TempDir()
+			s := openDir(t, dir, opts)
+			op := native("owner", "bucket", spec(a, 60*limit.Second))
+			op.Spec.Limit, op.Spec.Burst, op.Amount = 10, 10, 10
+			held := op
+			held.Kind, held.Lapse = store.Hold, 10
+			apply(t, s, &store.Step{Lease: &store.Lease{ID: id(1), Lasts: 300 * limit.Second}, Ops: []store.Op{held}})
+			clock.Advance(500 * limit.Second)
+			if swept {
+				waitFor(t, "the bucket to be swept", func() bool { return s.Len() == 0 })
+			} else {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = openDir(t, dir, opts)
+			}
+			clock.Advance(-490 * limit.Second)
+			if out := apply(t, s, &store.Step{Ops: []store.Op{op}}); out.Refused {
+				t.Errorf("%v, swept %v: the bucket was to be forgotten, and is %+v", a, swept, out.Results[0])
+			}
+			apply(t, s, &store.Step{Lease: &store.Lease{ID: id(1), Do: store.LeaseSettle, Actual: []int64{0}}})
+			if out := apply(t, s, &store.Step{Ops: []store.Op{op}}); !out.Refused {
+				t.Errorf("%v, swept %v: 20 of 10 were admitted", a, swept)
+			}
+		}
+	}
+}
+
+// A lease whose time is over is forgotten, and what it holds lapses then, though nobody has come to see the
+// bucket: after a restart no lease would say that it has to. Also of a lease that has seen a restart.
+func TestForgottenLeasesLeaveNoHolds(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		clock := storetest.NewClock(noon)
+		opts := memory.Options{Clock: clock.Now, SweepEvery: often}
+		dir := t.TempDir()
+		s := openDir(t, dir, opts)
+		restart := func() {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = openDir(t, dir, opts)
+		}
+		op := native("owner", "bucket", spec(limit.CalendarWindow, 0))
+		op.Spec.Calendar = &limit.Calendar{Period: limit.PerYear}
+		op.Spec.Limit = 10
+		held := op
+		held.Kind, held.Amount, held.Lapse = store.Hold, 6, 1
+		apply(t, s, &store.Step{Lease: &store.Lease{ID: id(1), Lasts: limit.Second}, Ops: []store.Op{held}})
+		if before {
+			restart()
+		}
+		remembered := s.Bytes()
+		clock.Advance(limit.Second + store.Retention)
+		waitFor(t, "the lease to be forgotten", func() bool { return s.Bytes() < remembered })
+		restart()
+		op.Amount = 0
+		if got := apply(t, s, &store.Step{Ops: []store.Op{op}}).Results[0]; got.Used != 1 || got.Held != 0 {
+			t.Errorf("restarted before that %v: %+v, want 1 used and nothing held", before, got)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := recordsIn(t, dir); n != 1 {
+			t.Errorf("restarted before that %v: %d records are on disk, want that of the bucket", before, n)
+		}
+	}
+}

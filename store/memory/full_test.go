@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"sync"
@@ -20,9 +21,21 @@ import (
 	"github.com/rationhq/ration/store/memory"
 )
 
+// smallFiles, in the environment of a child, says that it is the one whose files stay small.
+const smallFiles = "RATION_TEST_SMALL_FILES"
+
 // While the disk is full, reservations fail, and say why; all else goes on. When there is room again,
 // everything gets onto disk.
 func TestDiskFull(t *testing.T) {
+	if os.Getenv(smallFiles) == "" {
+		// In a process of its own: the limit is on all files of a process, and go test has one, too.
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), smallFiles+"=1")
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, said)
+		}
+		return
+	}
 	dir := t.TempDir()
 	var log lockedBuffer
 	s := openDir(t, dir, memory.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})

@@ -147,6 +147,37 @@ func (hs *holds) first() *hold {
 	return hs.heap[0]
 }
 
+// foreseen returns the hold that lapses first of those that are as asked, if it is among the
+// store.Foreseen first; else nil. hs may be nil.
+//
+// It takes the heap apart from the top: what lapses next is one of those whose parent it has seen.
+func (hs *holds) foreseen(asked func(*hold) bool) *hold {
+	if hs == nil || len(hs.heap) == 0 {
+		return nil
+	}
+	var places [store.Foreseen + 1]int // of the candidates; one more for each that was seen
+	count := 1
+	for seen := 0; seen < store.Foreseen && count > 0; seen++ {
+		next := 0
+		for i := 1; i < count; i++ {
+			if hs.heap.Less(places[i], places[next]) {
+				next = i
+			}
+		}
+		place := places[next]
+		if asked(hs.heap[place]) {
+			return hs.heap[place]
+		}
+		count--
+		places[next] = places[count]
+		for child := 2*place + 1; child <= 2*place+2 && child < len(hs.heap); child++ {
+			places[count] = child
+			count++
+		}
+	}
+	return nil
+}
+
 // holdHeap implements heap.Interface.
 type holdHeap []*hold
 

@@ -20,7 +20,9 @@ func (d *decision) need() int64 {
 		if w.bucket == nil {
 			need += w.bytes()
 		}
-		need += w.logGrowth()
+		if op.Kind != store.GiveBack {
+			need += w.logGrowth()
+		}
 		if op.Kind == store.Hold && !d.refuse {
 			need += holdBytes + int64(len(op.Owner)+len(op.Bucket))
 		}
@@ -40,14 +42,12 @@ func (w *work) bytes() int64 {
 	return bucketBytes + ownerBytes + int64(len(w.owner))
 }
 
-// logGrowth returns how much memory one more entry of the bucket's log may take: it doubles.
+// logGrowth returns how much more memory the bucket's log may take for a charge: it doubles.
 func (w *work) logGrowth() int64 {
-	if w.plain || w.spec.Algorithm != limit.SlidingLog {
+	if w.plain || w.spec.Algorithm != limit.SlidingLog || !w.state.LogGrows(w.now) {
 		return 0
 	}
-	if l := w.state.Log; l != nil && len(l.Entries) < cap(l.Entries) {
-		return 0
-	} else if l != nil {
+	if l := w.state.Log; l != nil {
 		return int64(min(cap(l.Entries), limit.MaxLog)) * entryBytes
 	}
 	return entryBytes

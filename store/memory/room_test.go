@@ -304,3 +304,51 @@ func TestLogsAreBounded(t *testing.T) {
 		t.Errorf("%d charges were refused, and %d bytes are taken: want some, and at most 1 MiB", full, s.Bytes())
 	}
 }
+
+// A full store decides on a known log what needs no more memory: give-backs, more units of the newest
+// instant, and charges for which there is room, or will be once what is out of sight makes it.
+func TestLogsThatNeedNotGrow(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: time.Hour, MaxBytes: 1 << 20})
+	op := native("owner", "log", limit.Spec{Algorithm: limit.SlidingLog, Limit: 100, Window: 60 * limit.Second})
+	charge := func() error {
+		var out store.Outcome
+		return s.Apply(context.Background(), &store.Step{Ops: []store.Op{op}}, &out)
+	}
+	for range 64 { // as many as the log has room for by now
+		apply(t, s, &store.Step{Ops: []store.Op{op}})
+		clock.Advance(limit.Second / 2)
+	}
+	clock.Advance(-limit.Second / 2)
+	for n := 0; ; n++ {
+		var out store.Outcome
+		err := s.Apply(context.Background(), &store.Step{Ops: []store.Op{
+			native(fmt.Sprint("name ", n), "b", limit.Spec{Limit: 10, Window: 86_400 * limit.Second}),
+		}}, &out)
+		if errors.Is(err, store.ErrFull) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := s.Bytes()
+	if err := charge(); err != nil {
+		t.Errorf("one more of the newest instant: %v", err)
+	}
+	clock.Advance(limit.Second)
+	if err := charge(); !errors.Is(err, store.ErrFull) {
+		t.Errorf("a charge for which the log has to grow: %v, want that the store is full", err)
+	}
+	back := op
+	back.Kind = store.GiveBack
+	if out := apply(t, s, &store.Step{Ops: []store.Op{back}}); out.Results[0].Used != 64 {
+		t.Errorf("one of 65 was given back: %+v", out.Results[0])
+	}
+	clock.Advance(37 * limit.Second) // 18 entries are out of sight, more than a quarter
+	if err := charge(); err != nil {
+		t.Errorf("a charge for which what is out of sight makes room: %v", err)
+	}
+	if got := s.Bytes(); got != full {
+		t.Errorf("%d bytes are taken, and %d were", got, full)
+	}
+}

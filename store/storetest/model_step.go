@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/rationhq/ration/limit"
@@ -55,8 +56,10 @@ func (d *decision) look() {
 			return s
 		}
 		d.lapse(name, d.now)
-		s := &sight{spec: spec, state: cloneState(d.buckets[name].state)}
+		b, there := d.buckets[name]
+		s := &sight{spec: spec, state: cloneState(b.state)}
 		s.now = spec.Advance(&s.state, d.now)
+		s.written = there && s.state.At < b.state.At // it has followed the clock back
 		d.sights[name] = s
 		return s
 	}
@@ -316,13 +319,18 @@ func (d *decision) describe() {
 }
 
 // earliest returns when the first of those live holds on a bucket lapses that make room by it, 0 if
-// there is none.
+// there is none among those that are foreseen.
 func (d *decision) earliest(name bucketName) limit.Micros {
-	due, s := limit.Micros(0), d.sights[name]
-	for _, h := range d.buckets[name].live {
-		if (due == 0 || h.due < due) && s.spec.Frees(&s.state, s.now, h.mark, h.amount, h.lapse) {
-			due = h.due
+	s := d.sights[name]
+	live := slices.Clone(d.buckets[name].live)
+	slices.SortStableFunc(live, func(a, b hold) int { return cmp.Compare(a.due, b.due) })
+	for _, h := range live[:min(len(live), store.Foreseen)] {
+		lapsed := cloneState(s.state)
+		s.spec.Settle(&lapsed, s.now, h.mark, h.amount, h.lapse)
+		// Less is counted now. (Where Rest is something else, the end of a hold leaves it as it is.)
+		if lapsed.Count+lapsed.Rest < s.state.Count+s.state.Rest {
+			return h.due
 		}
 	}
-	return due
+	return 0
 }

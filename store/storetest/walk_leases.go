@@ -148,6 +148,65 @@ func testEstimate(t *testing.T, open Open) {
 	}
 }
 
+// testForeseen: a refusal is an estimate only where a hold whose lapse gives something back is due before
+// time makes room, and is among those that are foreseen.
+func testForeseen(t *testing.T, open Open) {
+	bucket := limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}
+	log := limit.Spec{Algorithm: limit.SlidingLog, Limit: 10, Window: minute}
+	sliding := limit.Spec{Algorithm: limit.SlidingWindow, Limit: 10, Window: minute}
+	for _, c := range []struct {
+		name      string
+		spec      limit.Spec
+		lasts     limit.Micros // the hold of 5
+		giveBack  int64        // directly after it
+		later     limit.Micros // all the rest is charged, and one more asked for
+		estimated bool
+	}{
+		{"token_bucket: some of it is left", bucket, 30 * sec, 0, 29 * sec, true},
+		{"token_bucket: all of it has drained", bucket, 31 * sec, 0, 30 * sec, false},
+		{"token_bucket: it was given back", bucket, 10 * sec, 5, 9 * sec, false},
+		{"sliding_log: it is in sight", log, 59 * sec, 0, 58 * sec, true},
+		{"sliding_log: it is out of sight", log, 61 * sec, 0, 60 * sec, false},
+		{"sliding_log: it was given back", log, 10 * sec, 5, 9 * sec, false},
+		{"sliding_window: in the window before", sliding, 101 * sec, 0, 100 * sec, true},
+		{"sliding_window: out of sight", sliding, 121 * sec, 0, 120 * sec, false},
+		{"fixed_window: in its window", perMinute(10), 59 * sec, 0, 58 * sec, true},
+		{"fixed_window: in the one before", perMinute(10), 61 * sec, 0, 60 * sec, false},
+	} {
+		clock := NewClock(noon)
+		s := open(t, clock)
+		lease := opens(1, 1)
+		lease.Lasts = c.lasts
+		applyStep(t, s, &store.Step{Lease: lease, Ops: ops(holding("b", c.spec, 5, 0))})
+		apply(t, s, of(store.GiveBack, strict("b", c.spec, c.giveBack)))
+		clock.Advance(c.later)
+		room := apply(t, s, strict("b", c.spec, 0)).Results[0].Remaining
+		apply(t, s, strict("b", c.spec, room))
+		if r := apply(t, s, strict("b", c.spec, 5)).Results[0]; !r.Refused || r.Estimated != c.estimated {
+			t.Errorf("%s: %+v, want estimated %v", c.name, r, c.estimated)
+		}
+	}
+	tokens := limit.Spec{Limit: 1000, Window: hour}
+	for _, kept := range []int{store.Foreseen - 1, store.Foreseen} {
+		clock := NewClock(noon)
+		s := open(t, clock)
+		// In the end all but the last lapse to what they hold, and are due sooner, or as soon and made sooner.
+		for n := range kept {
+			lease := opens(n, 1)
+			lease.Lasts -= limit.Micros(n % 2)
+			applyStep(t, s, &store.Step{Lease: lease, Ops: ops(holding("b", tokens, 1, 1))})
+		}
+		applyStep(t, s, &store.Step{Lease: opens(kept, 1), Ops: ops(holding("b", tokens, 1000-int64(kept), 0))})
+		want := limit.Status{Refused: true, FitsWithoutHolds: true, Estimated: true, Held: 1000, RetryAfter: minute, ResetAfter: hour}
+		if kept == store.Foreseen {
+			want.Estimated, want.RetryAfter = false, hour
+		}
+		if got := apply(t, s, strict("b", tokens, 1)).Results[0]; got != want {
+			t.Errorf("%d holds are due before the one that makes room:\n got %+v\nwant %+v", kept, got, want)
+		}
+	}
+}
+
 // testForgotten: a hold lapses also when nobody has looked at its bucket for so long that its lease
 // is forgotten. If reopen is not nil, the store is closed and made anew in between.
 func testForgotten(t *testing.T, open, reopen Open) {
