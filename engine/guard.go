@@ -154,7 +154,7 @@ func (g *guard) gaveUp(permit breaker.Permit, waited, now time.Duration) {
 		if g.alive.Err() != nil {
 			return
 		}
-		g.note(g.breaker.Probed(err == nil, time.Since(g.born)))
+		g.note(g.breaker.Probed(err == nil || !silent(err), time.Since(g.born)))
 	})
 }
 

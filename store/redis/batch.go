@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +59,8 @@ type batcher struct {
 	timeout time.Duration
 	// perShard: keys of different shards may not meet in one run of the script (Redis Cluster).
 	perShard bool
+	// replicas is how many have to have what was written before it is answered.
+	replicas int
 	// fakeNow is the suite's clock; nil in production, where Redis's own counts.
 	fakeNow func() limit.Micros
 
@@ -76,9 +77,9 @@ type batcher struct {
 	ahead atomic.Int64
 }
 
-func newBatcher(client *redis.Client, timeout time.Duration, perShard bool, fakeNow func() limit.Micros) *batcher {
+func newBatcher(client *redis.Client, perShard bool, opts *Options) *batcher {
 	b := &batcher{
-		client: client, timeout: timeout, perShard: perShard, fakeNow: fakeNow,
+		client: client, timeout: opts.Timeout, perShard: perShard, replicas: opts.WaitReplicas, fakeNow: opts.Clock,
 		batches: make(chan []*call, batchesInFlight), stop: make(chan struct{}),
 	}
 	for range batchesInFlight {
@@ -185,22 +186,10 @@ func (b *batcher) run(batch []*call) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
 	defer cancel()
-	if !b.perShard {
-		cmd := b.command(ctx, "evalsha", script.Hash(), live)
-		_ = b.client.Process(ctx, cmd) // the error stays in cmd
-		b.deliver(ctx, live, cmd)
-		return
-	}
-	groups := byShard(live)
-	commands := make([]*redis.StringCmd, len(groups))
-	pipe := b.client.Pipeline()
-	for i, group := range groups {
-		commands[i] = b.command(ctx, "evalsha", script.Hash(), group)
-		_ = pipe.Process(ctx, commands[i])
-	}
-	_, _ = pipe.Exec(ctx) // each command keeps its own error
-	for i, group := range groups {
-		b.deliver(ctx, group, commands[i])
+	if b.perShard {
+		b.decide(ctx, b.client, false, byShard(live))
+	} else {
+		b.decide(ctx, b.client, false, [][]*call{live})
 	}
 }
 
@@ -219,81 +208,4 @@ func byShard(calls []*call) [][]*call {
 	return groups
 }
 
-func (b *batcher) command(ctx context.Context, verb, what string, calls []*call) *redis.StringCmd {
-	keys, size := 0, 0
-	for _, c := range calls {
-		keys += len(c.keys)
-		size += len(c.step)
-	}
-	args := make([]any, 0, keys+5)
-	args = append(args, verb, what, keys)
-	steps := make([]byte, 0, size)
-	for _, c := range calls {
-		for i := range c.keys {
-			args = append(args, &c.keys[i]) // a pointer is boxed without an allocation
-		}
-		steps = append(steps, c.step...)
-	}
-	now := ""
-	if b.fakeNow != nil {
-		now = fmt.Sprint(int64(b.fakeNow()))
-	}
-	args = append(args, steps, now)
-	cmd := redis.NewStringCmd(ctx, args...)
-	cmd.SetFirstKeyPos(3)
-	return cmd
-}
-
-// deliver hands the answer of one run of the script to the calls that it decided.
-func (b *batcher) deliver(ctx context.Context, calls []*call, cmd *redis.StringCmd) {
-	reply, err := cmd.Result()
-	if err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
-		// The script did not run: sending it whole cannot write twice. Redis keeps it from then on.
-		cmd = b.command(ctx, "eval", source, calls)
-		_ = b.client.Process(ctx, cmd)
-		reply, err = cmd.Result()
-	}
-	if err != nil {
-		err = explain(err)
-		for _, c := range calls {
-			c.finish(err)
-		}
-		return
-	}
-	a := answer{rest: reply}
-	now := limit.Micros(a.number())
-	if a.err == nil {
-		b.ahead.Store(int64(now - limit.At(time.Now())))
-	}
-	for _, c := range calls {
-		c.now = now
-		c.finish(a.readStep(c))
-	}
-}
-
 var errQueue = fmt.Errorf("%w: Redis does not keep up, the call was not sent", store.ErrUnavailable)
-
-// explain says what an error of the client means for the step.
-func explain(err error) error {
-	if addr, ask := redis.IsAskError(err); ask {
-		return &redirection{addr: addr, ask: true, cause: err}
-	}
-	if _, moved := redis.IsMovedError(err); moved || redis.IsTryAgainError(err) {
-		return &redirection{cause: err}
-	}
-	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-}
-
-// redirection says that a cluster is moving the shard: the script did not run, and will elsewhere
-// or later.
-type redirection struct {
-	addr  string // with ask: of the node to ask
-	ask   bool
-	cause error
-}
-
-func (r *redirection) Error() string {
-	return fmt.Sprintf("%v: the cluster is moving this key: %v", store.ErrUnavailable, r.cause)
-}
-
-func (r *redirection) Unwrap() error { return store.ErrUnavailable }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,6 +26,10 @@ type Options struct {
 	Timeout time.Duration
 	// TLS, where set, is used for every connection (rediss:// sets one without it).
 	TLS *tls.Config
+	// WaitReplicas is how many replicas have to have what a step wrote before it is answered; 0 for
+	// none. Where they have not, within half of Timeout, the step is written and the answer is
+	// store.ErrUnavailable.
+	WaitReplicas int
 	// Clock replaces the clock of Redis. Only tests set it.
 	Clock func() limit.Micros
 }
@@ -45,6 +50,7 @@ type Store struct {
 	single   *batcher                 // the only one, where there is no cluster
 	asked    map[string]*redis.Client // by address: see clientOf
 	closed   bool
+	leaving  sync.WaitGroup // dropDeparted
 }
 
 // New connects lazily: it fails only on options that can never work. Ask [Store.Ready] whether
@@ -66,7 +72,7 @@ func New(opts Options) (*Store, error) {
 	}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	s.make = func(node *redis.Client) *batcher {
-		return newBatcher(node, opts.Timeout, s.cluster != nil, opts.Clock)
+		return newBatcher(node, s.cluster != nil, &opts)
 	}
 	if node, ok := client.(*redis.Client); ok {
 		s.single = s.make(node)
@@ -76,18 +82,27 @@ func New(opts Options) (*Store, error) {
 }
 
 // Ready asks Redis whether it would run the script, with no step in it: a replica, and a Redis that
-// is full, refuse it as they would a decision.
+// is full, refuse it as they would a decision. A cluster is ready while any of its masters is: replicas
+// of ration that stop together when one shard is without a master would help nobody.
 func (s *Store) Ready(ctx context.Context) error {
 	ask := func(ctx context.Context, node *redis.Client) error {
 		return script.Run(ctx, node, nil, "", "").Err()
 	}
-	var err error
-	if s.cluster != nil {
-		err = s.cluster.ForEachMaster(ctx, ask)
-	} else {
-		err = ask(ctx, s.single.client)
+	if s.cluster == nil {
+		if err := ask(ctx, s.single.client); err != nil {
+			return explain(err)
+		}
+		return nil
 	}
-	if err != nil {
+	var answers atomic.Int32
+	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		err := ask(ctx, node)
+		if err == nil {
+			answers.Add(1)
+		}
+		return err
+	})
+	if err != nil && answers.Load() == 0 {
 		return explain(err)
 	}
 	return nil
@@ -102,6 +117,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.leaving.Wait()
 	for _, b := range s.batchers {
 		b.close()
 	}
@@ -261,39 +277,30 @@ func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 		c := s.newCall(e, b.now())
 		err = b.send(ctx, c)
 		var elsewhere *redirection
-		if !errors.As(err, &elsewhere) {
+		if errors.As(err, &elsewhere) && elsewhere.addr != "" {
+			c = s.newCall(e, b.now())
+			err = s.follow(ctx, elsewhere, b, c)
+		}
+		if s.cluster != nil && errors.Is(err, store.ErrUnavailable) {
+			s.cluster.ReloadState(ctx) // the shard may have another node by now: the client looks in the background
+		}
+		if !errors.As(err, &elsewhere) || time.Since(began)+pause > s.timeout {
 			return c, err
 		}
-		if elsewhere.ask {
-			// The slot is being moved, and what we need of it is there already.
-			c = s.newCall(e, b.now())
-			if err = s.ask(ctx, elsewhere.addr, b, c); !errors.As(err, &elsewhere) {
-				return c, err
-			}
-		}
-		// The script did not run. The client learns of the new place in the background.
-		s.cluster.ReloadState(ctx)
-		if time.Since(began)+pause > s.timeout {
-			return nil, err
-		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(pause): // the script did not run
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
 
-// ask sends one call to the node at addr, which has taken in its keys but not yet their slot.
-func (s *Store) ask(ctx context.Context, addr string, from *batcher, c *call) error {
+// follow sends one call to the node that another one has named: it has the call's shard, or has taken in
+// its keys and not yet the slot.
+func (s *Store) follow(ctx context.Context, to *redirection, from *batcher, c *call) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	pipe := s.clientOf(addr, from.client).Pipeline()
-	pipe.Do(ctx, "asking")
-	cmd := from.command(ctx, "eval", source, []*call{c})
-	_ = pipe.Process(ctx, cmd)
-	_, _ = pipe.Exec(ctx) // the command keeps its own error
-	from.deliver(ctx, []*call{c}, cmd)
+	from.decide(ctx, s.clientOf(to.addr, from.client), to.ask, [][]*call{{c}})
 	return c.err
 }
 
@@ -363,6 +370,36 @@ func (s *Store) batcher(ctx context.Context, shard uint16) (*batcher, error) {
 	if b = s.batchers[node]; b == nil {
 		b = s.make(node)
 		s.batchers[node] = b
+		s.leaving.Go(s.dropDeparted)
 	}
 	return b, nil
+}
+
+// dropDeparted ends the batchers of nodes that are masters of the cluster no more.
+func (s *Store) dropDeparted() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	var mu sync.Mutex
+	masters := make(map[*redis.Client]bool)
+	err := s.cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		masters[node] = true
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	var departed []*batcher
+	s.mu.Lock()
+	for node, b := range s.batchers {
+		if !s.closed && !masters[node] {
+			departed = append(departed, b)
+			delete(s.batchers, node)
+		}
+	}
+	s.mu.Unlock()
+	for _, b := range departed {
+		b.close()
+	}
 }

@@ -1,19 +1,19 @@
-// Package redistest runs real Redis servers for tests: private ones on free loopback ports, that
-// keep nothing on disk and end with the test.
+// Package redistest runs real Redis servers for tests, alone, behind Sentinel or as a Cluster: private
+// ones on free loopback ports, that keep nothing on disk and end with the test. Servers can be
+// stopped, paused and started again; a [Proxy] makes the faults of networks; a [Clock] makes those of
+// clocks.
 //
 // It needs redis-server and redis-cli on the PATH (`make test` installs them) and knows nothing of
-// the project.
+// the project. Read [Start] first, then [Fault].
 package redistest
 
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -44,10 +44,11 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 // Start runs a server until the test ends. More configuration may be given as on the command line.
 func Start(t testing.TB, more ...string) *Server {
 	t.Helper()
-	return start(t, FreePort(t), more...)
+	return start(t, FreePort(t), nil, more...)
 }
 
-// StartAt is Start on a port of the caller's choice: a server that comes back where one was.
+// StartAt is Start on a port of the caller's choice: a server that comes back where one was. Given the
+// --dir of that one, it comes back with what was saved there; it may be loading that still.
 func StartAt(t testing.TB, addr string, more ...string) *Server {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)
@@ -58,7 +59,7 @@ func StartAt(t testing.TB, addr string, more ...string) *Server {
 	if err != nil {
 		t.Fatalf("the address %q: %v", addr, err)
 	}
-	return start(t, n, more...)
+	return start(t, n, nil, more...)
 }
 
 // FreePort returns a loopback port that nobody listens on just now. It is below those that the
@@ -78,25 +79,27 @@ func FreePort(t testing.TB) int {
 	return 0
 }
 
-func start(t testing.TB, port int, more ...string) *Server {
+func start(t testing.TB, port int, environment []string, more ...string) *Server {
 	t.Helper()
 	args := append([]string{
 		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir(),
+		"--repl-diskless-sync-delay", "0", // a replica begins at once, not after 5 s in which more might come
 	}, more...)
 	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-	s.run(t, args)
+	s.run(t, environment, args)
 	s.waitFor(t, func(c *redis.Client) bool {
 		err := c.Ping(context.Background()).Err()
-		return err == nil || redis.HasErrorPrefix(err, "NOAUTH")
+		return err == nil || redis.HasErrorPrefix(err, "NOAUTH") || redis.IsLoadingError(err)
 	})
 	return s
 }
 
-func (s *Server) run(t testing.TB, args []string) {
+func (s *Server) run(t testing.TB, environment, args []string) {
 	t.Helper()
 	var output bytes.Buffer
 	s.command = exec.Command("redis-server", args...)
 	s.command.Stdout, s.command.Stderr = &output, &output
+	s.command.Env = append(os.Environ(), environment...)
 	if err := s.command.Start(); err != nil {
 		t.Fatalf("start redis-server: %v (`make test` installs it)", err)
 	}
@@ -119,6 +122,21 @@ func (s *Server) Stop() {
 	_ = s.command.Process.Signal(syscall.SIGCONT)
 	_ = s.command.Process.Kill()
 	<-s.exited
+}
+
+// Save ends the server in good order: it saves its data to its --dir before.
+func (s *Server) Save(t testing.TB) {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, ReadTimeout: time.Minute, MaxRetries: -1})
+	defer c.Close()
+	if err := c.ShutdownSave(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(time.Minute):
+		t.Fatalf("redis-server %s does not end", s.Addr)
+	}
 }
 
 // Pause stops the server's process where it is; Resume lets it go on.
@@ -144,63 +162,4 @@ func (s *Server) waitFor(t testing.TB, ready func(*redis.Client) bool) {
 			t.Fatalf("redis-server %s did not get ready", s.Addr)
 		}
 	}
-}
-
-// StartCluster runs a Redis Cluster of three masters.
-func StartCluster(t testing.TB) []*Server {
-	t.Helper()
-	var nodes []*Server
-	create := []string{"--cluster", "create"}
-	for range 3 {
-		node := start(t, FreePort(t), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-			"--cluster-port", strconv.Itoa(FreePort(t)))
-		nodes = append(nodes, node)
-		create = append(create, node.Addr)
-	}
-	if out, err := exec.Command("redis-cli", append(create, "--cluster-yes")...).CombinedOutput(); err != nil {
-		t.Fatalf("create the cluster: %v\n%s", err, out)
-	}
-	for _, node := range nodes {
-		node.waitFor(t, func(c *redis.Client) bool {
-			info, err := c.ClusterInfo(context.Background()).Result()
-			return err == nil && bytes.Contains([]byte(info), []byte("cluster_state:ok")) &&
-				bytes.Contains([]byte(info), []byte("cluster_known_nodes:3"))
-		})
-	}
-	return nodes
-}
-
-// Sentinels is a master with a replica, watched by three sentinels.
-type Sentinels struct {
-	Master, Replica *Server
-	Watchers        []*Server
-	Name            string // of the master
-}
-
-// StartSentinels runs a master, a replica and three sentinels.
-func StartSentinels(t testing.TB) *Sentinels {
-	t.Helper()
-	g := &Sentinels{Master: Start(t), Name: "counters"}
-	host, port, _ := net.SplitHostPort(g.Master.Addr)
-	g.Replica = Start(t, "--replicaof", host+" "+port)
-	for range 3 {
-		n := FreePort(t)
-		config := filepath.Join(t.TempDir(), "sentinel.conf")
-		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor %s %s %s 2\n"+
-			"sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 5000\n",
-			n, filepath.Dir(config), g.Name, host, port, g.Name, g.Name)
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n))}
-		s.run(t, []string{config, "--sentinel"})
-		g.Watchers = append(g.Watchers, s)
-	}
-	for _, s := range g.Watchers {
-		s.waitFor(t, func(c *redis.Client) bool {
-			state, err := c.Do(context.Background(), "SENTINEL", "CKQUORUM", g.Name).Text()
-			return err == nil && len(state) > 2 && state[:2] == "OK"
-		})
-	}
-	return g
 }

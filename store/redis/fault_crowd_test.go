@@ -1,0 +1,346 @@
+package redis_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/redis"
+)
+
+// maker makes the steps by which a caller spends one unit of a bucket: one way of spending.
+type maker struct {
+	name   string
+	spec   func(most int64) limit.Spec
+	manner limit.Manner
+	// steps are applied one after the other while they are admitted. n is different for each call.
+	steps func(op store.Op, n int64) []*store.Step
+	// leased: the steps have a lease.
+	leased bool
+	// again: a step whose outcome is unknown is sent again until it is known. Only who has a lease
+	// may do so.
+	again bool
+}
+
+// makers are the ways of spending that the store must keep exact through every fault.
+var makers = []maker{
+	{name: "plain", spec: year, steps: justCharge},
+	{name: "window", spec: year, manner: limit.Strict, steps: justCharge},
+	{name: "token bucket", spec: tokenBucket, manner: limit.Strict, steps: justCharge},
+	{name: "log", spec: slidingLog, manner: limit.Strict, steps: justCharge},
+	{name: "reserve and settle", spec: year, manner: limit.Strict, steps: reserveAndSettle, leased: true},
+	{name: "place", spec: places, manner: limit.Strict, steps: justReserve, leased: true},
+	{
+		name: "reserve, settle, insist", spec: tokenBucket, manner: limit.Strict, steps: reserveAndSettle,
+		leased: true, again: true,
+	},
+}
+
+// withoutLease are those whose steps live in one shard. Of a step that has a lease, the lease may
+// live in another than the bucket.
+func withoutLease() []maker {
+	return slices.DeleteFunc(slices.Clone(makers), func(m maker) bool { return m.leased })
+}
+
+func tokenBucket(most int64) limit.Spec {
+	return limit.Spec{Algorithm: limit.TokenBucket, Limit: 1, Burst: most, Window: 31_536_000 * limit.Second}
+}
+
+func slidingLog(most int64) limit.Spec {
+	return limit.Spec{Algorithm: limit.SlidingLog, Limit: most, Window: 31_536_000 * limit.Second}
+}
+
+func places(most int64) limit.Spec { return limit.Spec{Algorithm: limit.Concurrency, Limit: most} }
+
+func justCharge(op store.Op, _ int64) []*store.Step { return []*store.Step{{Ops: []store.Op{op}}} }
+
+// justReserve holds a unit for longer than any test lasts.
+func justReserve(op store.Op, n int64) []*store.Step {
+	op.Kind = store.Hold
+	return []*store.Step{{Ops: []store.Op{op}, Lease: leaseFor(store.LeaseOpen, n)}}
+}
+
+// reserveAndSettle holds a unit and says that it was used.
+func reserveAndSettle(op store.Op, n int64) []*store.Step {
+	used := leaseFor(store.LeaseSettle, n)
+	used.Actual = []int64{1}
+	return append(justReserve(op, n), &store.Step{Lease: used})
+}
+
+func leaseFor(do store.LeaseAction, n int64) *store.Lease {
+	l := &store.Lease{Do: do}
+	binary.LittleEndian.PutUint64(l.ID[:], uint64(n))
+	if do == store.LeaseOpen {
+		l.Lasts = store.MaxLease
+	}
+	return l
+}
+
+// op is a charge of one unit, or a check for amount 0.
+func (m *maker) op(bucket string, most, amount int64) store.Op {
+	op := charge(m.name+" "+bucket, m.spec(most), amount)
+	// A handful of owners, so that buckets share a shard, and shards are on every node.
+	op.Owner = fmt.Append(nil, "owner ", len(bucket)+int(bucket[len(bucket)-1]%4))
+	op.Manner = m.manner
+	return op
+}
+
+// tally is what callers heard of one bucket.
+type tally struct {
+	admitted, refused, unknown int64
+}
+
+// bucketID says which bucket of a crowd, and by which maker it is spent from.
+type bucketID struct {
+	maker *maker
+	name  string
+	most  int64
+}
+
+const (
+	// timeout is the store's own where faults are waited for, and calm where none may be seen. The
+	// deadline of a crowd's calls is a multiple of it.
+	timeout, calm = 250 * time.Millisecond, 10 * time.Second
+	patience      = 4
+	// generous is by how much a call may miss its deadline on a machine that does much else.
+	generous = 10 * time.Second
+	// plenty is a limit that no crowd reaches, scarce one that each does.
+	plenty, scarce = 10_000, 7
+)
+
+// crowd is callers who spend without pause, half of them from buckets with plenty in them, half from
+// scarce ones that are exhausted one after the other. Several buckets have one owner.
+type crowd struct {
+	t        *testing.T
+	stores   []*redis.Store
+	deadline time.Duration // of each call
+	running  sync.WaitGroup
+	stop     chan struct{}
+
+	calls, answered, unknown atomic.Int64
+
+	mu      sync.Mutex
+	longest time.Duration // that a call took
+	tallies map[bucketID]*tally
+	errors  map[string]int // texts of the errors behind unknown outcomes
+}
+
+// newCrowd returns a crowd in which nobody calls but the test itself.
+func newCrowd(t *testing.T, timeout time.Duration, stores ...*redis.Store) *crowd {
+	return &crowd{
+		t: t, stores: stores, deadline: patience * timeout, stop: make(chan struct{}),
+		tallies: make(map[bucketID]*tally), errors: make(map[string]int),
+	}
+}
+
+// ports are what makes errors of one kind differ.
+var ports = regexp.MustCompile(`127\.0\.0\.1:\d+(->127\.0\.0\.1:\d+)?`)
+
+// gather sets callers to work on the stores, which have this timeout, in all of these ways, until they
+// are dismissed.
+func gather(t *testing.T, ways []maker, timeout time.Duration, stores ...*redis.Store) *crowd {
+	c := newCrowd(t, timeout, stores...)
+	for i := range ways {
+		for caller := range 8 {
+			c.running.Go(func() { c.spend(&ways[i], caller, c.stores[caller%len(c.stores)]) })
+		}
+	}
+	t.Cleanup(c.dismiss)
+	return c
+}
+
+func (c *crowd) dismiss() {
+	select {
+	case <-c.stop:
+	default:
+		close(c.stop)
+	}
+	c.running.Wait()
+}
+
+func (c *crowd) spend(m *maker, caller int, s *redis.Store) {
+	for n := 0; ; n++ {
+		select {
+		case <-c.stop:
+			return
+		default:
+		}
+		bucket := bucketID{m, fmt.Sprint("plenty ", n%20), plenty}
+		if caller < 4 {
+			bucket = bucketID{m, fmt.Sprint("scarce ", n/10), scarce} // 40 calls for 7 units
+		}
+		switch err := c.call(s, bucket); {
+		case unanswered(err):
+			time.Sleep(2 * time.Millisecond) // where all fails at once, leave the machine to others
+		case err != nil:
+			return
+		}
+	}
+}
+
+// unanswered says that err leaves open what was written, or that Redis has no room.
+func unanswered(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// call spends one unit of the bucket and takes down what came of it.
+func (c *crowd) call(s *redis.Store, bucket bucketID) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.deadline)
+	defer cancel()
+	var out store.Outcome
+	began := time.Now()
+	steps := bucket.maker.steps(bucket.maker.op(bucket.name, bucket.most, 1), c.calls.Add(1))
+	var err error
+	for i := 0; i < len(steps) && err == nil && (i == 0 || !out.Refused); i++ {
+		err = s.Apply(ctx, steps[i], &out)
+		for unanswered(err) && bucket.maker.again && ctx.Err() == nil {
+			time.Sleep(2 * time.Millisecond)
+			err = s.Apply(ctx, steps[i], &out)
+		}
+	}
+	took := time.Since(began)
+	if took > c.deadline+generous {
+		c.t.Errorf("%v: a call with a deadline of %v ended after %v", bucket.maker.name, c.deadline, took)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.longest = max(c.longest, took)
+	sum := c.tallies[bucket]
+	if sum == nil {
+		sum = &tally{}
+		c.tallies[bucket] = sum
+	}
+	switch {
+	case err == nil && out.Refused:
+		sum.refused++
+		c.answered.Add(1)
+	case err == nil:
+		sum.admitted++
+		c.answered.Add(1)
+	case unanswered(err):
+		sum.unknown++
+		c.unknown.Add(1)
+		c.errors[ports.ReplaceAllString(err.Error(), "…")]++
+	default:
+		c.t.Errorf("%v: %v, want an answer or %v", bucket.maker.name, err, store.ErrUnavailable)
+	}
+	return err
+}
+
+// awaitAnswers waits until callers have got n more answers.
+func (c *crowd) awaitAnswers(n int64) { c.await(&c.answered, c.answered.Load()+n, "answers") }
+
+// awaitUnknown waits until a good many calls have ended without an answer.
+func (c *crowd) awaitUnknown() { c.await(&c.unknown, 20, "calls without an answer") }
+
+// awaitHealth waits until callers get one answer after another, and nothing else.
+func (c *crowd) awaitHealth() {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		before := c.unknown.Load()
+		c.awaitAnswers(500)
+		if c.unknown.Load() == before {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.t.Fatalf("calls still end without an answer; errors: %v", c.errors)
+		}
+	}
+}
+
+// awaitError waits until an error has named text.
+func (c *crowd) awaitError(text string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		for said := range c.errors {
+			if strings.Contains(said, text) {
+				c.mu.Unlock()
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			defer c.mu.Unlock()
+			c.t.Fatalf("no error names %q within 30 s, but: %v", text, c.errors)
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *crowd) await(count *atomic.Int64, n int64, what string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); count.Load() < n; {
+		if time.Now().After(deadline) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.t.Fatalf("%d %s after 30 s, want %d; errors so far: %v", count.Load(), what, n, c.errors)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// verify dismisses the crowd and holds what it heard against what is counted. lost is how many
+// writes Redis may have acknowledged and lost, of each bucket. It returns how many it did.
+func (c *crowd) verify(witness store.Store, lost int64) (missing int64) {
+	c.t.Helper()
+	c.dismiss()
+	var sum tally
+	for bucket, heard := range c.tallies {
+		sum.admitted, sum.refused, sum.unknown =
+			sum.admitted+heard.admitted, sum.refused+heard.refused, sum.unknown+heard.unknown
+		counted := c.counted(witness, bucket)
+		sure := heard.admitted
+		if bucket.maker.manner == limit.Plain {
+			sure += heard.refused
+		}
+		if counted < sure-lost || counted > sure+heard.unknown {
+			c.t.Errorf("%s %q: %d counted, want %d…%d: %+v was heard",
+				bucket.maker.name, bucket.name, counted, sure-lost, sure+heard.unknown, *heard)
+		}
+		if heard.admitted > bucket.most+lost {
+			c.t.Errorf("%s %q: %d were admitted of %d", bucket.maker.name, bucket.name, heard.admitted, bucket.most)
+		}
+		if bucket.maker.manner == limit.Strict && counted > bucket.most {
+			c.t.Errorf("%s %q: %d are counted of %d", bucket.maker.name, bucket.name, counted, bucket.most)
+		}
+		missing += max(0, sure-counted)
+	}
+	c.t.Logf("%d admitted, %d refused, %d without an answer; the longest call took %v; lost %d; errors: %v",
+		sum.admitted, sum.refused, sum.unknown, c.longest.Round(time.Millisecond), missing, c.errors)
+	return missing
+}
+
+// counted is what is used and held of a bucket, as witness sees it.
+func (c *crowd) counted(witness store.Store, bucket bucketID) int64 {
+	c.t.Helper()
+	var out store.Outcome
+	check := &store.Step{Ops: []store.Op{bucket.maker.op(bucket.name, bucket.most, 0)}}
+	if err := witness.Apply(context.Background(), check, &out); err != nil {
+		c.t.Fatal(err)
+	}
+	return out.Results[0].Used + out.Results[0].Held
+}
+
+// awaitCounted waits until exactly want is counted of a bucket.
+func (c *crowd) awaitCounted(witness store.Store, bucket bucketID, want int64) {
+	c.t.Helper()
+	since := time.Now()
+	for c.counted(witness, bucket) != want {
+		if time.Since(since) > 10*time.Second {
+			c.t.Fatalf("%s: %d are counted, want %d", bucket.maker.name, c.counted(witness, bucket), want)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

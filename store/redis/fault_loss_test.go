@@ -1,0 +1,81 @@
+package redis_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rationhq/ration/store/redis"
+	"github.com/rationhq/ration/store/redis/redistest"
+)
+
+// What Redis has acknowledged and no replica has got is lost by a failover: so much more is admitted
+// than the limit, and not one unit more. A master that insists on a replica (min-replicas-to-write)
+// refuses to count instead, and nothing is lost.
+func TestWhatAFailoverLoses(t *testing.T) {
+	const before, after = 4, scarce - 4
+	for insists, lost := range map[string]int64{"0": after, "1": 0} {
+		t.Run("min-replicas-to-write "+insists, func(t *testing.T) {
+			t.Parallel()
+			ctx := context.Background()
+			master := redistest.Start(t)
+			replica := redistest.Start(t, replicaOf(master)...)
+			proxy := redistest.StartProxy(t, master.Addr)
+			s := newStore(t, redis.Options{URL: proxy.URL(), Timeout: timeout})
+			c := newCrowd(t, timeout, s)
+			spend := func(n int, answered bool) {
+				t.Helper()
+				for i := range makers {
+					for range n {
+						err := c.call(s, bucketID{&makers[i], "scarce", scarce})
+						if answered && err != nil || !answered && !unanswered(err) {
+							t.Errorf("%s: %v, want an answer: %v", makers[i].name, err, answered)
+						}
+					}
+				}
+			}
+			awaitReplicas(t, master, 1)
+			spend(before, true)
+			c.acknowledged(master)
+			if err := master.Client(t).ConfigSet(ctx, "min-replicas-to-write", insists).Err(); err != nil {
+				t.Fatal(err)
+			}
+
+			// The replica loses its master, and some time later there is no master.
+			demote(t, &site{look: replica.Client(t)})
+			awaitReplicas(t, master, 0)
+			spend(after, insists == "0")
+			master.Stop()
+			promote(t, &site{look: replica.Client(t)})
+			proxy.To(replica.Addr)
+			waitUntilReady(t, s)
+
+			spend(after+1, true)
+			missing := c.verify(witness(t, replica.URL()), lost)
+			if want := lost * int64(len(makers)); missing != want {
+				t.Errorf("%d were lost, want %d", missing, want)
+			}
+			for bucket, heard := range c.tallies {
+				if heard.admitted != scarce+lost || heard.refused != 1 {
+					t.Errorf("%s: %+v, want %d and then 1 refused", bucket.maker.name, *heard, scarce+lost)
+				}
+			}
+		})
+	}
+}
+
+// awaitReplicas waits until a master has n replicas that follow it.
+func awaitReplicas(t *testing.T, master *redistest.Server, n int) {
+	t.Helper()
+	look := master.Client(t)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		info := look.Info(context.Background(), "replication").Val()
+		if strings.Count(info, "state=") == n && strings.Count(info, "state=online") == n && info != "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has not got %d replicas:\n%s", master.Addr, n, info)
+		}
+	}
+}
