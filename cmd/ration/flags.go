@@ -12,6 +12,7 @@ type serveFlags struct {
 	Data               string    `group:"store" placeholder:"DIR" help:"Directory for what has to survive the end of the process, with --store memory; made if it is not there. None: all is gone then."`
 	MaxMemory          size      `group:"store" default:"1GiB" placeholder:"SIZE" help:"About how much memory counters may take, with --store memory: beyond, new ones are refused. Default 1GiB."`
 	RedisTimeout       period    `group:"store" default:"1s" placeholder:"DURATION" help:"Longest wait for Redis: to connect, and for an answer. Default 1s."`
+	RedisWaitReplicas  replicas  `group:"store" default:"0" placeholder:"N" help:"Answer only when so many replicas of Redis have what was written: a failover then loses less. Default 0."`
 	RedisTLS           bool      `group:"store" name:"redis-tls" help:"Use TLS to Redis, as rediss:// does."`
 	RedisTLSCA         string    `group:"store" name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of authorities to trust with Redis beside the system's."`
 	RedisTLSCert       string    `group:"store" name:"redis-tls-cert" placeholder:"FILE" help:"PEM file of the certificate to show to Redis."`

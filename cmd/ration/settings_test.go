@@ -250,6 +250,7 @@ func TestValuesThatCannotWork(t *testing.T) {
 		{args: []string{"--drain-delay=-1s"}, want: `--drain-delay: "-1s" is no duration: use one such as 500ms, 5s or 1h30m`},
 		{args: []string{"--max-memory=1G"}, want: `--max-memory: "1G" is no size: use one such as 512MiB or 4GB`},
 		{vars: vars{"RATION_MAX_MEMORY": "0MB"}, want: `RATION_MAX_MEMORY: "0MB" is no size: use one such as 512MiB or 4GB`},
+		{args: []string{"--redis-wait-replicas=all"}, want: `--redis-wait-replicas: "all" is no number of replicas: use one from 0 to 100`},
 		{vars: vars{"REDIS_TIMEOUT": "5"}, want: `REDIS_TIMEOUT: "5" is no duration: use one such as 500ms, 5s or 1h30m`},
 		{args: []string{"--http-addr=:70000"}, want: `--http-addr: ":70000" is no address: use host:port, :port or unix:/path`},
 		{vars: vars{"PROMETHEUS_ADDR": "9090"}, want: `PROMETHEUS_ADDR: "9090" is no address: use host:port, :port or unix:/path`},

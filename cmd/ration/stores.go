@@ -36,6 +36,7 @@ func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store,
 	}
 	s, err := redis.New(redis.Options{
 		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: time.Duration(f.RedisTimeout), TLS: config,
+		WaitReplicas: int(f.RedisWaitReplicas),
 	})
 	if err != nil {
 		return nil, misused("%s: %q cannot be used: %w", env.origin("store"), masked(f.Store), err)

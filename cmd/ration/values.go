@@ -60,6 +60,20 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// replicas is how many replicas of Redis something is asked of.
+type replicas int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *replicas) UnmarshalText(text []byte) error {
+	const most = 100
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 0 || n > most {
+		return fmt.Errorf("%q is no number of replicas: use one from 0 to %d", text, most)
+	}
+	*r = replicas(n)
+	return nil
+}
+
 // level is a log level.
 type level slog.Level
 

@@ -12,17 +12,26 @@ import (
 
 // What Redis has acknowledged and no replica has got is lost by a failover: so much more is admitted
 // than the limit, and not one unit more. A master that insists on a replica (min-replicas-to-write)
-// refuses to count instead, and nothing is lost.
+// refuses to count instead, and a store that waits for one (WaitReplicas) does not admit: nothing is lost.
 func TestWhatAFailoverLoses(t *testing.T) {
 	const before, after = 4, scarce - 4
-	for insists, lost := range map[string]int64{"0": after, "1": 0} {
-		t.Run("min-replicas-to-write "+insists, func(t *testing.T) {
+	for name, test := range map[string]struct {
+		insists string
+		wait    int
+		lost    int64
+	}{
+		"nobody waits":            {insists: "0", lost: after},
+		"min-replicas-to-write 1": {insists: "1"},
+		"WaitReplicas 1":          {insists: "0", wait: 1},
+	} {
+		insists, lost := test.insists, test.lost
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
 			master := redistest.Start(t)
 			replica := redistest.Start(t, replicaOf(master)...)
 			proxy := redistest.StartProxy(t, master.Addr)
-			s := newStore(t, redis.Options{URL: proxy.URL(), Timeout: timeout})
+			s := newStore(t, redis.Options{URL: proxy.URL(), Timeout: timeout, WaitReplicas: test.wait})
 			c := newCrowd(t, timeout, s)
 			spend := func(n int, answered bool) {
 				t.Helper()
@@ -45,9 +54,14 @@ func TestWhatAFailoverLoses(t *testing.T) {
 			// The replica loses its master, and some time later there is no master.
 			demote(t, &site{look: replica.Client(t)})
 			awaitReplicas(t, master, 0)
-			spend(after, insists == "0")
+			spend(after, lost > 0)
 			master.Stop()
 			promote(t, &site{look: replica.Client(t)})
+			if test.wait > 0 {
+				redistest.Start(t, replicaOf(replica)...)
+				awaitReplicas(t, replica, 1)
+				c.acknowledged(replica)
+			}
 			proxy.To(replica.Addr)
 			waitUntilReady(t, s)
 
