@@ -1,8 +1,13 @@
 // Package redis is the store of counters in Redis: any number of servers share one truth.
 //
-// Every decision is one run of one script (lua/apply.lua), atomic in Redis; decisions that come at
-// the same time travel in one batch. The server keeps nothing but an estimate of Redis's clock.
+// Every decision is one run of one script (lua/), atomic in Redis; decisions that come at the same
+// time travel in one batch. The server keeps nothing but an estimate of Redis's clock.
+//
+// A step is written down for the script (encode.go, key.go), waits for others (batch.go), travels
+// (run.go), is decided by the script, and its answer is read (decode.go). The script judges and counts,
+// as package limit does, and answers with the states that it leaves buckets in; what they mean, in
+// waits and resets, package limit says here.
 //
 // It knows the storage contract (package store) and the arithmetic (package limit), nothing else.
-// Read [Store.Apply], then the script.
+// Read [Store.Apply], then lua/apply.lua and lua/decide/decide.lua.
 package redis
