@@ -20,10 +20,12 @@ func generatorCPU(r *loadgen.Report) (float64, bool) {
 	return deref(r.GeneratorCPU)
 }
 
-// redisCPUPerLimit is what Redis needs for one of the limits that a decision consists of.
-func redisCPUPerLimit(r *loadgen.Report) (float64, bool) {
-	cpu, ok := deref(r.RedisCPU)
-	return cpu / float64(r.Descriptors), ok
+// redisCPUPerLimit is what Redis needs for one of the limits that a decision in s consists of.
+func redisCPUPerLimit(s scenario) metric {
+	return func(r *loadgen.Report) (float64, bool) {
+		cpu, ok := deref(r.RedisCPU)
+		return cpu / float64(s.Limits), ok
+	}
 }
 
 func lateness(r *loadgen.Report) (float64, bool) {

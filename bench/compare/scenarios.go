@@ -33,6 +33,8 @@ type scenario struct {
 	Column string `json:"column,omitempty"`
 	// Mix is what is asked.
 	Mix loadgen.Mix `json:"mix"`
+	// Limits is how many limits a decision consists of.
+	Limits int `json:"limits"`
 	// Callers of a closed loop; 0 is an open loop.
 	Callers int `json:"callers,omitempty"`
 	// Hot asks about a single key.
@@ -70,10 +72,11 @@ func plainScenarios() []scenario {
 			Title: "Open loop at half of the floor's saturation, the same rate for all, 1 descriptor"},
 	}
 	for i := range all {
-		all[i].Suite, all[i].Mix = plain, plainMix(1)
+		all[i].Suite, all[i].Limits = plain, 1
 		if strings.HasSuffix(all[i].Name, "x3") {
-			all[i].Mix = plainMix(3)
+			all[i].Limits = 3
 		}
+		all[i].Mix = plainMix(all[i].Limits)
 	}
 	return all
 }
@@ -96,7 +99,7 @@ func algorithmScenarios() []scenario {
 					Name:  fmt.Sprintf("%s-%dx%d", algorithm, callers, count),
 					Title: "One descriptor with limits of the algorithm " + algorithm,
 					Suite: limits, Row: algorithm, Column: fmt.Sprintf("%d callers, %s", callers, counted(count, "limit")),
-					Mix: algorithmMix(algorithm, count), Callers: callers, Brief: true, Quick: callers == 128 && count == 3,
+					Mix: algorithmMix(algorithm, count), Limits: count, Callers: callers, Brief: true, Quick: callers == 128 && count == 3,
 				})
 			}
 		}
@@ -119,7 +122,7 @@ func reservationScenarios() []scenario {
 			Name:  fmt.Sprintf("reserve-%dx6", callers),
 			Title: "Reservations over 6 limits: a call that holds, and one that settles; each counts as a decision",
 			Suite: limits, Row: "hold and settle", Column: fmt.Sprintf("%d callers, 6 limits", callers),
-			Mix: reservationMix(), Callers: callers, Brief: true, Quick: callers == 128,
+			Mix: reservationMix(), Limits: 6, Callers: callers, Brief: true, Quick: callers == 128,
 		})
 	}
 	return all
@@ -133,7 +136,7 @@ func rulesScenarios() []scenario {
 			all = append(all, scenario{
 				Name: rulesName(callers, count), Title: "A policy with many rules on one level",
 				Suite: rules, Row: "wildcards on one level", Column: fmt.Sprintf("%d callers, %s rules", callers, grouped(float64(count))),
-				Mix: rulesMix(count), Callers: callers, Brief: true,
+				Mix: rulesMix(count), Limits: 1, Callers: callers, Brief: true,
 			})
 		}
 	}

@@ -136,10 +136,10 @@ func (d document) overview(out *strings.Builder, base string) {
 	}
 }
 
-// matrices set the cost of scenarios that differ in two ways in relation to one contestant.
+// matrices are the cost of scenarios that differ in two ways: the server's in relation to one contestant, and Redis's.
 func (d document) matrices(out *strings.Builder, suite suite, base string) {
 	var rows, columns []string
-	cells := make(map[[2]string]string) // names of scenarios
+	cells := make(map[[2]string]scenario)
 	for _, s := range d.scenarios {
 		if s.Suite != suite || s.Row == "" {
 			continue
@@ -150,23 +150,34 @@ func (d document) matrices(out *strings.Builder, suite suite, base string) {
 		if !slices.Contains(columns, s.Column) {
 			columns = append(columns, s.Column)
 		}
-		cells[[2]string{s.Row, s.Column}] = s.Name
+		cells[[2]string{s.Row, s.Column}] = s
 	}
-	for _, c := range d.contestants {
+	matrix := func(title string, format func(spread) string, figure func(scenario) spread) {
 		table, filled := newTable(1, append([]string{suite.rows()}, columns...)...), false
 		for _, row := range rows {
 			line := []string{row}
 			for _, column := range columns {
-				ratio := d.results.ratio(cells[[2]string{row, column}], c.Name, base, serverCPU)
-				filled = filled || ratio.N > 0
-				line = append(line, times(ratio))
+				cell := figure(cells[[2]string{row, column}])
+				filled = filled || cell.N > 0
+				line = append(line, format(cell))
 			}
 			table.row(line...)
 		}
-		if filled && c.Name != base {
-			fmt.Fprintf(out, "### Server CPU per decision, %s × %s\n\n", c.Name, base)
+		if filled {
+			fmt.Fprintf(out, "### %s\n\n", title)
 			table.write(out)
 		}
+	}
+	for _, c := range d.contestants {
+		if c.Name == base {
+			continue
+		}
+		matrix(fmt.Sprintf("Server CPU per decision, %s × %s", c.Name, base), times, func(s scenario) spread {
+			return d.results.ratio(s.Name, c.Name, base, serverCPU)
+		})
+		matrix("Redis CPU per limit of "+c.Name+", µs", hundredths, func(s scenario) spread {
+			return d.results.over(s.Name, c.Name, redisCPUPerLimit(s))
+		})
 	}
 }
 
@@ -273,7 +284,7 @@ func (d document) detail(s scenario, contestant string, keptUp bool) []string {
 		name += " †"
 	}
 	row = append(row, name, whole(figure(throughput)), whole(figure(p50)), whole(figure(p99)), whole(figure(p999)),
-		tenths(figure(serverCPU)), hundredths(figure(redisCPU)), hundredths(figure(redisCPUPerLimit)),
+		tenths(figure(serverCPU)), hundredths(figure(redisCPU)), hundredths(figure(redisCPUPerLimit(s))),
 		tenths(figure(generatorCPU)), ratio(throughput), ratio(p99), ratio(serverCPU))
 	if s.open() {
 		row = append(row, whole(figure(offered)), whole(figure(lateness)))

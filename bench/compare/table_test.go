@@ -13,6 +13,7 @@ func TestTablesHoldFiguresAndRatios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	scenarios[0].Limits = 2
 	open := func(offered, achieved, p99, cpu float64) *loadgen.Report {
 		report := measured(achieved, p99, cpu)
 		report.Mode, report.OfferedRate, report.Lateness = "open", offered, &loadgen.Percentiles{P99: 40}
@@ -20,7 +21,7 @@ func TestTablesHoldFiguresAndRatios(t *testing.T) {
 	}
 	redisCPU := 3.0
 	mine := measured(20_000, 4000, 25)
-	mine.RedisCPU, mine.Descriptors = &redisCPU, 2
+	mine.RedisCPU = &redisCPU
 	document := document{
 		machine:     machine{Time: time.Date(2026, 11, 21, 23, 0, 0, 0, time.UTC), CPU: "abacus", Cores: 2},
 		contestants: []contestant{{Name: "floor", About: "nothing"}, {Name: "mine", About: "something"}},
