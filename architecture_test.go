@@ -52,7 +52,7 @@ func layers() []layer {
 		// The root holds documentation and this test.
 		{of: "."},
 		{of: "gen/..."},
-		{of: "examples", testsMay: []string{"engine", "policy", "limit", "store/memory"}},
+		{of: "examples", testsMay: []string{"engine", "policy", "limit", "store", "store/memory", "store/redis", "store/redis/redistest"}},
 		// Draws the pictures of the documentation, by the arithmetic itself.
 		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.

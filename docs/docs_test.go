@@ -5,6 +5,9 @@ package docs_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,14 +63,18 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md", "docs/policy.md"} {
+	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md"} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {
 				t.Fatal("the page has no examples")
 			}
 			s := newSite(t, root, bin)
-			if all[0].command == "make run\n" {
+			if slices.ContainsFunc(all, func(e example) bool { return strings.HasPrefix(e.command, "redis-cli ") }) {
+				s.withRedis(t)
+			}
+			switch {
+			case all[0].command == "make run\n":
 				said := s.serve(t, "make", "run")
 				all = all[1:]
 				for _, promised := range []string{s.ports["8081"], s.ports["8080"], "5 requests per minute", "grpcurl -plaintext"} {
@@ -75,11 +82,15 @@ func TestExamples(t *testing.T) {
 						t.Errorf("make run does not print %q, but:\n%s", promised, said())
 					}
 				}
-			} else {
+			case !slices.ContainsFunc(all, serves):
 				s.serve(t, filepath.Join(bin, "ration"), "serve", "--policy", "examples/quickstart.yaml")
 			}
 			waitForFreshMinute()
 			for _, e := range all {
+				if serves(e) {
+					s.serve(t, "bash", "-c", s.here(e.command))
+					continue
+				}
 				if got := s.run(e.command); !matches(e.output, got) {
 					t.Errorf("%s: %s\nprinted:\n%s\nthe page says:\n%s", e.place, e.command, got, e.output)
 				}
@@ -87,6 +98,9 @@ func TestExamples(t *testing.T) {
 		})
 	}
 }
+
+// serves says that an example is the server that those after it talk to.
+func serves(e example) bool { return strings.Contains(e.command, "ration serve ") }
 
 // tools makes a directory with the programs that the pages call.
 func tools(t *testing.T, root string) string {
@@ -118,6 +132,26 @@ func newSite(t *testing.T, root, bin string) *site {
 		s.ports[port] = strconv.Itoa(redistest.FreePort(t))
 	}
 	return s
+}
+
+// withRedis runs a Redis, which is the one that redis-cli talks to.
+func (s *site) withRedis(t *testing.T) {
+	t.Helper()
+	program, err := exec.LookPath("redis-cli")
+	if err != nil {
+		t.Fatalf("there is no redis-cli: %v (`make test` installs it)", err)
+	}
+	_, port, err := net.SplitHostPort(redistest.Start(t).Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ports["6379"] = port
+	dir := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\nexec %s -p %s \"$@\"\n", program, port)
+	if err := os.WriteFile(filepath.Join(dir, "redis-cli"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.bin = dir + string(os.PathListSeparator) + s.bin
 }
 
 func (s *site) environment() []string {
@@ -171,13 +205,18 @@ func (s *site) serve(t *testing.T, name string, args ...string) (said func() str
 func (s *site) run(command string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for page, port := range s.ports {
-		command = strings.ReplaceAll(command, "localhost:"+page, "localhost:"+port)
-	}
-	c := exec.CommandContext(ctx, "bash", "-c", command)
+	c := exec.CommandContext(ctx, "bash", "-c", s.here(command))
 	c.Dir, c.Env = s.root, s.environment()
 	out, _ := c.CombinedOutput() // what failed shows in what was printed
 	return string(out)
+}
+
+// here is a command of a page with the ports of this site.
+func (s *site) here(command string) string {
+	for page, port := range s.ports {
+		command = strings.ReplaceAll(command, "localhost:"+page, "localhost:"+port)
+	}
+	return command
 }
 
 // waitForFreshMinute lets a minute end that has too little left to count in: the examples show
@@ -231,6 +270,59 @@ func TestLinks(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), l[1])); err != nil {
 				t.Errorf("%s links to %s: %v", page, l[1], err)
 			}
+		}
+	}
+}
+
+// The user that docs/operating.md makes may run what the script of Redis calls, and nothing else.
+func TestPermissions(t *testing.T) {
+	needed := map[string]bool{"eval": true, "evalsha": true, "script|load": true}
+	call := regexp.MustCompile(`call\('([A-Z]+)'`)
+	scripts := os.DirFS("../store/redis/lua")
+	err := fs.WalkDir(scripts, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(scripts, name)
+		for _, c := range call.FindAllStringSubmatch(string(text), -1) {
+			needed[strings.ToLower(c[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := map[string]bool{}
+	for _, e := range examples(t, "operating.md") {
+		if !strings.HasPrefix(e.command, "redis-cli ACL SETUSER") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`\+([a-z|]+)`).FindAllStringSubmatch(e.command, -1) {
+			allowed[m[1]] = true
+		}
+	}
+	if !maps.Equal(allowed, needed) {
+		t.Errorf("the page allows %v,\nthe script needs %v", slices.Sorted(maps.Keys(allowed)), slices.Sorted(maps.Keys(needed)))
+	}
+}
+
+// The metrics that docs/operating.md watches are there.
+func TestWatchedMetrics(t *testing.T) {
+	known, err := os.ReadFile("metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := regexp.MustCompile(`ration_[a-z_]+`).FindAllString(string(page), -1)
+	if len(watched) == 0 {
+		t.Error("the page watches no metrics")
+	}
+	for _, name := range watched {
+		if !strings.Contains(string(known), "`"+name+"`") {
+			t.Errorf("operating.md watches %s, which metrics.md does not know", name)
 		}
 	}
 }

@@ -15,7 +15,10 @@ import (
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/redis"
+	"github.com/rationhq/ration/store/redis/redistest"
 )
 
 // row is one line of the table at the end of a policy.
@@ -106,7 +109,25 @@ func answer(phase string, d *engine.Decision) string {
 	return word
 }
 
-// Every policy is free of warnings, and admits whom its table says.
+// stores makes a store of each kind, on a clock that the test sets.
+func stores(t *testing.T) map[string]func(clock func() limit.Micros) store.Store {
+	server := redistest.Start(t)
+	return map[string]func(func() limit.Micros) store.Store{
+		"memory": func(clock func() limit.Micros) store.Store {
+			// The sweeper reads the clock too, but not before the test is over.
+			return memory.New(memory.Options{Clock: clock, SweepEvery: 1000 * time.Hour})
+		},
+		"redis": func(clock func() limit.Micros) store.Store {
+			s, err := redis.New(redis.Options{URL: server.URL(), Clock: clock, Timeout: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+	}
+}
+
+// Every policy is free of warnings, and admits whom its table says, whichever store counts.
 func TestPolicies(t *testing.T) {
 	files, err := filepath.Glob("policies/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -116,6 +137,7 @@ func TestPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	opens := stores(t)
 	var all []policy.Source
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -127,7 +149,9 @@ func TestPolicies(t *testing.T) {
 		if !bytes.Contains(index, []byte("]("+filepath.Base(file)+")")) {
 			t.Errorf("the README does not name %s", file)
 		}
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) { walk(t, source) })
+		for store, open := range opens {
+			t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml")+"/"+store, func(t *testing.T) { walk(t, source, open) })
+		}
 	}
 	if _, _, err := policy.Parse(all, policy.Options{Strict: true}); err != nil {
 		t.Errorf("they cannot be served together: %v", err)
@@ -135,15 +159,14 @@ func TestPolicies(t *testing.T) {
 }
 
 // walk makes the requests of a policy's table.
-func walk(t *testing.T, source policy.Source) {
+func walk(t *testing.T, source policy.Source, open func(clock func() limit.Micros) store.Store) {
 	t.Helper()
 	p, _, err := policy.Parse([]policy.Source{source}, policy.Options{Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var now limit.Micros
-	// The sweeper reads the clock too, but not before the test is over.
-	s := memory.New(memory.Options{Clock: func() limit.Micros { return now }, SweepEvery: 1000 * time.Hour})
+	s := open(func() limit.Micros { return now })
 	defer func() { _ = s.Close() }()
 	e := engine.New(s, engine.Options{})
 	e.SetPolicy(p)

@@ -87,6 +87,7 @@ type storeCheck struct {
 	health  *health.State
 	log     *slog.Logger
 	lost    bool
+	advised bool // what is wrong with its settings has been said
 }
 
 // storeInterval is how often the store is asked whether it can decide.
@@ -113,7 +114,22 @@ func (c *storeCheck) ask(ctx context.Context) {
 	case err == nil && c.lost:
 		c.log.Warn("the store answers again")
 	}
+	// After an outage it may be another Redis.
+	c.advised = c.advised && !c.lost
 	c.lost = err != nil
+	if !c.lost && !c.advised {
+		c.advised = true
+		c.advise(asked)
+	}
+}
+
+// advise logs what in the settings of the store will lose counters.
+func (c *storeCheck) advise(ctx context.Context) {
+	if s, ok := c.store.(interface{ Warnings(ctx context.Context) []string }); ok {
+		for _, warning := range s.Warnings(ctx) {
+			c.log.Warn("the store", "problem", warning)
+		}
+	}
 }
 
 // watch asks again and again until ctx ends.

@@ -7,8 +7,12 @@ import (
 )
 
 // TestLimits is about a policy's own limits through Envoy: tiers, tokens that are recorded when the stream is done, and a
-// request that reserves under its id what it may use, and is settled by what it did use.
+// request that reserves under its id what it may use, and is settled by what it did use. They hold whichever store counts.
 func TestLimits(t *testing.T) {
+	onBothStores(t, testLimits)
+}
+
+func testLimits(t *testing.T, store func(testing.TB) string) {
 	const policy = `
 domain: http
 tiers: [ { name: free }, { name: pro } ]
@@ -38,7 +42,7 @@ descriptors:
 	const id = `{ request_headers: { header_name: x-request-id, descriptor_key: ration.request } }`
 	user := func(name string) string { return fmt.Sprintf(`[{ actions: [%s] }]`, entry("user", name)) }
 
-	server, behind := startRation(t, memory, policyFile(t, policy)), startUpstream(t)
+	server, behind := startRation(t, store(t), policyFile(t, policy)), startUpstream(t)
 	b := shipped(t, behind.addr, server.grpc)
 	b.virtualHost("limits.test",
 		limitedRoute(t, "/ann", user("ann")),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,12 @@ import (
 	"github.com/rationhq/ration/store/storetest"
 )
 
+// TestMain also is the replicas that tests start as processes (process_test.go).
 func TestMain(m *testing.M) {
+	if url := os.Getenv(replicaURL); url != "" {
+		serveReplica(url)
+		os.Exit(0)
+	}
 	logging.Disable() // go-redis reports every lost connection of the fault tests
 	// go-redis tries to dial once more a second after a pool was closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))

@@ -298,3 +298,40 @@ func TestDeletedHolds(t *testing.T) {
 		t.Errorf("%+v, want no holds", r)
 	}
 }
+
+// Somebody has deleted a bucket by hand and forgotten its holds: they have no part in the new one.
+func TestDeletedBucket(t *testing.T) {
+	server := redistest.Start(t)
+	look := server.Client(t)
+	clock := storetest.NewClock(noon)
+	s := newStore(t, redis.Options{URL: server.URL(), Clock: clock.Now})
+	spec := limit.Spec{Algorithm: limit.Concurrency, Limit: 1}
+	apply(t, s, lease(1, store.LeaseOpen), hold("b", spec, 1, 1))
+	look.Del(t.Context(), look.Keys(t.Context(), "*b:5").Val()...)
+	if out := apply(t, s, lease(2, store.LeaseOpen), hold("b", spec, 1, 1)); out.Refused {
+		t.Error("refused for a place of the bucket that is gone")
+	}
+	apply(t, s, lease(1, store.LeaseSettle))
+	if out := apply(t, s, nil, strict("b", spec, 0)); !out.Refused {
+		t.Error("the end of the first hold has freed the place of the second")
+	}
+	clock.Advance(minute)
+	if out := apply(t, s, nil, strict("b", spec, 0)); out.Refused {
+		t.Error("the second hold does not lapse")
+	}
+}
+
+// Settings of Redis that lose counters are told.
+func TestWarnings(t *testing.T) {
+	for policy, want := range map[string]int{"noeviction": 0, "allkeys-lru": 1, "volatile-ttl": 1} {
+		s := newStore(t, redis.Options{URL: redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", policy).URL()})
+		got := s.Warnings(t.Context())
+		if len(got) != want || want > 0 && !strings.Contains(got[0], policy) {
+			t.Errorf("%s: %q, want %d warnings", policy, got, want)
+		}
+	}
+	s := newStore(t, redis.Options{URL: redistest.Start(t, "--maxmemory-policy", "allkeys-lru").URL()})
+	if got := s.Warnings(t.Context()); len(got) != 0 {
+		t.Errorf("without a maxmemory: %q, want none", got)
+	}
+}

@@ -2,11 +2,11 @@
 -- is the hold itself, which never changes; those of one instant lie in the order in which they were
 -- made.
 --
---   made uint64 big-endian; lease 16 bytes, index uint16, amount, lapse, limit (of its spec), mark's at
+--   made uint48 big-endian; lease 16 bytes, index uint16, amount, lapse, limit (of its spec), mark's at
 --   and entered as float64
 
 local FORESEEN = 64 -- store.Foreseen
-local HOLD = '>I8<c16I2ddddd'
+local HOLD = '>I6<c16I2ddddd' -- 64 bytes: Redis keeps small sets of longer ones in a way that takes four times the room
 
 local function parse_hold(member)
   local h = { member = member }
@@ -19,7 +19,10 @@ end
 local function hold(b, op, lease, index, due)
   b.held = add(b.held, op.amount)
   local mark_at, mark_entered = b.arithmetic.hold(op, b, b.now, op.amount)
-  if b.live == 0 then b.next, b.last, b.made = due, due, 0 end
+  if b.live == 0 then
+    b.next, b.last, b.made = due, due, 0
+    call('DEL', b.key .. '#holds') -- those of a bucket that somebody has deleted
+  end
   b.live, b.made = b.live + 1, b.made + 1
   b.next, b.last = min(b.next, due), max(b.last, due)
   local member = pack(HOLD, b.made, lease, index, op.amount, op.lapse, op.limit, mark_at, mark_entered)
