@@ -117,15 +117,13 @@ func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 		s.conclude(d)
 		return nil
 	}
-	if errors.Is(err, store.ErrConflict) && s.step.Lease.Do == store.LeaseSettle {
-		s.recordBeside()
+	if errors.Is(err, store.ErrConflict) {
+		d.Reused = withoutLease(&s.step)
 		err = e.apply(ctx, s, d)
 	}
 	switch {
 	case err == nil:
 		s.conclude(d)
-	case errors.Is(err, store.ErrConflict):
-		d.reuse(enforces(s.step.Ops[s.firstNative:], s.step.Shadow))
 	case ctx.Err() == nil && undecided(err):
 		return e.without(ctx, s, d, err)
 	default:
@@ -133,10 +131,6 @@ func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	}
 	return nil
 }
-
-// reuse notes that the id of the request is that of another one, and refuses it where a limit would
-// have to count it: whoever repeats another's id is not let through by it.
-func (d *Decision) reuse(over bool) { d.Over, d.Reused, d.Limits = over, true, d.Limits[:0] }
 
 // match finds what applies to each descriptor, and the names of the counters.
 func (e *Engine) match(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
@@ -245,15 +239,26 @@ func (s *scratch) askedOf(d *Decision, limitIndex int) int64 {
 	return sum
 }
 
-// recordBeside turns a settlement into a record of its own: its request has been settled by another
-// one already, and this is usage too.
-func (s *scratch) recordBeside() {
-	s.step.Lease = nil
-	for i := range s.step.Ops {
-		if op := &s.step.Ops[i]; op.Kind == store.Settle {
+// withoutLease makes a step one by itself whose lease belongs to another request. A settlement becomes
+// a record beside: it is usage too. What would be taken under the id is refused, where a limit enforces
+// it, and reused is true: whoever repeats another's id is not let through by it. Rules, checks and limits
+// in shadow count as ever.
+func withoutLease(step *store.Step) (reused bool) {
+	opens := step.Lease.Do == store.LeaseOpen
+	step.Lease = nil
+	for i := range step.Ops {
+		op := &step.Ops[i]
+		switch {
+		case op.Kind == store.Settle:
 			op.Kind = store.Record
+		case op.Kind == store.Hold:
+			op.Kind, op.Lapse = store.Charge, 0
 		}
+		takes := op.Manner == limit.Strict && op.Kind == store.Charge && op.Amount > 0
+		reused = reused || opens && takes && !op.Shadow && !step.Shadow
 	}
+	step.Refused = step.Refused || reused
+	return reused
 }
 
 // opensQuota says that a descriptor to which no limit applies counts as a quota with room.

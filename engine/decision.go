@@ -27,8 +27,7 @@ type Decision struct {
 	// decision was made so: StoreErrorAllow, StoreErrorLocal or StoreErrorDeny. Limits and Statuses then
 	// tell only of the limits that refuse or were counted locally. StoreErrorNone: the store has decided.
 	Degraded policy.StoreError
-	// Reused says that the id of the request was that of another one: it is refused, but where all
-	// limits are in shadow, and counted by none.
+	// Reused says that the request was refused because its id was that of another one.
 	Reused bool
 }
 

@@ -163,9 +163,6 @@ func (m *Metrics) count(now *loaded, s *scratch, d *Decision) {
 			now.rules[rule.Index].add(unlimited, s.asked[i].amount)
 		}
 	}
-	if d.Reused {
-		return
-	}
 	for op, i := range s.plain {
 		counters := m.overridden
 		if rule := d.Statuses[i].Rule; rule != nil {

@@ -81,13 +81,6 @@ func (s *scratch) takes() bool {
 	return slices.ContainsFunc(s.step.Ops[s.firstNative:], func(op store.Op) bool { return op.Judged() && op.Amount > 0 })
 }
 
-// enforces reports whether a limit of ops, those of a step in shadow or not, could refuse that.
-func enforces(ops []store.Op, shadow bool) bool {
-	return !shadow && slices.ContainsFunc(ops, func(op store.Op) bool {
-		return op.Judged() && op.Amount > 0 && !op.Shadow
-	})
-}
-
 // tier returns that of the request: of the first subject that is named, else the first that a trusted
 // caller names.
 func (e *Engine) tier(domain *policy.Domain, s *scratch) int {

@@ -73,12 +73,15 @@ upstreams:
 // newModelBench is newBench with the policy above.
 func newModelBench(t testing.TB) bench { return newModelBenchWith(t, engine.Options{}) }
 
-func newModelBenchWith(t testing.TB, opts engine.Options) bench {
+func newModelBenchWith(t testing.TB, opts engine.Options) bench { return newPolicyBench(t, llm, opts) }
+
+// newPolicyBench is newBench with a policy of the test's.
+func newPolicyBench(t testing.TB, text string, opts engine.Options) bench {
 	t.Helper()
 	clock := storetest.NewClock(noon)
 	s := memory.New(memory.Options{Clock: clock.Now})
 	t.Cleanup(func() { _ = s.Close() })
-	p, warnings, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(llm)}}, policy.Options{})
+	p, warnings, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(text)}}, policy.Options{})
 	if err != nil {
 		t.Fatal(err, warnings)
 	}

@@ -146,11 +146,16 @@ func (a *asked) take(e *policy.Entry) (why string) {
 }
 
 // lease returns the lease that the request opens or ends, nil for none. Its id is made of the
-// domain, who asks, and the request's own id; so that another subject cannot touch it.
+// domain, who asks, and the request's own id; so that another subject cannot touch it. Hits that are
+// given back have no part in it.
 func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 	id, ends, reports := "", false, false
 	for i := range s.asked {
 		a := &s.asked[i]
+		if a.giveBack {
+			continue
+		}
+		reports = reports || a.phase == record // with or without the id: it is the same call's
 		if a.request == "" {
 			continue
 		}
@@ -166,7 +171,7 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 				Reason: "ration.phase: a request is either admitted (admit, hold) or ends (record, done) in one call",
 			}
 		}
-		id, ends, reports = a.request, a.phase >= record, reports || a.phase == record
+		id, ends = a.request, a.phase >= record
 	}
 	if id == "" {
 		return nil, nil
@@ -174,7 +179,7 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 	l := &s.leased
 	*l = store.Lease{ID: s.leaseID(request.Domain, id), Request: s.fingerprint(request), Lasts: leaseLasts}
 	switch {
-	case reports:
+	case ends && reports:
 		l.Do = store.LeaseSettle
 		s.actual = total.record.settled()
 		l.Actual = s.actual[:]
@@ -207,25 +212,26 @@ func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
 	return id
 }
 
-// fingerprint tells a repeat of request from another one.
-func (s *scratch) fingerprint(request *Request) uint64 {
-	text := s.text[:0]
-	add := func(part string) {
-		text = binary.LittleEndian.AppendUint32(text, uint32(len(part)))
-		text = append(text, part...)
-	}
+// fingerprint tells a repeat of request from another one, in whichever order they name what they ask
+// for.
+func (s *scratch) fingerprint(request *Request) (sum uint64) {
 	for i := range request.Descriptors {
 		d := &request.Descriptors[i]
-		text = binary.LittleEndian.AppendUint64(text, uint64(len(d.Entries)))
-		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
 		if d.GiveBack {
-			text = append(text, '-')
+			continue
 		}
+		text := s.text[:0]
+		add := func(part string) {
+			text = binary.LittleEndian.AppendUint32(text, uint32(len(part)))
+			text = append(text, part...)
+		}
+		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
 		for j := range d.Entries {
 			add(d.Entries[j].Key)
 			add(d.Entries[j].Value)
 		}
+		s.text = text
+		sum += xxhash.Sum64(text)
 	}
-	s.text = text
-	return xxhash.Sum64(text)
+	return sum
 }

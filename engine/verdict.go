@@ -36,7 +36,7 @@ func (d *Decision) Verdict() Verdict {
 	switch {
 	case !d.Over:
 		return Admitted
-	case binding < 0:
+	case d.Reused, binding < 0:
 		return Blocked
 	}
 	s := &d.Statuses[binding]

@@ -139,9 +139,6 @@ func (s *scratch) bindKnown(d *Decision) {
 		st := &d.Statuses[i]
 		*st = Status{Rule: st.Rule, Unlimited: st.Unlimited, Quota: st.Quota, Amount: st.Amount}
 	}
-	if d.Reused {
-		return
-	}
 	known, over := 0, false
 	for i := range d.Limits {
 		a, at := &d.Limits[i], -1
@@ -162,7 +159,7 @@ func (s *scratch) bindKnown(d *Decision) {
 			d.Statuses[l.descriptor].bind(&d.Limits[l.op])
 		}
 	}
-	d.Over = over && !s.step.Shadow
+	d.Over = (over || d.Reused) && !s.step.Shadow
 }
 
 // locally lets this process decide by itself the limits that say so, each within its local share.
@@ -190,11 +187,11 @@ func (e *Engine) locally(ctx context.Context, s *scratch, d *Decision, retry lim
 		s.local.Lease = s.step.Lease
 	}
 	err := counters.Apply(ctx, &s.local, &s.localOutcome)
-	switch {
-	case errors.Is(err, store.ErrConflict):
-		d.reuse(enforces(s.local.Ops, s.local.Shadow))
-		return nil
-	case err != nil:
+	if errors.Is(err, store.ErrConflict) {
+		d.Reused = withoutLease(&s.local)
+		err = counters.Apply(ctx, &s.local, &s.localOutcome)
+	}
+	if err != nil {
 		return err
 	}
 	for n, i := range s.localOf {

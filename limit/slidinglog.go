@@ -122,6 +122,7 @@ func (slidingLog) charge(_ *Spec, st *State, now Micros, amount int64) {
 	if len(live) == MaxLog && st.Count < MaxLog {
 		live = slices.DeleteFunc(live, func(e Entry) bool { return e.Units == 0 })
 		st.Log.Entries, st.Rest = live, 0
+		st.End++ // a hold may have lost its entry, and must not find another one
 	}
 	if n := len(live); n > 0 && (live[n-1].At == now || n == MaxLog) {
 		live[n-1].At = now

@@ -136,3 +136,23 @@ func TestLogGrows(t *testing.T) {
 		t.Errorf("a full log of %d has grown to %d", before, room())
 	}
 }
+
+// A hold whose entry was given back, and dropped when the log was full, takes nothing out of another.
+func TestLogSettlesNothingOfOthers(t *testing.T) {
+	s := limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog, Window: limit.MaxLog * limit.Second}
+	var st limit.State
+	now := s.Advance(&st, 1)
+	for i := range limit.Micros(limit.MaxLog - 1) {
+		now = s.Advance(&st, 2+i)
+		s.Charge(&st, now, 1)
+	}
+	now = s.Advance(&st, now+1)
+	mark := s.Hold(&st, now, 1)
+	s.GiveBack(&st, now, 1)
+	now = s.Advance(&st, now+1)
+	s.Charge(&st, now, 1)
+	s.Settle(&st, now, mark, 1, 0)
+	if got := s.Describe(&st, now); got.Used != limit.MaxLog || got.Held != 0 {
+		t.Errorf("%+v, want %d used", got, limit.MaxLog)
+	}
+}

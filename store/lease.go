@@ -33,17 +33,17 @@ type LeaseAction uint8
 
 const (
 	// LeaseOpen opens the lease if the step admits; all holds of the step belong to it. Where the
-	// lease is there already, the step changes nothing but its plain charges and answers how the
-	// buckets stand: it has been admitted before.
+	// lease is there already, the step is a repeat: it has been admitted before, changes nothing but its
+	// plain charges and give-backs, and answers how the buckets stand.
 	LeaseOpen LeaseAction = iota
 	// LeaseSettle replaces every hold of the lease by what was really used, in the window of the hold,
 	// whatever room there is: by the amounts of the step's settle ops on its bucket, else by
-	// Lease.Actual. A settle op on a bucket on which the lease holds nothing is recorded. A lease that has lapsed is corrected by the
-	// difference, once. Where it was settled before, the step changes nothing but its plain charges.
-	// An unknown lease has no holds: all settle ops are recorded, once, and the id counts as settled.
+	// Lease.Actual. A settle op on a bucket on which the lease holds nothing is recorded. A lease that has
+	// lapsed is corrected by the difference, once. Where it was settled before, the step is a repeat. An
+	// unknown lease has no holds: all settle ops are recorded, once, and the id counts as settled.
 	LeaseSettle
-	// LeaseLapse ends the lease as if it were due now: the holder is gone. It changes nothing where
-	// the lease has ended, or is unknown.
+	// LeaseLapse ends the lease as if it were due now: the holder is gone. Where it has ended, the step
+	// is a repeat.
 	LeaseLapse
 )
 

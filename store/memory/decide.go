@@ -223,6 +223,8 @@ func (w *work) earliest() limit.Micros {
 // lands says that a native op is written, given the verdict.
 func (d *decision) lands(op *store.Op, w *work) bool {
 	switch {
+	case op.Kind == store.GiveBack:
+		return w.bucket != nil || w.wrote // of what was never counted nothing can come back
 	case d.replay:
 		return false
 	case op.Judged():

@@ -258,8 +258,12 @@ func readFile(path string, each func(key string, content []byte) error) (tally, 
 	case version == 0:
 		return want, damaged(path, errors.New("it does not say its format"))
 	case version != format:
-		return want, fmt.Errorf("%s was written by a newer ration: it has format %d, and this one knows %d; "+
-			"use that ration, or move the file away to begin with nothing", path, version, format)
+		age := "a newer"
+		if version < format {
+			age = "an older"
+		}
+		return want, fmt.Errorf("%s was written by %s ration: it has format %d, and this one knows %d; "+
+			"use that ration, or move the file away to begin with nothing", path, age, version, format)
 	}
 	if got.turn = want.turn; got != want {
 		return want, damaged(path, fmt.Errorf("it has %d records, and should have %d", got.count, want.count))

@@ -166,14 +166,19 @@ func TestForeignDirectory(t *testing.T) {
 	refuse(t, file, "not a directory")
 }
 
-// A file of a later version is refused, and says so.
-func TestNewerFormat(t *testing.T) {
-	clock := storetest.NewClock(noon)
-	file, _ := filled(t, clock)
-	changeFile(t, file, func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("meta")).Put([]byte("format"), memory.FormatRecord(2))
-	})
-	refuse(t, filepath.Dir(file), "was written by a newer ration: it has format 2, and this one knows 1", "use that ration")
+// A file of another version is refused, and says so.
+func TestOtherFormats(t *testing.T) {
+	for format, says := range map[uint32]string{
+		1: "was written by an older ration: it has format 1, and this one knows 2",
+		3: "was written by a newer ration: it has format 3, and this one knows 2",
+	} {
+		clock := storetest.NewClock(noon)
+		file, _ := filled(t, clock)
+		changeFile(t, file, func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("meta")).Put([]byte("format"), memory.FormatRecord(format))
+		})
+		refuse(t, filepath.Dir(file), says, "use that ration")
+	}
 }
 
 // What a process leaves that was killed while it created the directory does not stand in the way, nor

@@ -11,7 +11,7 @@ import (
 )
 
 // format is the version of everything in this file, and of the file on disk.
-const format = 1
+const format = 2
 
 // Records have keys by what they are of. In this order they are read back: a hold that has lapsed is
 // known before its lease comes.

@@ -14,20 +14,18 @@ func (d *decision) need() int64 {
 	need := int64(0)
 	for i, at := range d.ops {
 		op, w := &d.step.Ops[i], &d.work[at]
-		if op.Amount == 0 || !w.plain && !d.lands(op, w) {
+		if op.Amount == 0 || op.Kind == store.GiveBack || !w.plain && !d.lands(op, w) {
 			continue
 		}
 		if w.bucket == nil {
 			need += w.bytes()
 		}
-		if op.Kind != store.GiveBack {
-			need += w.logGrowth()
-		}
+		need += w.logGrowth()
 		if op.Kind == store.Hold && !d.refuse {
 			need += holdBytes + int64(len(op.Owner)+len(op.Bucket))
 		}
 	}
-	if asked := d.step.Lease; asked != nil && d.lease == nil && asked.Do != store.LeaseLapse && !d.refuse {
+	if asked := d.step.Lease; asked != nil && d.lease == nil && (asked.Do == store.LeaseSettle || asked.Do == store.LeaseOpen && !d.refuse) {
 		need += leaseBytes
 	}
 	return need

@@ -11,9 +11,9 @@ import (
 
 // testConservation: in every answer of a random history used + held + remaining is the ceiling, what
 // is held is what live holds hold, and what refuses has changed nothing.
-func testConservation(t *testing.T, open Open) {
+func testConservation(t *testing.T, open Open, rounds int) {
 	tally := map[string]int{}
-	for range rounds / 2 {
+	for range rounds {
 		rapid.Check(t, func(r *rapid.T) {
 			scope := &scope{TB: t}
 			defer scope.end()

@@ -174,7 +174,8 @@ func (d *decision) write() {
 	}
 	var made []hold
 	for i := range d.step.Ops {
-		if op := &d.step.Ops[i]; op.Manner == limit.Strict && d.fate != store.LeaseReplayed {
+		op := &d.step.Ops[i]
+		if op.Manner == limit.Strict && (d.fate != store.LeaseReplayed || op.Kind == store.GiveBack) {
 			made = append(made, d.writeOp(op)...)
 		}
 	}
@@ -196,7 +197,10 @@ func (d *decision) writeOp(op *store.Op) []hold {
 	land := op.Amount > 0
 	switch op.Kind {
 	case store.GiveBack:
-		op.Spec.GiveBack(&s.state, s.now, op.Amount)
+		_, there := d.buckets[nameOf(op)]
+		if land = land && (there || s.written); land {
+			op.Spec.GiveBack(&s.state, s.now, op.Amount)
+		}
 	case store.Hold:
 		if !d.out.Refused {
 			return []hold{d.hold(op, s)}

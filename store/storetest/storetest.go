@@ -1,7 +1,8 @@
 // Package storetest is the conformance suite of the storage contract: any store.Store must pass it.
 //
 // It knows the contract and the arithmetic only. [Run] is all that a store's test has to call;
-// [RunPlain] is the part of it that a store passes which knows plain charges and give-backs only, and
+// [RunPlain] is the part of it that a store passes which knows plain charges and give-backs only,
+// [RunConcurrent] the part that shows whether those who share a store do each other harm, and
 // [RunDurable] is for a store that keeps its state on disk, beside Run.
 //
 // Read the walks first (walk_*.go): tables of who is admitted when, and of the life of a lease. Then
@@ -78,10 +79,23 @@ func Run(t *testing.T, open Open) {
 		{"agrees with the model", testModel},
 		{"keeps to its bounds", testEnvelope},
 		{"admits after exactly retry_after", testWait},
-		{"conserves the limit", testConservation},
-		{"64 spenders", testSpenders},
-		{"is linearizable", testLinearizable},
 	})
+	run(t, open, concurrent(1000, rounds/2))
+}
+
+// RunConcurrent runs what a store must keep whoever shares it, callers in one process or in several.
+// It plays fewer games than Run: stores in other processes take longer to ask.
+func RunConcurrent(t *testing.T, open Open) {
+	run(t, open, concurrent(200, 1))
+}
+
+// concurrent has 64 callers spend in so many games, and rounds of random histories.
+func concurrent(games, rounds int) []test {
+	return []test{
+		{"conserves the limit", func(t *testing.T, open Open) { testConservation(t, open, rounds) }},
+		{"64 spenders", func(t *testing.T, open Open) { testSpenders(t, open, games) }},
+		{"is linearizable", testLinearizable},
+	}
 }
 
 func walks() []test {

@@ -104,18 +104,20 @@ local function judge(step, replay)
 end
 
 -- Says whether a strict op is written, given the verdict.
-local function lands(op, refuse)
+local function lands(op, refuse, replay)
   if op.plain or op.amount == 0 then return false end
+  if op.kind == GIVE_BACK then return op.bucket.found or op.bucket.wrote end
+  if replay then return false end
   if op.kind == CHARGE or op.kind == HOLD_OP then return not refuse or has(op.flags, COUNT_REFUSALS) end
   if op.kind == SETTLE_OP then return not op.bucket.leased end
   return true
 end
 
 -- Applies the strict ops to the buckets.
-local function write(step, refuse, opened)
+local function write(step, refuse, replay, opened)
   for i = 1, step.n do
     local op = step.ops[i]
-    if lands(op, refuse) then
+    if lands(op, refuse, replay) then
       local b = op.bucket
       b.wrote = true
       if op.kind == GIVE_BACK then
@@ -182,7 +184,7 @@ local function decide_step(step)
     opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {} }
   end
   end_lease(step, state)
-  if not replay then write(step, refuse, opened) end
+  write(step, refuse, replay, opened)
   commit(step)
   if opened then save_lease(lease.key, opened) end
   describe(step, state)

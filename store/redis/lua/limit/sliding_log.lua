@@ -122,6 +122,7 @@ local function sliding_log()
       if units > 0 then kept[#kept + 1] = pack(ENTRY, at, units) end
     end
     keep_whole(st, table.concat(kept), 0)
+    st.ends = st.ends + 1 -- a hold may have lost its entry, and must not find another one
   end
 
   function l.charge(_, st, now, amount)
