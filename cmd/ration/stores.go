@@ -125,7 +125,9 @@ func (c *storeCheck) ask(ctx context.Context) {
 
 // advise logs what in the settings of the store will lose counters.
 func (c *storeCheck) advise(ctx context.Context) {
-	if s, ok := c.store.(interface{ Warnings(ctx context.Context) []string }); ok {
+	if s, ok := c.store.(interface {
+		Warnings(ctx context.Context) []string
+	}); ok {
 		for _, warning := range s.Warnings(ctx) {
 			c.log.Warn("the store", "problem", warning)
 		}
