@@ -248,11 +248,12 @@ func withoutLease(step *store.Step) (reused bool) {
 	step.Lease = nil
 	for i := range step.Ops {
 		op := &step.Ops[i]
-		switch {
-		case op.Kind == store.Settle:
+		switch op.Kind {
+		case store.Settle:
 			op.Kind = store.Record
-		case op.Kind == store.Hold:
+		case store.Hold:
 			op.Kind, op.Lapse = store.Charge, 0
+		default:
 		}
 		takes := op.Manner == limit.Strict && op.Kind == store.Charge && op.Amount > 0
 		reused = reused || opens && takes && !op.Shadow && !step.Shadow

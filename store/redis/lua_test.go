@@ -189,7 +189,9 @@ func compareWalks(r *rapid.T, h *harness, s limit.Spec) {
 	var want []numbers
 	clock, st, now := int64(1_763_726_400_000_000), limit.State{}, limit.Micros(0)
 	for i := range rapid.IntRange(1, 40).Draw(r, "steps") {
-		what, amount, mark, actual := doAdvance, int64(0), limit.Mark{}, int64(0)
+		what := doAdvance
+		var mark limit.Mark
+		var amount, actual int64
 		if i > 0 {
 			what = rapid.IntRange(0, operations-1).Draw(r, "what")
 		}
