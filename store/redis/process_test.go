@@ -26,8 +26,8 @@ const (
 	replicaScript = "RATION_TEST_SCRIPT"
 )
 
-// Replica is what a child answers to: it opens stores and applies steps to them. Its exported methods
-// are those of package rpc.
+// Replica is what a child answers to: it opens stores and applies steps to them. Package rpc wants it
+// exported, with all that it takes and returns.
 type Replica struct {
 	url string
 
@@ -365,22 +365,19 @@ func TestKilledProcess(t *testing.T) {
 	doomed := startReplica(t, server.URL(), "")
 	held := doomed.open(t, "", nil)
 	left := startReplica(t, server.URL(), "").open(t, "", nil)
-	const most = 5
+	const most, lasts = 5, second
 	room, tokens := strict("room", places(most), 1), strict("tokens", tokenBucket(most), 1)
 	room.Kind, room.Lapse = store.Hold, 0
 	tokens.Kind, tokens.Lapse = store.Hold, 1 // whatever was sent to a model is paid for
-	enters := func(s store.Store, n int) store.Outcome {
-		t.Helper()
+	open := func(n int) *store.Lease {
 		l := lease(n, store.LeaseOpen)
-		l.Lasts = 1 * second
-		return apply(t, s, l, room)
+		l.Lasts = lasts
+		return l
 	}
 
 	var first, last limit.Micros
 	for n := range most {
-		l := lease(n, store.LeaseOpen)
-		l.Lasts = 1 * second
-		out := apply(t, held, l, room, tokens)
+		out := apply(t, held, open(n), room, tokens)
 		if out.Refused {
 			t.Fatalf("place %d of %d: %+v, want it admitted", n, most, out.Results)
 		}
@@ -396,12 +393,12 @@ func TestKilledProcess(t *testing.T) {
 
 	admitted := 0
 	for deadline := time.Now().Add(calm); admitted < most; {
-		out := enters(left, most+admitted)
+		out := apply(t, left, open(most+admitted), room)
 		switch {
-		case out.Refused && out.Now >= last+1*second:
+		case out.Refused && out.Now >= last+lasts:
 			t.Fatalf("refused %v after the last lease was made: %+v", (out.Now - last).Duration(), out.Results)
-		case !out.Refused && out.Now < first+1*second:
-			t.Fatalf("admitted %v after the first lease was made, which lasts for a second", (out.Now - first).Duration())
+		case !out.Refused && out.Now < first+lasts:
+			t.Fatalf("admitted %v after the first lease was made, too early", (out.Now - first).Duration())
 		case !out.Refused:
 			admitted++
 		case time.Now().After(deadline):
