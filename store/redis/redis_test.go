@@ -350,31 +350,6 @@ func TestForeignKeyAfterPinnedCharge(t *testing.T) {
 	}
 }
 
-// The script is sent again after SCRIPT FLUSH, and no charge is lost or doubled by it.
-func TestScriptFlush(t *testing.T) {
-	server := redistest.Start(t)
-	look := server.Client(t)
-	s := newStore(t, redis.Options{URL: server.URL()})
-	ctx := context.Background()
-	var callers sync.WaitGroup
-	for range 8 {
-		callers.Go(func() {
-			var out store.Outcome
-			for range 50 {
-				look.ScriptFlush(ctx)
-				if err := s.Apply(ctx, &store.Step{Ops: []store.Op{charge("a", year(1000), 1)}}, &out); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	callers.Wait()
-	var out store.Outcome
-	if err := s.Apply(ctx, &store.Step{Ops: []store.Op{charge("a", year(1000), 0)}}, &out); err != nil || out.Results[0].Used != 400 {
-		t.Errorf("used %d (%v), want 400", out.Results[0].Used, err)
-	}
-}
-
 // A paused Redis costs a bounded wait: the caller's deadline, or the store's own. A call that never
 // left is not written; one that did is written once, however the caller saw it end.
 func TestPausedRedis(t *testing.T) {
