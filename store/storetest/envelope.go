@@ -206,7 +206,9 @@ func (l *ledger) giveBack() {
 		l.tally["given back"]++
 		l.note(-back, false)
 	}
-	l.latest = max(l.latest, l.clock.Now())
+	if len(l.entries) > 0 { // else there is no bucket, and giving back makes none
+		l.latest = max(l.latest, l.clock.Now())
+	}
 }
 
 // charged returns what is still counted of charges in the current window.
