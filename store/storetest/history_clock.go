@@ -128,8 +128,15 @@ func (h *history) stepBack(m *Model, to limit.Micros) {
 			b.op.Bucket = fmt.Appendf(nil, "b%d since %d", i, to)
 		}
 	}
-	h.leases = slices.DeleteFunc(h.leases, func(l *leased) bool { return l.due <= h.newest })
+	h.leases = slices.DeleteFunc(h.leases, func(l *leased) bool {
+		return l.due <= h.newest || hasPlain(l.open) || hasPlain(l.settle) // a repeat would use the old names
+	})
 	h.newest = to
+}
+
+// hasPlain says that a step, which may be nil, has an op of the plain manner.
+func hasPlain(step *store.Step) bool {
+	return step != nil && slices.ContainsFunc(step.Ops, func(op store.Op) bool { return op.Manner == limit.Plain })
 }
 
 // over says whether a bucket was over at now: a store may have forgotten it, or ended holds on it; or,
