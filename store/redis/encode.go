@@ -75,7 +75,7 @@ func (e *encoding) append(b []byte) []byte {
 		return b
 	}
 	calendars := e.calendars()
-	b = append(b, byte(len(calendars)))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(calendars)))
 	for _, c := range calendars {
 		b = appendCalendar(b, c, e.now)
 	}
@@ -125,7 +125,8 @@ func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 		demand, window = e.demand(i), int64(op.Spec.Window)
 		calendar = 1 + slices.IndexFunc(calendars, func(c namedCalendar) bool { return c.calendar == op.Spec.Calendar })
 	}
-	b = append(b, algorithmCode(&op.Spec), op.Class, byte(calendar))
+	b = append(b, algorithmCode(&op.Spec), op.Class)
+	b = binary.LittleEndian.AppendUint16(b, uint16(calendar))
 	for _, n := range [...]int64{op.Amount, op.Spec.Limit, third, demand, window, op.Lapse} {
 		b = appendNumber(b, n)
 	}
@@ -188,7 +189,7 @@ func appendLease(b []byte, l *store.Lease) []byte {
 	b = append(b, byte(l.Do))
 	b = appendNumber(b, int64(l.Lasts))
 	b = binary.LittleEndian.AppendUint64(b, l.Request)
-	b = append(b, byte(len(l.Actual)))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(l.Actual)))
 	for _, n := range l.Actual {
 		b = appendNumber(b, n)
 	}

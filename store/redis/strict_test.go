@@ -335,3 +335,28 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("without a maxmemory: %q, want none", got)
 	}
 }
+
+// A step may be as large as the contract lets it: names of the greatest length in a lease, and more
+// calendars and amounts than a byte can number.
+func TestLargeSteps(t *testing.T) {
+	s := newStore(t, redis.Options{URL: redistest.Start(t).URL()})
+	long := strings.Repeat("x", store.MaxBucketName-len("alice"))
+	spec := limit.Spec{Limit: 10, Window: 1000 * minute}
+	apply(t, s, lease(1, store.LeaseOpen), hold(long, spec, 5, 5))
+	settle := lease(1, store.LeaseSettle)
+	settle.Actual = make([]int64, 300)
+	apply(t, s, settle)
+	if r := apply(t, s, nil, strict(long, spec, 0)).Results[0]; r.Used != 0 || r.Held != 0 {
+		t.Errorf("settled to nothing: %+v", r)
+	}
+	var ops []store.Op
+	for i := range 300 {
+		month := &limit.Calendar{Period: limit.PerMonth, Anchor: 1 + i%28}
+		ops = append(ops, strict(fmt.Sprint("month ", i), limit.Spec{Algorithm: limit.CalendarWindow, Limit: 10, Calendar: month}, 1))
+	}
+	for i, r := range apply(t, s, nil, ops...).Results {
+		if r.Used != 1 {
+			t.Errorf("calendar %d: %+v, want 1 used", i, r)
+		}
+	}
+}

@@ -1,10 +1,10 @@
 -- Leases: a string each, kept until store.Retention after they are due.
 --
 --   version uint8 (1), flags uint8, due float64, request that opened it and request that settled it 8
---   bytes each, holds uint16: how many; each hold: key of its bucket with uint16 length, algorithm
+--   bytes each, holds uint16: how many; each hold: key of its bucket with uint32 length, algorithm
 --   uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length
 
-local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I2c0BdBc0BBc0'
+local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I4c0BdBc0BBc0'
 local OPENED, SETTLED, LAPSED = 1, 2, 4
 local RETENTION = 86400000000
 local NO_REQUEST = string.rep('\0', 8)
@@ -39,7 +39,7 @@ local function save_lease(key, l)
   for i, h in ipairs(l.holds) do
     local s = h.spec
     local calendar = s.calendar or ''
-    parts[i + 1] = pack('<I2', #h.key) .. h.key .. pack('<BdB', s.algorithm, s.window, #calendar) .. calendar
+    parts[i + 1] = pack('<I4', #h.key) .. h.key .. pack('<BdB', s.algorithm, s.window, #calendar) .. calendar
       .. char(h.class, #h.member) .. h.member
   end
   call('SET', key, table.concat(parts), 'PX', time_to_live(l.due + RETENTION))

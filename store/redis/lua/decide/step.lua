@@ -1,9 +1,9 @@
 -- What a step that is not of plain charges only looks like, behind what batch.lua says:
 --
---   calendars   uint8: how many; each: uint8 length and name, four bounds as float64
+--   calendars   uint16: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64, request 8 bytes,
---               actual: uint8 how many, each float64 (−1 unknown)
---   ops         each: kind uint8 (store.Kind), flags uint8, algorithm, class, calendar uint8 (0: none),
+--               actual: uint16 how many, each float64 (−1 unknown)
+--   ops         each: kind uint8 (store.Kind), flags uint8, algorithm, class uint8, calendar uint16 (0: none),
 --               amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
 --               as float64; of a plain op only kind, amount and limit count, and in the place of the
 --               ceiling when its counter may go (µs)
@@ -11,9 +11,9 @@
 local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED = 2, 4, 8, 16
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS = 1, 2, 4, 8
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
-local OPEN, SETTLE, LAPSE = 0, 1, 2
+local OPEN, SETTLE = 0, 1 -- and 2 to let it lapse
 
-local OP = '<BBBBBdddddd'
+local OP = '<BBBBI2dddddd'
 local NOTHING = {}
 
 local function has(flags, bit) return flags % (2 * bit) >= bit end
@@ -28,7 +28,7 @@ local function parse_step(pos, first, n, flags)
     shadow = has(flags, SHADOW_MODE), quota_open = has(flags, QUOTA_OPEN),
   }
   local names, count = NOTHING, nil
-  count, pos = unpack('<B', steps, pos)
+  count, pos = unpack('<I2', steps, pos)
   if count > 0 then
     names, step.calendars = {}, {}
     for i = 1, count do
@@ -39,7 +39,7 @@ local function parse_step(pos, first, n, flags)
   end
   if has(flags, LEASED) then
     local lease = { key = KEYS[first + n + 1], actual = {} }
-    lease.id, lease.action, lease.lasts, lease.request, count, pos = unpack('<c16Bdc8B', steps, pos)
+    lease.id, lease.action, lease.lasts, lease.request, count, pos = unpack('<c16Bdc8I2', steps, pos)
     for i = 1, count do
       lease.actual[i], pos = unpack('<d', steps, pos)
     end
