@@ -515,3 +515,17 @@ func TestURLs(t *testing.T) {
 		t.Error("a prefix with braces was taken")
 	}
 }
+
+// In a Cluster the buckets of a step, and its lease, lie on several nodes. Three replicas are exact there too.
+func TestConformanceInACluster(t *testing.T) {
+	url := "redis-cluster://" + redistest.StartCluster(t)[0].Addr
+	spaces := 0
+	storetest.Run(t, func(t testing.TB, clock *storetest.Clock) store.Store {
+		spaces++
+		opts := redis.Options{URL: url, KeyPrefix: fmt.Sprintf("test%d:", spaces), Timeout: 10 * time.Second}
+		if clock != nil {
+			opts.Clock = clock.Now
+		}
+		return &fleet{replicas: []store.Store{newStore(t, opts), newStore(t, opts), newStore(t, opts)}}
+	})
+}
