@@ -37,6 +37,7 @@ type encoding struct {
 	inCluster   bool
 	phase       phase
 	transaction store.LeaseID
+	madeBy      store.LeaseID  // which transaction made the lease's directory
 	shards      []uint16       // with claim
 	judged      []limit.Status // with admit and refuse: the verdicts, by op of the step
 }
@@ -92,6 +93,9 @@ func (e *encoding) append(b []byte) []byte {
 	}
 	if e.lease != nil {
 		b = appendLease(b, e.lease)
+		if e.inCluster && e.phase < claim {
+			b = append(b, e.madeBy[:]...)
+		}
 	}
 	if e.phase >= claim {
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(e.shards)))

@@ -77,6 +77,7 @@ type directory struct {
 	now     limit.Micros // when it said so
 	state   store.LeaseState
 	due     limit.Micros
+	madeBy  store.LeaseID // the transaction
 	shards  []uint16
 }
 
@@ -135,11 +136,15 @@ func (sp *span) first(ctx context.Context) error {
 		if lease.Do == store.LeaseOpen && !plain {
 			var claiming sync.WaitGroup
 			claiming.Go(func() { home, err = sp.claim(ctx) })
-			prepared := sp.prepare(ctx, directory{})
+			sp.home.madeBy = sp.transaction // as far as is known
+			prepared := sp.prepare(ctx)
 			claiming.Wait()
 			sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
-			if errors.Is(err, store.ErrConflict) {
+			switch {
+			case errors.Is(err, store.ErrConflict):
 				return err
+			case err == nil && home.state == store.LeaseReplayed:
+				return sp.prepare(ctx) // the shards have taken it for a new one
 			}
 			return errors.Join(err, prepared)
 		}
@@ -149,7 +154,7 @@ func (sp *span) first(ctx context.Context) error {
 		sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
 		wrote = plain || lease.Do != store.LeaseOpen
 	}
-	err := sp.prepare(ctx, sp.home)
+	err := sp.prepare(ctx)
 	if err != nil && wrote {
 		return fmt.Errorf("%w, some shards of it: %w", store.ErrUnavailable, err)
 	}
@@ -170,6 +175,7 @@ func (sp *span) claim(ctx context.Context) (directory, error) {
 	}
 	a := answer{rest: c.answer}
 	home := directory{claimed: true, now: c.now, state: store.LeaseState(a.byte()), due: limit.Micros(a.number())}
+	copy(home.madeBy[:], a.take(len(home.madeBy)))
 	for len(a.rest) > 0 {
 		home.shards = append(home.shards, binary.LittleEndian.Uint16([]byte(a.take(2))))
 	}
@@ -179,8 +185,7 @@ func (sp *span) claim(ctx context.Context) (directory, error) {
 func (sp *span) strict(op int) bool { return sp.step.Ops[op].Manner == limit.Strict }
 
 // prepare asks the shards of the ops, where there is anything to be judged or counted.
-// home is what is known of the lease by then.
-func (sp *span) prepare(ctx context.Context, home directory) error {
+func (sp *span) prepare(ctx context.Context) error {
 	ask := false
 	for i := range sp.step.Ops {
 		ask = ask || sp.step.Ops[i].Judged() || !sp.strict(i)
@@ -194,7 +199,7 @@ func (sp *span) prepare(ctx context.Context, home directory) error {
 		switch {
 		case !slices.ContainsFunc(p.ops, sp.strict):
 			as = whole
-		case home.foreign(p.shard):
+		case sp.home.foreign(p.shard):
 			as = forget
 		}
 		if len(p.ops) > 0 {
@@ -309,10 +314,10 @@ func (sp *span) abandon(ctx context.Context) {
 
 // encoding is a message to a shard.
 func (sp *span) encoding(p part, as phase) *encoding {
-	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction}
+	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
 	if l := sp.step.Lease; l != nil && as != whole && as != forget {
 		e.lease = l
-		if l.Do == store.LeaseSettle { // the shard's record is not to be forgotten before the directory
+		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
 			late := *l
 			late.Lasts = sp.home.due
 			e.lease = &late

@@ -8,8 +8,8 @@
 --            log also the instant of its newest entry, and the instant and the units to wait for (fits in
 --            sliding_log.lua)
 --
--- CLAIM is answered by uint16 how many bytes follow: the state of the lease, when it is due as float64, and its
--- shards, uint16 each.
+-- CLAIM is answered by uint16 how many bytes follow: the state of the lease, when it is due as float64, the
+-- transaction that made its directory, 16 bytes, and its shards, uint16 each.
 --
 -- FAILED is followed by what has failed, with uint16 length: an error of the script itself.
 
@@ -208,6 +208,7 @@ end
 
 -- Judges the step and has promised to it what it needs, if no limit of this shard refuses.
 local function prepare(step, replay)
+  redeem_all(step, false) -- those of an attempt that took the lease for a new one
   local refuse = judge(step, replay)
   if not refuse and not replay then
     for b, amount in pairs(asks(step)) do promise(b, step.transaction, amount) end
@@ -217,7 +218,7 @@ end
 
 local function answer_claim(step)
   local state, l = claim(step)
-  local content = char(state) .. pack('<d', l.due) .. l.shards
+  local content = char(state) .. pack('<d', l.due) .. l.made_by .. l.shards
   length = length + 1
   reply[length] = char(OK) .. pack('<I2', #content) .. content
 end
@@ -250,7 +251,7 @@ local function decide_step(step)
   local lease = step.lease
   if lease and lease.action == OPEN and not replay and not refuse then
     state = IS_OPENED
-    opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {} }
+    opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {}, made_by = lease.made_by }
   end
   end_lease(step, state)
   if not replay then write(step, refuse, opened) end

@@ -2,8 +2,10 @@
 --
 --   span        if flags say so, which is in a cluster: phase uint8 (see below), transaction 16 bytes
 --   calendars   uint8: how many; each: uint8 length and name, four bounds as float64
---   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64, request 8 bytes,
---               actual: uint8 how many, each float64 (−1 unknown)
+--   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
+--               shards: when the lease was due), request 8 bytes,
+--               actual: uint8 how many, each float64 (−1 unknown); where the step spans shards, but not of
+--               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: kind uint8 (store.Kind), flags uint8, algorithm, class, calendar uint8 (0: none),
 --               amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
@@ -50,6 +52,7 @@ local function parse_step(pos, first, n, flags)
     for i = 1, count do
       lease.actual[i], pos = unpack('<d', steps, pos)
     end
+    if step.spans and step.phase < CLAIM then lease.made_by, pos = unpack('<c16', steps, pos) end
     step.lease = lease
   end
   if step.phase >= CLAIM then
