@@ -20,7 +20,7 @@ func TestReshardingUnderLoad(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t)
 	url := "redis-cluster://" + nodes[0].Addr
-	c := gather(t, withoutLease(), calm, twoStores(t, url, calm)...)
+	c := gather(t, makers, calm, twoStores(t, url, calm)...)
 	c.awaitAnswers(200)
 	for i := range nodes {
 		m := newMove(t, nodes, nodes[i].Client(t), nodes[(i+1)%3].Client(t))
