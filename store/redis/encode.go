@@ -11,8 +11,8 @@ import (
 
 // The bits of the script: of a step (lua/batch.lua, lua/decide/step.lua), and of an op.
 const (
-	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased, stepSpans = 1, 2, 4, 8, 16, 32
-	opPlain, opShadow, opQuota, opCountRefusals, opRefused                          = 1, 2, 4, 8, 16
+	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased, stepSpans, stepAsked = 1, 2, 4, 8, 16, 32, 64
+	opPlain, opShadow, opQuota, opCountRefusals, opRefused                                     = 1, 2, 4, 8, 16
 )
 
 // The script's codes of algorithms that limit.Algorithm has no number for.
@@ -35,6 +35,7 @@ type encoding struct {
 
 	// In a cluster: which phase of a step that spans shards this is, and of which one.
 	inCluster   bool
+	asked       bool // a node that has not taken the whole shard in yet
 	phase       phase
 	transaction store.LeaseID
 	madeBy      store.LeaseID  // which transaction made the lease's directory
@@ -113,7 +114,8 @@ func (e *encoding) flags() byte {
 	// Whether a quota is spent in every shard is not for one of them to say.
 	quotaOpen := e.step.QuotaOpen || e.phase == prepare
 	return bit(stepRefused, e.step.Refused) | bit(stepShadow, e.step.Shadow) | bit(stepQuotaOpen, quotaOpen) |
-		bit(stepLeased, e.lease != nil) | bit(stepSpans, e.inCluster)
+		bit(stepLeased, e.lease != nil) | bit(stepSpans, e.inCluster) |
+		bit(stepAsked, e.asked)
 }
 
 func bit(b byte, is bool) byte {

@@ -283,8 +283,10 @@ func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 		err = b.send(ctx, c)
 		var elsewhere *redirection
 		if errors.As(err, &elsewhere) && elsewhere.addr != "" {
+			e.asked = elsewhere.ask
 			c = s.newCall(e, b.now())
 			err = s.follow(ctx, elsewhere, b, c)
+			e.asked = false
 		}
 		if s.cluster != nil && errors.Is(err, store.ErrUnavailable) {
 			s.cluster.ReloadState(ctx) // the shard may have another node by now: the client looks in the background

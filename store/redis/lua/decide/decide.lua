@@ -59,13 +59,15 @@ local function look(step)
     local h = holds[i]
     local b = find(h.key)
     if not b then
-      b = keep(read(h.key, h.spec))
       if step.spans then
-        -- The step could not name these keys: see before anything is written that they are here.
+        -- The step could not name these keys: see before anything is written that they are here. A node that
+        -- takes a shard in does not say so itself of keys that have not come yet.
+        if step.asked then error({ code = ELSEWHERE }) end
         local there = pcall('EXISTS', h.key .. '#holds')
         if type(there) == 'table' then unreadable(there) end
-        read_pending(b)
       end
+      b = keep(read(h.key, h.spec))
+      if step.spans then read_pending(b) end
       left = lapse(b, left)
       if not left then return false end
     end

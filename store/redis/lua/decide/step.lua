@@ -1,5 +1,6 @@
 -- What a step that is not of plain charges only looks like, behind what batch.lua says:
 --
+--   ASKED among the flags: the node is asked though it has not taken the whole shard in yet (ASK)
 --   span        if flags say so, which is in a cluster: phase uint8 (see below), transaction 16 bytes
 --   calendars   uint8: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
@@ -12,7 +13,7 @@
 --               as float64; of a plain op only kind, amount and limit count, and in the place of the
 --               ceiling when its counter may go (µs)
 
-local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN = 2, 4, 8, 16, 32
+local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED = 2, 4, 8, 16, 32, 64
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
 
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
@@ -33,7 +34,7 @@ local function parse_step(pos, first, n, flags)
   local step = {
     n = n, ops = ops_of, calendars = NOTHING, lease = nil, refused = has(flags, REFUSED),
     shadow = has(flags, SHADOW_MODE), quota_open = has(flags, QUOTA_OPEN),
-    spans = has(flags, SPAN), phase = WHOLE, transaction = nil, shards = nil,
+    spans = has(flags, SPAN), asked = has(flags, ASKED), phase = WHOLE, transaction = nil, shards = nil,
   }
   if step.spans then step.phase, step.transaction, pos = unpack('<Bc16', steps, pos) end
   local names, count = NOTHING, nil
