@@ -177,3 +177,35 @@ func TestDeathWithinALease(t *testing.T) {
 		})
 	}
 }
+
+// A node hears so late that a step is admitted that its promise has lapsed, and another caller has the room:
+// it does not write, and the step is not admitted.
+func TestLateAdmission(t *testing.T) {
+	c := startSpread(t)
+	slow, quick := c.open(t), c.open(t)
+	c.look(t, slow, "0+0 0+0 0+0")
+	var seen atomic.Int64
+	late := make(chan struct{})
+	c.proxies[1].Set(func(name string) redistest.Fault {
+		if strings.HasPrefix(name, "EVAL") && seen.Add(1) == 2 {
+			close(late)
+			return redistest.Fault{Delay: 500 * time.Millisecond}
+		}
+		return redistest.Fault{}
+	})
+	answered := make(chan error)
+	go func() {
+		var out store.Outcome
+		answered <- slow.Apply(context.Background(), &store.Step{Ops: c.all(store.Charge, 7)}, &out)
+	}()
+	<-late
+	c.clock.Advance(5 * second)
+	if out := apply(t, quick, nil, c.op(c.owners[1], store.Charge, 7)); out.Refused {
+		t.Errorf("refused when the promise has lapsed: %+v", out)
+	}
+	if err := <-answered; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v, want %v", err, store.ErrUnavailable)
+	}
+	c.live()
+	c.look(t, quick, "7+0 7+0 7+0")
+}
