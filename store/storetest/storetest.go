@@ -108,6 +108,7 @@ func exact(games, rounds int) []test {
 	}
 }
 
+// whole is what is asked of a store each of whose decisions is seen whole.
 func whole() []test { return []test{{"is linearizable", testLinearizable}} }
 
 func walks() []test {
