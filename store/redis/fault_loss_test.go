@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/redis"
 	"github.com/rationhq/ration/store/redis/redistest"
 )
@@ -45,6 +46,7 @@ func TestWhatAFailoverLoses(t *testing.T) {
 				}
 			}
 			awaitReplicas(t, master, 1)
+			awaitWrites(t, s)
 			spend(before, true)
 			c.acknowledged(master)
 			if err := master.Client(t).ConfigSet(ctx, "min-replicas-to-write", insists).Err(); err != nil {
@@ -60,10 +62,9 @@ func TestWhatAFailoverLoses(t *testing.T) {
 			if test.wait > 0 {
 				redistest.Start(t, replicaOf(replica)...)
 				awaitReplicas(t, replica, 1)
-				c.acknowledged(replica)
 			}
 			proxy.To(replica.Addr)
-			waitUntilReady(t, s)
+			awaitWrites(t, s)
 
 			spend(after+1, true)
 			missing := c.verify(witness(t, replica.URL()), lost)
@@ -76,6 +77,22 @@ func TestWhatAFailoverLoses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// awaitWrites waits until a step is written as the store wants it: a replica that says it is online may get
+// nothing for a second.
+func awaitWrites(t *testing.T, s *redis.Store) {
+	t.Helper()
+	var out store.Outcome
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := s.Apply(t.Context(), &store.Step{Ops: []store.Op{charge("first", year(1), 1)}}, &out)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is written: %v", err)
+		}
 	}
 }
 
