@@ -140,7 +140,7 @@ func (e *encoding) forget(op *store.Op) int64 {
 func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 	op := e.op(i)
 	flags := bit(opPlain, op.Manner == limit.Plain) | bit(opShadow, op.Shadow) | bit(opQuota, op.Quota) |
-		bit(opCountRefusals, op.CountRefusals) | bit(opRefused, e.judged != nil && e.judged[e.part.ops[i]].Refused)
+		bit(opCountRefusals, op.CountRefusals) | bit(opRefused, len(e.judged) > 0 && e.judged[e.part.ops[i]].Refused)
 	b = append(b, byte(op.Kind), flags)
 	third, demand, window := op.Spec.Ceiling(), int64(0), int64(0)
 	calendar := 0

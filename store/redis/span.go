@@ -135,8 +135,8 @@ func (sp *span) first(ctx context.Context) error {
 		home, err := directory{}, error(nil)
 		if lease.Do == store.LeaseOpen && !plain {
 			var claiming sync.WaitGroup
-			claiming.Go(func() { home, err = sp.claim(ctx) })
 			sp.home.madeBy = sp.transaction // as far as is known
+			claiming.Go(func() { home, err = sp.claim(ctx) })
 			prepared := sp.prepare(ctx)
 			claiming.Wait()
 			sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
