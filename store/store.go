@@ -21,6 +21,13 @@ type Store interface {
 	// Apply performs one decision: everything in step happens at one instant, seen by all other
 	// decisions either before it or after it, whole. Concurrent callers never overshoot together.
 	//
+	// A store whose counters lie on several machines, and that answers for it, may decide a step that
+	// touches several of them less strictly. To others an amount counts as held before it is charged, so
+	// that one too many may be refused, for a moment, and never is one admitted. They may see some
+	// buckets after the step and some before it, until it is answered. A lease counts as opened or
+	// settled from when that is begun: another request under its id is ErrConflict meanwhile. To one
+	// caller at a time there is no difference.
+	//
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
 	// nothing has to run for a window to end or a hold to lapse. A counter outlives what it counts:
 	// a plain one by [Grace], others by [limit.Tolerance], so that a clock stepping back by no more

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -25,8 +24,6 @@ type policies struct {
 	metrics *engine.Metrics
 	health  *health.State
 	log     *slog.Logger
-	// plainOnly says that the store counts `rate_limit` rules only.
-	plainOnly bool
 }
 
 // load puts the policy in force that lies at paths, or the example where there are none. Its error
@@ -44,29 +41,11 @@ func (p *policies) load(paths []string, opts policy.Options) error {
 		p.watcher = policy.NewWatcher(paths, opts, 0)
 		loaded, warnings, err = p.watcher.Load()
 	}
-	if err == nil {
-		err = p.fits(loaded)
-	}
 	if err != nil {
 		return err
 	}
 	p.enforce(loaded, warnings)
 	return nil
-}
-
-// fits reports, each with its place, the limits of a policy that the store cannot count.
-func (p *policies) fits(loaded *policy.Policy) error {
-	if !p.plainOnly || len(loaded.Limits()) == 0 {
-		return nil
-	}
-	all := &policy.Errors{}
-	for _, l := range loaded.Limits() {
-		all.Problems = append(all.Problems, policy.Problem{
-			File: l.File, Line: l.Line, Column: l.Column,
-			Message: fmt.Sprintf("the limit '%s' cannot be counted in a Redis Cluster by this version: use one Redis, or a rate_limit rule", l.Name),
-		})
-	}
-	return all
 }
 
 // watch puts every new version of the policy in force until ctx ends.
@@ -75,9 +54,6 @@ func (p *policies) watch(ctx context.Context) {
 		return
 	}
 	p.watcher.Watch(ctx, func(loaded *policy.Policy, warnings []policy.Problem, err error) {
-		if err == nil {
-			err = p.fits(loaded)
-		}
 		if err != nil {
 			p.reject(err)
 			return

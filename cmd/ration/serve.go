@@ -61,7 +61,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log, StoreWait: c.storeWait(), Local: newLocal,
 	})
 	h := &health.State{}
-	rules := &policies{engine: e, metrics: metrics, health: h, log: log, plainOnly: strings.HasPrefix(c.Store, "redis-cluster:")}
+	rules := &policies{engine: e, metrics: metrics, health: h, log: log}
 	if err := rules.load(c.Policy, c.options()); err != nil {
 		return err
 	}

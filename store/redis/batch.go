@@ -25,9 +25,10 @@ const (
 // call is one step, or the part of it that lives in one shard, on its way to Redis.
 type call struct {
 	shard uint16
-	keys  []string
-	step  []byte // as the script reads it
-	since time.Time
+	// keys are those that the script reads as KEYS; beside lie in a cluster what else it may look at.
+	keys, beside []string
+	step         []byte // as the script reads it
+	since        time.Time
 
 	// taken is set by whoever gets there first: the batch that sends the call, or the caller that
 	// gives up on it. A call that was given up before it was sent was never written.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -40,6 +42,62 @@ func BenchmarkApply(b *testing.B) {
 					})
 					b.StopTimer()
 					b.ReportMetric((redisCPU(b, look)-before)*1e6/float64(b.N*limits), "redis-µs/limit")
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkApplyInACluster measures decisions on three limits that lie in one shard or in three, and
+// reservations that are settled, of concurrent callers.
+func BenchmarkApplyInACluster(b *testing.B) {
+	nodes := redistest.StartCluster(b)
+	of := kinds[1]
+	for _, shards := range []int{1, 3} {
+		for _, leased := range []bool{false, true} {
+			for _, callers := range []int{1, 8, 64} { // per core
+				what := map[bool]string{false: "charges", true: "holds and settlements"}[leased]
+				b.Run(fmt.Sprintf("%s, %d shards, %d callers a core", what, shards, callers), func(b *testing.B) {
+					s := newStore(b, redis.Options{URL: "redis-cluster://" + nodes[0].Addr})
+					cpu := func() (sum float64) {
+						for _, node := range nodes {
+							sum += redisCPU(b, node.Client(b))
+						}
+						return sum
+					}
+					var leases atomic.Int64
+					leases.Store(time.Now().UnixNano()) // others than in the run before
+					b.SetParallelism(callers)
+					b.ReportAllocs()
+					before := cpu()
+					b.ResetTimer()
+					b.RunParallel(func(pb *testing.PB) {
+						for next := 0; pb.Next(); next++ {
+							step := of.step(next%10_000, 3)
+							for i := range step.Ops {
+								step.Ops[i].Owner = fmt.Appendf(step.Ops[i].Owner, "|%d", i%shards)
+							}
+							steps := []*store.Step{step}
+							if leased {
+								n := leases.Add(1)
+								step.Lease = leaseFor(store.LeaseOpen, n)
+								step.Lease.Lasts = second
+								for i := range step.Ops {
+									step.Ops[i].Kind = store.Hold
+								}
+								steps = append(steps, &store.Step{Lease: leaseFor(store.LeaseSettle, n)})
+							}
+							var out store.Outcome
+							for _, step := range steps {
+								if err := s.Apply(b.Context(), step, &out); err != nil {
+									b.Error(err)
+									return
+								}
+							}
+						}
+					})
+					b.StopTimer()
+					b.ReportMetric((cpu()-before)*1e6/float64(b.N*3), "redis-µs/limit")
 				})
 			}
 		}

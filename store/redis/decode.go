@@ -21,7 +21,11 @@ const (
 	codeConflict
 	codeMore
 	codeFailed
+	codeLate
+	codeElsewhere
 )
+
+var errElsewhere = errors.New("a bucket of the lease lies on another node")
 
 var errShortAnswer = fmt.Errorf("%w: the script's answer is too short", store.ErrUnavailable)
 
@@ -54,6 +58,9 @@ func (a *answer) readStep(c *call) error {
 	}
 	switch code := code(a.byte()); code {
 	case codeOK:
+		if c.size == sizedByAnswer {
+			c.size = int(binary.LittleEndian.Uint16([]byte(a.take(2))))
+		}
 		c.answer = a.take(c.size)
 	case codeAgain:
 		c.again = true
@@ -66,6 +73,10 @@ func (a *answer) readStep(c *call) error {
 		return store.ErrCorrupt
 	case codeConflict:
 		return store.ErrConflict
+	case codeLate:
+		return errLate
+	case codeElsewhere:
+		return &redirection{cause: errElsewhere}
 	case codeFailed:
 		problem := a.take(int(binary.LittleEndian.Uint16([]byte(a.take(2)))))
 		return fmt.Errorf("%w: the script failed: %w", store.ErrUnavailable, errors.New(problem))
@@ -78,8 +89,14 @@ func (a *answer) readStep(c *call) error {
 // The sizes of an answer: to a plain op, to a strict one, and what a log has beside that.
 const plainSize, strictSize, logSize = 8, 1 + 8*8, 3 * 8
 
+// sizedByAnswer stands for a size that the answer says, as uint16.
+const sizedByAnswer = -1
+
 // size returns how long the script's answer to the step is, behind the code.
 func (e *encoding) size() int {
+	if e.phase == claim {
+		return sizedByAnswer
+	}
 	n := 0
 	if !e.plainCharges() {
 		n = 1

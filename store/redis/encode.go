@@ -11,8 +11,8 @@ import (
 
 // The bits of the script: of a step (lua/batch.lua, lua/decide/step.lua), and of an op.
 const (
-	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased = 1, 2, 4, 8, 16
-	opPlain, opShadow, opQuota, opCountRefusals                          = 1, 2, 4, 8
+	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased, stepSpans, stepAsked = 1, 2, 4, 8, 16, 32, 64
+	opPlain, opShadow, opQuota, opCountRefusals, opRefused                                     = 1, 2, 4, 8, 16
 )
 
 // The script's codes of algorithms that limit.Algorithm has no number for.
@@ -26,11 +26,21 @@ type part struct {
 
 // encoding is a step on its way into the form that the script reads.
 type encoding struct {
-	step *store.Step
-	part part
-	keys []string        // of the ops
-	now  limit.Micros    // the clock of Redis, estimated
-	need []namedCalendar // beyond those of the ops
+	step  *store.Step
+	part  part
+	lease *store.Lease    // of the step; nil where the part is none of the lease's
+	keys  []string        // of the ops
+	now   limit.Micros    // the clock of Redis, estimated
+	need  []namedCalendar // beyond those of the ops
+
+	// In a cluster: which phase of a step that spans shards this is, and of which one.
+	inCluster   bool
+	asked       bool // a node that has not taken the whole shard in yet
+	phase       phase
+	transaction store.LeaseID
+	madeBy      store.LeaseID  // which transaction made the lease's directory
+	shards      []uint16       // with claim
+	judged      []limit.Status // with admit and refuse: the verdicts, by op of the step
 }
 
 // namedCalendar is a calendar with its name.
@@ -48,7 +58,7 @@ func (e *encoding) plainCharges() bool {
 			return false
 		}
 	}
-	return e.step.Lease == nil
+	return e.lease == nil && e.phase == whole
 }
 
 // append appends the step.
@@ -74,13 +84,25 @@ func (e *encoding) append(b []byte) []byte {
 		}
 		return b
 	}
+	if e.inCluster {
+		b = append(append(b, byte(e.phase)), e.transaction[:]...)
+	}
 	calendars := e.calendars()
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(calendars)))
 	for _, c := range calendars {
 		b = appendCalendar(b, c, e.now)
 	}
-	if l := e.step.Lease; l != nil {
-		b = appendLease(b, l)
+	if e.lease != nil {
+		b = appendLease(b, e.lease)
+		if e.inCluster && e.phase < claim {
+			b = append(b, e.madeBy[:]...)
+		}
+	}
+	if e.phase >= claim {
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(e.shards)))
+		for _, shard := range e.shards {
+			b = binary.LittleEndian.AppendUint16(b, shard)
+		}
 	}
 	for i := range e.part.ops {
 		b = e.appendOp(b, i, calendars)
@@ -89,8 +111,11 @@ func (e *encoding) append(b []byte) []byte {
 }
 
 func (e *encoding) flags() byte {
-	return bit(stepRefused, e.step.Refused) | bit(stepShadow, e.step.Shadow) | bit(stepQuotaOpen, e.step.QuotaOpen) |
-		bit(stepLeased, e.step.Lease != nil)
+	// Whether a quota is spent in every shard is not for one of them to say.
+	quotaOpen := e.step.QuotaOpen || e.phase == prepare
+	return bit(stepRefused, e.step.Refused) | bit(stepShadow, e.step.Shadow) | bit(stepQuotaOpen, quotaOpen) |
+		bit(stepLeased, e.lease != nil) | bit(stepSpans, e.inCluster) |
+		bit(stepAsked, e.asked)
 }
 
 func bit(b byte, is bool) byte {
@@ -115,7 +140,7 @@ func (e *encoding) forget(op *store.Op) int64 {
 func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 	op := e.op(i)
 	flags := bit(opPlain, op.Manner == limit.Plain) | bit(opShadow, op.Shadow) | bit(opQuota, op.Quota) |
-		bit(opCountRefusals, op.CountRefusals)
+		bit(opCountRefusals, op.CountRefusals) | bit(opRefused, len(e.judged) > 0 && e.judged[e.part.ops[i]].Refused)
 	b = append(b, byte(op.Kind), flags)
 	third, demand, window := op.Spec.Ceiling(), int64(0), int64(0)
 	calendar := 0

@@ -20,7 +20,7 @@ func TestClusterFaults(t *testing.T) {
 			for _, node := range nodes {
 				node.Client(t).FlushAll(t.Context())
 			}
-			c := gather(t, withoutLease(), f.timeout(), twoStores(t, url, f.timeout())...)
+			c := gather(t, makers, f.timeout(), twoStores(t, url, f.timeout())...)
 			c.awaitAnswers(100)
 			f.begin(t, s)
 			if !f.harmless {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,8 +24,6 @@ type maker struct {
 	manner limit.Manner
 	// steps are applied one after the other while they are admitted. n is different for each call.
 	steps func(op store.Op, n int64) []*store.Step
-	// leased: the steps have a lease.
-	leased bool
 	// again: a step whose outcome is unknown is sent again until it is known. Only who has a lease
 	// may do so.
 	again bool
@@ -38,18 +35,12 @@ var makers = []maker{
 	{name: "window", spec: year, manner: limit.Strict, steps: justCharge},
 	{name: "token bucket", spec: tokenBucket, manner: limit.Strict, steps: justCharge},
 	{name: "log", spec: slidingLog, manner: limit.Strict, steps: justCharge},
-	{name: "reserve and settle", spec: year, manner: limit.Strict, steps: reserveAndSettle, leased: true},
-	{name: "place", spec: places, manner: limit.Strict, steps: justReserve, leased: true},
+	{name: "reserve and settle", spec: year, manner: limit.Strict, steps: reserveAndSettle},
+	{name: "place", spec: places, manner: limit.Strict, steps: justReserve},
 	{
 		name: "reserve, settle, insist", spec: tokenBucket, manner: limit.Strict, steps: reserveAndSettle,
-		leased: true, again: true,
+		again: true,
 	},
-}
-
-// withoutLease are those whose steps live in one shard. Of a step that has a lease, the lease may
-// live in another than the bucket.
-func withoutLease() []maker {
-	return slices.DeleteFunc(slices.Clone(makers), func(m maker) bool { return m.leased })
 }
 
 func tokenBucket(most int64) limit.Spec {

@@ -68,7 +68,7 @@ func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartReplicatedCluster(t)
 	url := "redis-cluster://" + cluster.Masters[1].Addr + "," + cluster.Masters[2].Addr
-	c := gather(t, withoutLease(), timeout, twoStores(t, url, timeout)...)
+	c := gather(t, makers, timeout, twoStores(t, url, timeout)...)
 	c.awaitAnswers(200)
 	safe := c.acknowledged(cluster.Masters...)
 	c.awaitAnswers(200)

@@ -37,6 +37,7 @@ func appendTag(b []byte, shard uint16) []byte {
 //	ration:{s0417}llm|user=alice|60s@1763760000                plain: in the window that starts then
 //	ration:{s0417}llm|user=alice|requests|token_bucket|60s:14  strict: the owner has 14 bytes
 //	  …#holds                                                  the live holds of such a bucket
+//	  …#pending                                                what steps that span shards are promised of it
 func appendKey(b []byte, prefix string, op *store.Op, now limit.Micros) []byte {
 	b = append(b, prefix...)
 	b = append(b, "ration:"...)
@@ -60,11 +61,13 @@ func appendKey(b []byte, prefix string, op *store.Op, now limit.Micros) []byte {
 	return append(b, 'u', 's')
 }
 
-// appendLeaseKey appends the key of a lease, "ration:{s0417}000102030405060708090a0b0c0d0e0f#lease".
-func appendLeaseKey(b []byte, prefix string, id *store.LeaseID) []byte {
+// appendLeaseKey appends the key of a lease, "ration:{s0417}000102030405060708090a0b0c0d0e0f#lease". In a
+// cluster there is one in each shard in which the lease has something, and "…#shards", the directory of
+// these, in the lease's own.
+func appendLeaseKey(b []byte, prefix string, shard uint16, id *store.LeaseID, suffix string) []byte {
 	b = append(b, prefix...)
 	b = append(b, "ration:"...)
-	b = appendTag(b, shardOfLease(id))
+	b = appendTag(b, shard)
 	b = hex.AppendEncode(b, id[:])
-	return append(b, "#lease"...)
+	return append(b, suffix...)
 }

@@ -135,7 +135,7 @@ var errClock = fmt.Errorf("%w: Redis's clock does not stand still", store.ErrUna
 // Apply implements store.Store.
 //
 // In a Redis Cluster counters of different shards live on different machines. A step of plain ops
-// only, which do not depend on each other, is then decided shard by shard.
+// only, which do not depend on each other, is then decided shard by shard; others as span.go says.
 func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -143,24 +143,29 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	if err := step.Validate(); err != nil {
 		return err
 	}
-	out.Lease = store.LeaseNone
+	out.Now, out.Lease = 0, store.LeaseNone
 	out.Results = append(out.Results[:0], make([]limit.Status, len(step.Ops))...)
-	parts, err := s.split(step)
-	if err != nil {
-		return err
+	parts := s.split(step)
+	var err error
+	if s.cluster != nil && (step.Lease != nil || len(parts) > 1 && !onlyPlain(step)) {
+		err = s.applySpan(ctx, step, parts, out)
+	} else {
+		err = s.applyParts(ctx, step, parts, out)
 	}
-	if err := s.applyParts(ctx, step, parts, out); err != nil {
-		return err
-	}
+	out.Refused = refuses(step, out.Results)
+	return err
+}
+
+// refuses forms the overall verdict.
+func refuses(step *store.Step, results []limit.Status) bool {
 	overall := limit.Tally{}
 	if step.QuotaOpen {
 		overall.Add(true, false)
 	}
 	for i := range step.Ops {
-		overall.Add(step.Ops[i].Quota, out.Results[i].Refused && !step.Ops[i].Shadow)
+		overall.Add(step.Ops[i].Quota, results[i].Refused && !step.Ops[i].Shadow)
 	}
-	out.Refused = (step.Refused || overall.Refuses()) && !step.Shadow
-	return nil
+	return (step.Refused || overall.Refuses()) && !step.Shadow
 }
 
 // onlyPlain says that the ops of the step do not depend on each other.
@@ -170,18 +175,15 @@ func onlyPlain(step *store.Step) bool {
 			return false
 		}
 	}
-	return step.Lease == nil
+	return true
 }
 
 // split divides the ops of a step by the shards of a cluster.
-func (s *Store) split(step *store.Step) ([]part, error) {
+func (s *Store) split(step *store.Step) []part {
 	if s.cluster == nil {
-		return []part{{ops: s.indices(len(step.Ops))}}, nil
+		return []part{{ops: s.indices(len(step.Ops))}}
 	}
 	var parts []part
-	if step.Lease != nil {
-		parts = append(parts, part{shard: shardOfLease(&step.Lease.ID)})
-	}
 	for i := range step.Ops {
 		shard := shardOf(&step.Ops[i])
 		at := 0
@@ -194,12 +196,9 @@ func (s *Store) split(step *store.Step) ([]part, error) {
 		parts[at].ops = append(parts[at].ops, i)
 	}
 	if len(parts) == 0 {
-		return []part{{}}, nil
+		return []part{{}}
 	}
-	if len(parts) > 1 && !onlyPlain(step) {
-		return nil, fmt.Errorf("%w: limits on several shards of a cluster at once", store.ErrUnsupported)
-	}
-	return parts, nil
+	return parts
 }
 
 // indices returns 0…n−1. They are only read, so all steps share those that were made beforehand.
@@ -241,21 +240,27 @@ func (s *Store) applyParts(ctx context.Context, step *store.Step, parts []part, 
 
 // applyPart completes out by what concerns the ops of p.
 func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, out *store.Outcome) error {
-	e := &encoding{step: step, part: p}
+	e := &encoding{step: step, part: p, lease: step.Lease, inCluster: s.cluster != nil}
+	c, err := s.decide(ctx, e)
+	if err != nil {
+		return err
+	}
+	out.Now = c.now
+	out.Lease = e.read(answer{rest: c.answer}, c.now, out.Results)
+	return nil
+}
+
+// decide sends a part until the script decides it.
+func (s *Store) decide(ctx context.Context, e *encoding) (*call, error) {
 	for tried := 0; tried < attempts; {
 		c, err := s.sendPart(ctx, e)
-		if err != nil {
-			return err
-		}
-		if !c.again {
-			out.Now = c.now
-			out.Lease = e.read(answer{rest: c.answer}, c.now, out.Results)
-			return nil
+		if err != nil || !c.again {
+			return c, err
 		}
 		for _, name := range c.need {
 			calendar, err := limit.ParseCalendar(name)
 			if err != nil {
-				return fmt.Errorf("%w: %w", store.ErrCorrupt, err)
+				return nil, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 			}
 			e.need = append(e.need, namedCalendar{name, calendar})
 		}
@@ -263,7 +268,7 @@ func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, out *st
 			tried++
 		}
 	}
-	return errClock
+	return nil, errClock
 }
 
 // sendPart sends the step to the node that has its shard, following the shard while a cluster moves it.
@@ -278,8 +283,10 @@ func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 		err = b.send(ctx, c)
 		var elsewhere *redirection
 		if errors.As(err, &elsewhere) && elsewhere.addr != "" {
+			e.asked = elsewhere.ask
 			c = s.newCall(e, b.now())
 			err = s.follow(ctx, elsewhere, b, c)
+			e.asked = false
 		}
 		if s.cluster != nil && errors.Is(err, store.ErrUnavailable) {
 			s.cluster.ReloadState(ctx) // the shard may have another node by now: the client looks in the background
@@ -330,17 +337,29 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 		all = appendKey(all, s.prefix, e.op(i), now)
 		until = append(until, len(all))
 	}
-	if e.step.Lease != nil {
-		all = appendLeaseKey(all, s.prefix, &e.step.Lease.ID)
+	if e.lease != nil {
+		all = e.appendLeaseKey(all, s.prefix)
 		until = append(until, len(all))
 	}
+	named := len(until)
+	if s.cluster != nil {
+		for i := range e.part.ops {
+			if e.op(i).Manner == limit.Strict {
+				for _, suffix := range [...]string{"#holds", "#pending"} {
+					all = append(appendKey(all, s.prefix, e.op(i), now), suffix...)
+					until = append(until, len(all))
+				}
+			}
+		}
+	}
 	// One string for all keys is one allocation.
-	c.keys = make([]string, len(until))
+	keys := make([]string, len(until))
 	names, from := string(all), 0
 	for i, end := range until {
-		c.keys[i] = names[from:end]
+		keys[i] = names[from:end]
 		from = end
 	}
+	c.keys, c.beside = keys[:named:named], keys[named:]
 	e.keys, e.now = c.keys, now
 	c.step = e.append(make([]byte, 0, stepBytes+opBytes*len(e.part.ops)))
 	c.size = e.size()

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -495,4 +496,33 @@ func TestURLs(t *testing.T) {
 	if _, err := redis.New(redis.Options{URL: "redis://h", KeyPrefix: "{x}"}); err == nil {
 		t.Error("a prefix with braces was taken")
 	}
+}
+
+// In a Cluster the buckets of a step, and its lease, lie on several nodes. Three replicas are exact there too.
+func TestConformanceInACluster(t *testing.T) {
+	fewerHistories(t)
+	url := "redis-cluster://" + redistest.StartCluster(t)[0].Addr
+	spaces := 0
+	storetest.RunAcrossShards(t, func(t testing.TB, clock *storetest.Clock) store.Store {
+		spaces++
+		opts := redis.Options{URL: url, KeyPrefix: fmt.Sprintf("test%d:", spaces), Timeout: 10 * time.Second}
+		if clock != nil {
+			opts.Clock = clock.Now
+		}
+		return &fleet{replicas: []store.Store{newStore(t, opts), newStore(t, opts), newStore(t, opts)}}
+	})
+}
+
+// fewerHistories makes random tests short: those of a Cluster take several times as long as those of one
+// Redis, which run in full.
+func fewerHistories(t *testing.T) {
+	checks := flag.Lookup("rapid.checks")
+	before := checks.Value.String()
+	if before != checks.DefValue {
+		return // somebody has asked for so many
+	}
+	if err := checks.Value.Set("10"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = checks.Value.Set(before) })
 }

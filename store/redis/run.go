@@ -46,7 +46,7 @@ func (b *batcher) decide(ctx context.Context, node *redis.Client, asking bool, g
 func (b *batcher) command(ctx context.Context, verb, what string, calls []*call) *redis.StringCmd {
 	keys, size := 0, 0
 	for _, c := range calls {
-		keys += len(c.keys)
+		keys += len(c.keys) + len(c.beside)
 		size += len(c.step)
 	}
 	args := make([]any, 0, keys+5)
@@ -57,6 +57,11 @@ func (b *batcher) command(ctx context.Context, verb, what string, calls []*call)
 			args = append(args, &c.keys[i]) // a pointer is boxed without an allocation
 		}
 		steps = append(steps, c.step...)
+	}
+	for _, c := range calls {
+		for i := range c.beside {
+			args = append(args, &c.beside[i])
+		}
 	}
 	now := ""
 	if b.fakeNow != nil {

@@ -17,7 +17,7 @@ var (
 		"limit/product", "limit/state", "decide/calendar", "limit/token_bucket", "limit/period",
 		"limit/sliding_window", "limit/sliding_log", "limit/concurrency",
 	}
-	decideFiles = []string{"decide/bucket", "decide/holds", "decide/step", "decide/lease", "decide/decide"}
+	decideFiles = []string{"decide/bucket", "decide/pending", "decide/holds", "decide/step", "decide/lease", "decide/decide"}
 
 	source = read("apply", "plain") +
 		"local function strict()\n" + read(limitFiles...) + read(decideFiles...) + "end\n" +

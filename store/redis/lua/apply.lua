@@ -10,7 +10,8 @@
 -- this node is no master.
 --
 -- KEYS     for each step in order: the key of each op (a key may come more than once), and the key of
---          its lease if it has one.
+--          its lease if it has one. Behind those of all steps, in a cluster, what lies beside the buckets
+--          of strict ops: nobody reads them here, but Redis sees whether this node has them all.
 -- ARGV[1]  the steps, little-endian: see batch.lua, plain.lua and decide/step.lua.
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
 --
@@ -20,7 +21,7 @@
 --            AGAIN  the number of calendars that are needed, each as uint8 length and name: the
 --                   windows are not those of now
 
-local OK, AGAIN, CORRUPT, CONFLICT, MORE, FAILED = 0, 1, 2, 3, 4, 5
+local OK, AGAIN, CORRUPT, CONFLICT, MORE, FAILED, LATE, ELSEWHERE = 0, 1, 2, 3, 4, 5, 6, 7
 local MAX_AMOUNT = 9007199254740991 -- 2^53 − 1: every integer up to here is exact
 local TOLERANCE = 60000000 -- limit.Tolerance
 

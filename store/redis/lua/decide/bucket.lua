@@ -23,7 +23,14 @@ local function arithmetic(s)
   return a
 end
 
-local function corrupt() error({ code = CORRUPT }) end
+-- Reports a reply that is not what ration writes; or that the key is on another node, while a cluster moves
+-- its shard and the step could not name it.
+local function unreadable(reply)
+  if type(reply) == 'table' and reply.err and reply.err:find('non local key', 1, true) then
+    error({ code = ELSEWHERE })
+  end
+  error({ code = CORRUPT })
+end
 
 -- Tables are made once for a batch, and used again by each of its steps: making them costs more than
 -- all that is done with them.
@@ -52,27 +59,27 @@ local function read(key, spec)
   end
   local b = new_bucket()
   b.key, b.spec, b.arithmetic, b.now, b.wrote, b.leased = key, spec, arithmetic(spec), 0, false, false
-  b.live, b.found = 0, raw ~= false
+  b.live, b.found, b.pending = 0, raw ~= false, 0
   if not raw then
     b.at, b.ends, b.count, b.rest, b.entered, b.held, b.log = 0, 0, 0, 0, 0, 0, ''
     return b
   end
-  if type(raw) ~= 'string' then corrupt() end
+  if type(raw) ~= 'string' then unreadable(raw) end
   local size, version = #raw, 0
   if size == STATE_SIZE and not logs then
     version, b.at, b.ends, b.count, b.rest, b.entered, b.held = unpack(STATE, raw)
   elseif size == WITH_HOLDS_SIZE or size > WITH_HOLDS_SIZE and logs then
     version, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.live, b.next, b.last, b.made = unpack(WITH_HOLDS, raw)
   end
-  if version ~= 1 or not (b.count >= 0 and b.count <= MAX_AMOUNT) then corrupt() end
+  if version ~= 1 or not (b.count >= 0 and b.count <= MAX_AMOUNT) then unreadable() end
   if logs then
     local stored = LOG_HEAD + b.entered * ENTRY_SIZE
     b.log, b.chunk_from = nil, nil
     if b.entered <= SHORT_LOG then
       b.log = raw:sub(LOG_HEAD + 1, stored)
-      if #b.log ~= b.entered * ENTRY_SIZE then corrupt() end
+      if #b.log ~= b.entered * ENTRY_SIZE then unreadable() end
     elseif call('STRLEN', key) < stored then
-      corrupt()
+      unreadable()
     end
   end
   return b
@@ -82,9 +89,9 @@ end
 local function load_counter(key)
   local stored = pcall('GET', key)
   if not stored then return 0 end
-  if type(stored) ~= 'string' or not (stored == '0' or stored:find('^[1-9]%d*$')) then corrupt() end
+  if type(stored) ~= 'string' or not (stored == '0' or stored:find('^[1-9]%d*$')) then unreadable(stored) end
   local used = tonumber(stored)
-  if used > MAX_AMOUNT then corrupt() end
+  if used > MAX_AMOUNT then unreadable() end
   return used
 end
 

@@ -8,6 +8,9 @@
 --            log also the instant of its newest entry, and the instant and the units to wait for (fits in
 --            sliding_log.lua)
 --
+-- CLAIM is answered by uint16 how many bytes follow: the state of the lease, when it is due as float64, the
+-- transaction that made its directory, 16 bytes, and its shards, uint16 each.
+--
 -- FAILED is followed by what has failed, with uint16 length: an error of the script itself.
 
 local LAPSES_AT_ONCE = 64
@@ -46,6 +49,7 @@ local function look(step)
           left = lapse(b, left)
           if not left then return false end
         end
+        if step.spans then read_pending(b) end
       end
     end
     op.bucket = b
@@ -55,7 +59,15 @@ local function look(step)
     local h = holds[i]
     local b = find(h.key)
     if not b then
+      if step.spans then
+        -- The step could not name these keys: see before anything is written that they are here. A node that
+        -- takes a shard in does not say so itself of keys that have not come yet.
+        if step.asked then error({ code = ELSEWHERE }) end
+        local there = pcall('EXISTS', h.key .. '#holds')
+        if type(there) == 'table' then unreadable(there) end
+      end
       b = keep(read(h.key, h.spec))
+      if step.spans then read_pending(b) end
       left = lapse(b, left)
       if not left then return false end
     end
@@ -90,7 +102,7 @@ local function judge(step, replay)
       op.used = b.count
     elseif not replay and (op.kind == CHARGE or op.kind == HOLD_OP) then
       local amount = op.demand > 0 and op.demand or 1
-      op.refused = amount > op.ceiling - b.arithmetic.used(op, b, b.now)
+      op.refused = amount > op.ceiling - b.arithmetic.used(op, b, b.now) - b.pending
     end
     local refuses = op.refused and not has(op.flags, SHADOW)
     if op.flags > 1 and has(op.flags, QUOTA) then
@@ -101,6 +113,29 @@ local function judge(step, replay)
     end
   end
   return (refused or quotas > 0 and quotas == quotas_spent) and not step.shadow
+end
+
+-- Returns by bucket what the step would charge and hold there.
+local function asks(step)
+  local amounts = {}
+  for i = 1, step.n do
+    local op = step.ops[i]
+    -- A charge of places counts nothing.
+    if not op.plain and (op.kind == HOLD_OP or op.kind == CHARGE and op.algorithm ~= CONCURRENCY) and op.amount > 0 then
+      amounts[op.bucket] = (amounts[op.bucket] or 0) + op.amount
+    end
+  end
+  return amounts
+end
+
+-- Ends the promises of the step. Where it needs them and one has lapsed, it is too late: nothing is written.
+local function redeem_all(step, needed)
+  local amounts, found = asks(step), {}
+  for b in pairs(amounts) do
+    found[b] = promised(b, step.transaction)
+    if needed and not found[b] then error({ code = LATE }) end
+  end
+  for b, amount in pairs(found) do redeem(b, step.transaction, amount) end
 end
 
 -- Says whether a strict op is written, given the verdict.
@@ -150,6 +185,12 @@ end
 local function describe(step, state)
   length = length + 1
   reply[length] = char(OK, state)
+  for i = 1, buckets_count do
+    local b = buckets[i]
+    if b.spec and b.pending > 0 then -- others' promises are held
+      b.count, b.held = add(b.count, b.pending), add(b.held, b.pending)
+    end
+  end
   for i = 1, step.n do
     local op = step.ops[i]
     local b = op.bucket
@@ -163,28 +204,63 @@ local function describe(step, state)
         local amount, fits, passed = max(1, op.demand), 0, 0
         if op.refused and amount <= op.ceiling then fits, passed = b.arithmetic.fits(op, b, amount) end
         length = length + 1
-        reply[length] = pack('<ddd', b.arithmetic.newest(b) or 0, fits, passed)
+        reply[length] = pack('<ddd', b.arithmetic.newest(b) or b.pending > 0 and b.now or 0, fits, passed)
       end
     end
   end
 end
 
+-- Judges the step and has promised to it what it needs, if no limit of this shard refuses.
+local function prepare(step, replay)
+  redeem_all(step, false) -- those of an attempt that took the lease for a new one
+  local refuse = judge(step, replay)
+  if not refuse and not replay then
+    for b, amount in pairs(asks(step)) do promise(b, step.transaction, amount) end
+  end
+  commit(step)
+end
+
+local function answer_claim(step)
+  local state, l = claim(step)
+  local content = char(state) .. pack('<d', l.due) .. l.made_by .. l.shards
+  length = length + 1
+  reply[length] = char(OK) .. pack('<I2', #content) .. content
+end
+
 -- Decides a step, and answers it. Errors are its result codes, and come before its first write.
 local function decide_step(step)
-  calendars = step.calendars
+  local phase = step.phase
   taken, buckets_count = 0, 0
+  if phase == CLAIM then return answer_claim(step) end
+  if phase == DISCLAIM then
+    disclaim(step)
+    return describe(step, NONE)
+  end
+  calendars = step.calendars
   local state = recall(step)
   if not look(step) then error({ code = MORE }) end
-  local replay = state == IS_REPLAYED
-  local refuse = judge(step, replay)
+  local replay = state == IS_REPLAYED or phase >= REPEAT
+  if phase == PREPARE then
+    prepare(step, replay)
+    return describe(step, state)
+  end
+  local refuse
+  if phase == ADMIT or phase == REFUSE then
+    refuse = phase == REFUSE
+  else
+    refuse = judge(step, replay)
+  end
+  if phase ~= WHOLE then redeem_all(step, phase == ADMIT and not replay) end
   local opened
   local lease = step.lease
   if lease and lease.action == OPEN and not replay and not refuse then
     state = IS_OPENED
-    opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {} }
+    opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {}, made_by = lease.made_by }
   end
-  end_lease(step, state)
-  write(step, refuse, replay, opened)
+  if phase ~= FORGET then
+    end_lease(step, state)
+    write(step, refuse, replay, opened)
+  end
   commit(step)
   if opened then save_lease(lease.key, opened) end
   describe(step, state)

@@ -61,7 +61,7 @@ local function lapse(b, left)
   if b.live == 0 or b.next > now then return left end
   local holds = b.key .. '#holds'
   local due = pcall('ZRANGEBYSCORE', holds, '-inf', now, 'WITHSCORES', 'LIMIT', 0, left + 1)
-  if due.err then corrupt() end
+  if due.err then unreadable(due) end
   local count = min(#due / 2, left)
   for i = 1, count do
     local h, at = parse_hold(due[2 * i - 1]), tonumber(due[2 * i])
@@ -89,7 +89,7 @@ end
 
 -- Returns when the first of those live holds lapses that make room by it, 0 if there is none among those
 -- that are foreseen.
-local function earliest(b)
+local function first_to_free(b)
   if b.live == 0 then return 0 end
   local from, chunk = 0, 8
   while from < FORESEEN do
@@ -100,4 +100,11 @@ local function earliest(b)
     from, chunk = from + chunk, FORESEEN - chunk
   end
   return 0
+end
+
+-- Returns when the first hold lapses that makes room by it, promises included; 0 if there is none.
+local function earliest(b)
+  local first = first_to_free(b)
+  if b.pending == 0 then return first end
+  return first == 0 and b.pending_next or min(first, b.pending_next)
 end

@@ -3,6 +3,11 @@
 --   version uint8 (1), flags uint8, due float64, request that opened it and request that settled it 8
 --   bytes each, holds uint16: how many; each hold: key of its bucket with uint32 length, algorithm
 --   uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length
+--
+-- In a cluster each shard has one with the holds that lie there, and the lease's own shard has a directory: one
+-- without holds. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
+-- another one of the same id that is forgotten. Behind that a directory has the transaction that claimed it
+-- last, 16 bytes, and the shards, uint16 each.
 
 local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I4c0BdBc0BBc0'
 local OPENED, SETTLED, LAPSED = 1, 2, 4
@@ -16,7 +21,7 @@ local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKN
 local function load_lease(key)
   local raw = pcall('GET', key)
   if not raw then return nil end
-  if type(raw) ~= 'string' or raw:byte() ~= 1 then corrupt() end
+  if type(raw) ~= 'string' or raw:byte() ~= 1 then unreadable(raw) end
   local l = { holds = {} }
   local _, flags, count, pos
   _, flags, l.due, l.opened_by, l.settled_by, count, pos = unpack(LEASE, raw)
@@ -30,6 +35,10 @@ local function load_lease(key)
     h.spec = { algorithm = algorithm, limit = h.limit, window = window, calendar = calendar }
     l.holds[i] = h
   end
+  if pos <= #raw then
+    local claimed, shards = pos + TRANSACTION_SIZE, pos + 2 * TRANSACTION_SIZE
+    l.made_by, l.claimed_by, l.shards = raw:sub(pos, claimed - 1), raw:sub(claimed, shards - 1), raw:sub(shards)
+  end
   return l
 end
 
@@ -42,6 +51,7 @@ local function save_lease(key, l)
     parts[i + 1] = pack('<I4', #h.key) .. h.key .. pack('<BdB', s.algorithm, s.window, #calendar) .. calendar
       .. char(h.class, #h.member) .. h.member
   end
+  if l.made_by then parts[#parts + 1] = l.made_by .. (l.claimed_by or '') .. (l.shards or '') end
   call('SET', key, table.concat(parts), 'PX', time_to_live(l.due + RETENTION))
 end
 
@@ -50,6 +60,7 @@ local function recall(step)
   local asked = step.lease
   if not asked then return NONE end
   local known = load_lease(asked.key)
+  if known and asked.made_by and known.made_by ~= asked.made_by then known = nil end
   asked.known = known
   if not known then return asked.action == OPEN and NONE or IS_UNKNOWN end
   local ended = known.settled or known.lapsed or now >= known.due
@@ -101,7 +112,7 @@ local function end_lease(step, state)
   local asked = step.lease
   if state == IS_UNKNOWN and asked.action == SETTLE then
     save_lease(asked.key, {
-      due = now, settled = true, opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
+      due = asked.made_by and asked.lasts or now, made_by = asked.made_by, settled = true, opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
     })
   elseif state == IS_SETTLED or state == IS_CORRECTED then
     end_holds(step, actual)
@@ -113,4 +124,45 @@ local function end_lease(step, state)
     asked.known.lapsed = true
     save_lease(asked.key, asked.known)
   end
+end
+
+-- Adds shards to those of a lease, each once.
+local function add_shards(known, more)
+  for i = 1, #more, 2 do
+    local shard, there = more:sub(i, i + 1), false
+    for j = 1, #known, 2 do there = there or known:sub(j, j + 1) == shard end
+    if not there then known = known .. shard end
+  end
+  return known
+end
+
+-- Notes in a lease's directory that a step opens or ends it, and in which shards it leaves a record. A repeat changes nothing but
+-- who claims it: only who came last may say that there is no lease after all.
+local function claim(step)
+  local state = recall(step)
+  local asked = step.lease
+  local l, made = asked.known, not asked.known
+  if state == NONE then
+    state = IS_OPENED
+    l = { due = now + asked.lasts, opened = true, opened_by = asked.request }
+  elseif state == IS_UNKNOWN then
+    l = { due = now, opened_by = NO_REQUEST }
+  elseif asked.action == SETTLE and state ~= IS_REPLAYED then
+    l.shards = add_shards(l.shards, step.shards)
+  end
+  if made then l.holds, l.settled_by, l.made_by, l.shards = {}, NO_REQUEST, step.transaction, step.shards end
+  if state == IS_LAPSED then
+    l.lapsed = true
+  elseif asked.action == SETTLE then
+    l.settled, l.settled_by = true, asked.request
+  end
+  l.claimed_by = step.transaction
+  if state ~= IS_UNKNOWN or asked.action == SETTLE then save_lease(asked.key, l) end
+  return state, l
+end
+
+-- Drops the directory of a lease that was not opened, if nobody has claimed it since.
+local function disclaim(step)
+  local l = load_lease(step.lease.key)
+  if l and l.claimed_by == step.transaction and not l.settled then call('DEL', step.lease.key) end
 end
