@@ -22,6 +22,7 @@ func (d *decision) commit(opened *lease) {
 	if opened != nil {
 		grown += opened.bytes()
 		d.leases.changed(opened)
+		d.wrote = true
 	}
 	if grown != 0 {
 		d.store.bytes.Add(grown)

@@ -150,8 +150,8 @@ func TestWaitingEnds(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	var out store.Outcome
-	err := s.Apply(context.Background(), &store.Step{Lease: &store.Lease{ID: id(1), Lasts: 1}}, &out)
+	var out store.Outcome // of one that no caller has opened: a repeat has nothing to wait for
+	err := s.Apply(context.Background(), &store.Step{Lease: &store.Lease{ID: id(-1), Lasts: 1}}, &out)
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("after the store was closed: %v, want ErrUnavailable", err)
 	}

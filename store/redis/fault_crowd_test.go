@@ -105,6 +105,8 @@ const (
 	patience      = 4
 	// generous is by how much a call may miss its deadline on a machine that does much else.
 	generous = 10 * time.Second
+	// promisesLapse is how long, in a Cluster, a decision without an outcome may seem to hold something.
+	promisesLapse = 6 * time.Second
 	// plenty is a limit that no crowd reaches, scarce one that each does.
 	plenty, scarce = 10_000, 7
 )
@@ -292,10 +294,14 @@ func (c *crowd) verify(witness store.Store, lost int64) (missing int64) {
 	for bucket, heard := range c.tallies {
 		sum.admitted, sum.refused, sum.unknown =
 			sum.admitted+heard.admitted, sum.refused+heard.refused, sum.unknown+heard.unknown
-		counted := c.counted(witness, bucket)
 		sure := heard.admitted
 		if bucket.maker.manner == limit.Plain {
 			sure += heard.refused
+		}
+		counted := c.counted(witness, bucket)
+		for since := time.Now(); counted > sure+heard.unknown && time.Since(since) < promisesLapse; {
+			time.Sleep(100 * time.Millisecond)
+			counted = c.counted(witness, bucket)
 		}
 		if counted < sure-lost || counted > sure+heard.unknown {
 			c.t.Errorf("%s %q: %d counted, want %d…%d: %+v was heard",

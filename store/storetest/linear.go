@@ -19,11 +19,18 @@ import (
 // testLinearizable lets callers apply random steps to few buckets and leases at once, while the clock
 // runs: there is an order, true to who was answered before whom had asked, in which the model answers
 // all the same.
-func testLinearizable(t *testing.T, open Open) {
+func testLinearizable(t *testing.T, open Open) { linearizableGames(t, open, randomTurn) }
+
+// testLinearizableWithinShards is testLinearizable with steps each of which needs one shard only.
+func testLinearizableWithinShards(t *testing.T, open Open) {
+	linearizableGames(t, open, turnWithinShard)
+}
+
+func linearizableGames(t *testing.T, open Open, turn func(*rapid.T) *store.Step) {
 	for game := range 60 {
 		clock := NewClock(noon)
 		scope := &scope{TB: t}
-		history := play(open(scope, clock), clock, game)
+		history := play(open(scope, clock), clock, turn, game)
 		scope.end()
 		if !linearizable(history) {
 			t.Fatalf("game %d: no order of these steps explains their answers:\n%s", game, tell(history))
@@ -41,8 +48,8 @@ type answer struct {
 }
 
 // play lets callers apply their steps at once, and returns what happened.
-func play(s store.Store, clock *Clock, game int) []porcupine.Operation {
-	plans := rapid.SliceOfN(rapid.Custom(randomTurns), callers, callers).Example(game)
+func play(s store.Store, clock *Clock, turn func(*rapid.T) *store.Step, game int) []porcupine.Operation {
+	plans := rapid.SliceOfN(rapid.SliceOfN(rapid.Custom(turn), turns, turns), callers, callers).Example(game)
 	histories := make([][]porcupine.Operation, callers)
 	began := time.Now()
 	start := make(chan struct{})
@@ -66,9 +73,9 @@ func play(s store.Store, clock *Clock, game int) []porcupine.Operation {
 	return slices.Concat(histories...)
 }
 
-// randomTurns draws the steps of one caller. All callers use the same buckets, in two groups that
-// never meet in one step, and the same leases.
-func randomTurns(r *rapid.T) []*store.Step {
+// randomTurn draws a step. All callers use the same buckets, in two groups that never meet in one step, and
+// the same leases.
+func randomTurn(r *rapid.T) *store.Step {
 	specs := []limit.Spec{
 		{Algorithm: limit.TokenBucket, Limit: 20, Burst: 5, Window: minute},
 		{Algorithm: limit.Concurrency, Limit: 2},
@@ -76,39 +83,54 @@ func randomTurns(r *rapid.T) []*store.Step {
 		{Limit: 6, Window: 20 * sec, FirstUse: true},
 		{Algorithm: limit.SlidingWindow, Limit: 5, Window: 10 * sec},
 	}
-	return rapid.SliceOfN(rapid.Custom(func(r *rapid.T) *store.Step {
-		group := rapid.IntRange(0, 1).Draw(r, "group")
-		op := func(kind store.Kind) store.Op {
-			i := rapid.IntRange(0, 2).Draw(r, "bucket") + 2*group
-			o := of(kind, charge(fmt.Sprintf("%d of %d", i, group), specs[i], rapid.Int64Range(0, 3).Draw(r, "amount")))
-			if kind == store.Hold {
-				o.Amount++
-				o.Lapse = rapid.Int64Range(0, o.Amount).Draw(r, "lapse")
-			}
-			return o
+	group := rapid.IntRange(0, 1).Draw(r, "group")
+	op := func(kind store.Kind) store.Op {
+		i := rapid.IntRange(0, 2).Draw(r, "bucket") + 2*group
+		o := of(kind, charge(fmt.Sprintf("%d of %d", i, group), specs[i], rapid.Int64Range(0, 3).Draw(r, "amount")))
+		if kind == store.Hold {
+			o.Amount++
+			o.Lapse = rapid.Int64Range(0, o.Amount).Draw(r, "lapse")
 		}
-		lease := 10*group + rapid.IntRange(0, 3).Draw(r, "lease")
-		step := &store.Step{}
-		var kinds []store.Kind
-		switch rapid.IntRange(0, 5).Draw(r, "what") {
-		case 0, 1:
-			kinds = []store.Kind{store.Charge, store.Charge, store.GiveBack}
-		case 2, 3:
-			step.Lease = opens(lease, rapid.Uint64Range(1, 2).Draw(r, "request"))
-			step.Lease.Lasts = 5 * sec
-			kinds = []store.Kind{store.Hold, store.Charge}
-		case 4:
-			step.Lease = settles(lease, rapid.Uint64Range(1, 2).Draw(r, "request"), rapid.Int64Range(0, 4).Draw(r, "actual"))
-			kinds = []store.Kind{store.Settle, store.Charge}
-		default:
-			step.Lease = lapses(lease)
-			kinds = []store.Kind{store.Charge, store.Record}
+		return o
+	}
+	lease := 10*group + rapid.IntRange(0, 3).Draw(r, "lease")
+	step := &store.Step{}
+	var kinds []store.Kind
+	switch rapid.IntRange(0, 5).Draw(r, "what") {
+	case 0, 1:
+		kinds = []store.Kind{store.Charge, store.Charge, store.GiveBack}
+	case 2, 3:
+		step.Lease = opens(lease, rapid.Uint64Range(1, 2).Draw(r, "request"))
+		step.Lease.Lasts = 5 * sec
+		kinds = []store.Kind{store.Hold, store.Charge}
+	case 4:
+		step.Lease = settles(lease, rapid.Uint64Range(1, 2).Draw(r, "request"), rapid.Int64Range(0, 4).Draw(r, "actual"))
+		kinds = []store.Kind{store.Settle, store.Charge}
+	default:
+		step.Lease = lapses(lease)
+		kinds = []store.Kind{store.Charge, store.Record}
+	}
+	for range rapid.IntRange(1, 3).Draw(r, "ops") {
+		step.Ops = append(step.Ops, op(rapid.SampledFrom(kinds).Draw(r, "kind")))
+	}
+	return step
+}
+
+// turnWithinShard draws a step without a lease on buckets of one owner.
+func turnWithinShard(r *rapid.T) *store.Step {
+	step := randomTurn(r)
+	step.Lease = nil
+	for i := range step.Ops {
+		op := &step.Ops[i]
+		op.Owner = op.Bucket[len(op.Bucket)-1:] // its group
+		switch op.Kind {
+		case store.Hold:
+			op.Kind, op.Lapse = store.Charge, 0
+		case store.Settle:
+			op.Kind = store.Record
 		}
-		for range rapid.IntRange(1, 3).Draw(r, "ops") {
-			step.Ops = append(step.Ops, op(rapid.SampledFrom(kinds).Draw(r, "kind")))
-		}
-		return step
-	}), turns, turns).Draw(r, "steps")
+	}
+	return step
 }
 
 // linearizable says whether some order of the operations explains their answers.

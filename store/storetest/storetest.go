@@ -89,6 +89,7 @@ func RunAcrossShards(t *testing.T, open Open) {
 		{"keeps to its bounds", testEnvelope},
 		{"admits after exactly retry_after", testWait},
 		{"64 spenders across shards", testSpendersAcrossShards},
+		{"is linearizable within shards", testLinearizableWithinShards},
 	})
 	run(t, open, exact(1000, rounds/2))
 }

@@ -107,7 +107,7 @@ func TestLinearizableFindsBrokenStores(t *testing.T) {
 			found := false
 			for game := 0; game < 20 && !found; game++ {
 				clock := NewClock(noon)
-				found = !linearizable(play(brokenStore{openModel(t, clock), do()}, clock, game))
+				found = !linearizable(play(brokenStore{openModel(t, clock), do()}, clock, randomTurn, game))
 			}
 			if !found {
 				t.Error("20 games were explained, want some order to be missing")
