@@ -15,6 +15,8 @@ type Fault struct {
 	// Delay holds the command back, and with it all that follow on its connection. It goes on its way
 	// after that even if the client has left.
 	Delay time.Duration
+	// Until, where there is one, holds the command back likewise until it is closed.
+	Until <-chan struct{}
 	// AnswerDelay holds back the answer.
 	AnswerDelay time.Duration
 }

@@ -155,6 +155,17 @@ func (p *Proxy) wait(d time.Duration) {
 	}
 }
 
+// waitUntil waits until that is closed, or until the proxy ends; not at all for nil.
+func (p *Proxy) waitUntil(closed <-chan struct{}) {
+	if closed == nil {
+		return
+	}
+	select {
+	case <-closed:
+	case <-p.stop:
+	}
+}
+
 // link is one client's connection, and the proxy's own to the server for it.
 type link struct {
 	proxy          *Proxy
@@ -187,6 +198,7 @@ func (l *link) passCommands() {
 		}
 		fault := l.proxy.judge(name)
 		l.proxy.wait(fault.Delay)
+		l.proxy.waitUntil(fault.Until)
 		switch fault.Do {
 		case CutBefore:
 			l.close(fault.Reset)

@@ -1,0 +1,121 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/store/redis"
+	"github.com/rationhq/ration/store/redis/redistest"
+)
+
+// jitter holds each message back for a random while, so that those of several callers meet in all orders.
+func (c *spread) jitter(most time.Duration) {
+	for _, p := range c.proxies {
+		p.Set(func(name string) redistest.Fault {
+			if !strings.HasPrefix(name, "EVAL") {
+				return redistest.Fault{}
+			}
+			return redistest.Fault{Delay: rand.N(most)}
+		})
+	}
+}
+
+// hedge applies a step by several servers at once, the nth of them so much later, and returns what each of
+// them was answered.
+func hedge(t *testing.T, servers []*redis.Store, later time.Duration, step func() *store.Step) []store.Outcome {
+	t.Helper()
+	outs := make([]store.Outcome, len(servers))
+	var callers sync.WaitGroup
+	for i, s := range servers {
+		callers.Go(func() {
+			time.Sleep(time.Duration(i) * later)
+			if err := s.Apply(context.Background(), step(), &outs[i]); err != nil {
+				t.Errorf("caller %d: %v", i, err)
+			}
+		})
+	}
+	callers.Wait()
+	return outs
+}
+
+// owned is an op on a bucket of its own for each game, on each node.
+func (c *spread) owned(game int, kind store.Kind, amount int64) (ops []store.Op) {
+	ops = c.all(kind, amount)
+	for i := range ops {
+		ops[i].Bucket = fmt.Append(nil, "game ", game)
+	}
+	return ops
+}
+
+// Several callers send the same request under the same id at once, with room for one of them: as many as have
+// an answer, it is reserved once or not at all, and settled once. Where it was refused to all, nothing is left of
+// it, and the id is free for another request. Where it was admitted to one, all later ones hear of it.
+func TestHedges(t *testing.T) {
+	c := startSpread(t)
+	servers := []*redis.Store{c.open(t), c.open(t), c.open(t)}
+	c.jitter(2 * time.Millisecond)
+	seen := map[string]int{}
+	for game := range 150 {
+		held := c.owned(game, store.Hold, 4)
+		apply(t, servers[0], nil, c.owned(game, store.Charge, 3)...)
+		open := func() *store.Step { return &store.Step{Lease: lease(game, store.LeaseOpen), Ops: held} }
+		outs := hedge(t, servers[:2+game%2], rand.N(3*time.Millisecond), open)
+		admitted, states := 0, map[store.LeaseState]int{}
+		for _, out := range outs {
+			if !out.Refused {
+				admitted++
+				states[out.Lease]++
+			}
+		}
+		seen[fmt.Sprintf("%d of %d admitted", admitted, len(outs))]++
+
+		want := int64(0)
+		if admitted > 0 {
+			want = 4
+		}
+		for i, r := range apply(t, servers[0], nil, c.owned(game, store.Charge, 0)...).Results {
+			if r.Used != 3 || r.Held != want {
+				t.Errorf("game %d, node %d: %d used and %d held, want 3 and %d", game, i, r.Used, r.Held, want)
+			}
+		}
+		other := lease(game, store.LeaseOpen)
+		other.Request++
+		var out store.Outcome
+		err := servers[1].Apply(t.Context(), &store.Step{Lease: other, Ops: held}, &out)
+		switch {
+		case admitted > 0 && !errors.Is(err, store.ErrConflict):
+			t.Errorf("game %d: another request under the id: %v, want %v", game, err, store.ErrConflict)
+		case admitted == 0 && (err != nil || out.Refused):
+			t.Errorf("game %d: another request under an id that was refused: %+v, %v", game, out, err)
+		}
+		if admitted > 0 {
+			if out := apply(t, servers[2], lease(game, store.LeaseOpen), held...); out.Refused || out.Lease != store.LeaseReplayed {
+				t.Errorf("game %d, again: %+v, want a repeat", game, out)
+			}
+		}
+
+		outs = hedge(t, servers[:2], rand.N(3*time.Millisecond), func() *store.Step {
+			settle := lease(game, store.LeaseSettle)
+			settle.Actual = []int64{1}
+			return &store.Step{Lease: settle, Ops: c.owned(game, store.Record, 1)}
+		})
+		for i, r := range apply(t, servers[0], nil, c.owned(game, store.Charge, 0)...).Results {
+			if r.Used != 5 || r.Held != 0 {
+				t.Errorf("game %d, node %d, settled: %d used and %d held, want 5 and 0: %+v", game, i, r.Used, r.Held, outs)
+			}
+		}
+	}
+	t.Log(seen)
+	for _, n := range []string{"0 of 2", "1 of 2", "2 of 2", "0 of 3", "1 of 3"} {
+		if seen[n+" admitted"] == 0 {
+			t.Errorf("never %s admitted: %v", n, seen)
+		}
+	}
+}
