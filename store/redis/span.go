@@ -53,6 +53,7 @@ type span struct {
 
 	// repeated are the shards in which the step was done before.
 	repeated map[uint16]bool
+	claimed  bool // the directory may have noted it
 	writing  bool // some shard may have heard the verdict
 }
 
@@ -172,6 +173,7 @@ func (sp *span) claim(ctx context.Context) (directory, error) {
 		}
 	}
 	c, err := sp.store.decide(ctx, e)
+	sp.claimed = err == nil || unknown(err)
 	if err != nil {
 		return directory{}, err
 	}
@@ -233,7 +235,7 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 		messages = append(messages, e)
 	}
 	lease := sp.step.Lease
-	if refused && lease != nil && sp.home.state == store.LeaseOpened {
+	if refused && lease != nil && lease.Do == store.LeaseOpen {
 		messages = append(messages, sp.encoding(part{shard: shardOfLease(&lease.ID)}, disclaim))
 	}
 	states, err := sp.send(ctx, messages)
@@ -245,7 +247,7 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 	}
 	state, resumed := sp.home.state, store.LeaseReplayed
 	for i, s := range states {
-		if messages[i].phase != repeat && s != store.LeaseReplayed {
+		if p := messages[i].phase; (p == admit || p == refuse) && s != store.LeaseReplayed {
 			resumed = s
 		}
 	}
@@ -297,7 +299,7 @@ func (sp *span) abandon(ctx context.Context) {
 			messages = append(messages, behind.encoding(p, forget))
 		}
 	}
-	if l := step.Lease; l != nil && l.Do == store.LeaseOpen && !sp.writing && sp.home.state == store.LeaseOpened {
+	if l := step.Lease; l != nil && l.Do == store.LeaseOpen && sp.claimed && !sp.writing {
 		lease := *l
 		step.Lease = &lease
 		messages = append(messages, behind.encoding(part{shard: shardOfLease(&lease.ID)}, disclaim))
@@ -313,6 +315,11 @@ func (sp *span) abandon(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 	}
+}
+
+// unknown says that err leaves open what was written.
+func unknown(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // encoding is a message to a shard.

@@ -6,13 +6,14 @@
 --
 -- In a cluster each shard has one with the holds that lie there, and the lease's own shard has a directory: one
 -- without holds. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
--- another one of the same id that is forgotten. Behind that a directory has the transaction that claimed it
--- last, 16 bytes, and the shards, uint16 each.
+-- another one of the same id that is forgotten. Behind that a directory has uint8 how many steps have claimed it
+-- and not said that they were refused, their transactions, 16 bytes each, and the shards, uint16 each.
 
 local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I4c0BdBc0BBc0'
 local OPENED, SETTLED, LAPSED = 1, 2, 4
 local RETENTION = 86400000000
 local NO_REQUEST = string.rep('\0', 8)
+local MOST_CLAIMS, NOBODY = 16, string.rep('\0', 16)
 
 -- What becomes of a step's lease: store.LeaseState.
 local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
@@ -36,8 +37,12 @@ local function load_lease(key)
     l.holds[i] = h
   end
   if pos <= #raw then
-    local claimed, shards = pos + TRANSACTION_SIZE, pos + 2 * TRANSACTION_SIZE
-    l.made_by, l.claimed_by, l.shards = raw:sub(pos, claimed - 1), raw:sub(claimed, shards - 1), raw:sub(shards)
+    local claims = pos + TRANSACTION_SIZE
+    l.made_by = raw:sub(pos, claims - 1)
+    if claims <= #raw then
+      local shards = claims + 1 + raw:byte(claims) * TRANSACTION_SIZE
+      l.claims, l.shards = raw:sub(claims + 1, shards - 1), raw:sub(shards)
+    end
   end
   return l
 end
@@ -51,7 +56,8 @@ local function save_lease(key, l)
     parts[i + 1] = pack('<I4', #h.key) .. h.key .. pack('<BdB', s.algorithm, s.window, #calendar) .. calendar
       .. char(h.class, #h.member) .. h.member
   end
-  if l.made_by then parts[#parts + 1] = l.made_by .. (l.claimed_by or '') .. (l.shards or '') end
+  if l.made_by then parts[#parts + 1] = l.made_by end
+  if l.shards then parts[#parts + 1] = char(#l.claims / TRANSACTION_SIZE) .. l.claims .. l.shards end
   call('SET', key, table.concat(parts), 'PX', time_to_live(l.due + RETENTION))
 end
 
@@ -136,8 +142,9 @@ local function add_shards(known, more)
   return known
 end
 
--- Notes in a lease's directory that a step opens or ends it, and in which shards it leaves a record. A repeat changes nothing but
--- who claims it: only who came last may say that there is no lease after all.
+-- Notes in a lease's directory that a step opens or ends it, and in which shards it leaves a record. A repeat
+-- changes nothing but who has claimed it: there is no lease after all when all of them were refused. Beyond
+-- the most that are noted stands nobody, who never says so.
 local function claim(step)
   local state = recall(step)
   local asked = step.lease
@@ -150,19 +157,28 @@ local function claim(step)
   elseif asked.action == SETTLE and state ~= IS_REPLAYED then
     l.shards = add_shards(l.shards, step.shards)
   end
-  if made then l.holds, l.settled_by, l.made_by, l.shards = {}, NO_REQUEST, step.transaction, step.shards end
+  if made then l.holds, l.settled_by, l.made_by, l.claims, l.shards = {}, NO_REQUEST, step.transaction, '', step.shards end
   if state == IS_LAPSED then
     l.lapsed = true
   elseif asked.action == SETTLE then
     l.settled, l.settled_by = true, asked.request
   end
-  l.claimed_by = step.transaction
+  local claims = #l.claims / TRANSACTION_SIZE
+  if claims < MOST_CLAIMS then l.claims = l.claims .. (claims < MOST_CLAIMS - 1 and step.transaction or NOBODY) end
   if state ~= IS_UNKNOWN or asked.action == SETTLE then save_lease(asked.key, l) end
   return state, l
 end
 
--- Drops the directory of a lease that was not opened, if nobody has claimed it since.
+-- Takes the claim of a step back that was refused. When that was the last one, the lease was not opened.
 local function disclaim(step)
   local l = load_lease(step.lease.key)
-  if l and l.claimed_by == step.transaction and not l.settled then call('DEL', step.lease.key) end
+  if not l then return end
+  local others = ''
+  for i = 1, #l.claims, TRANSACTION_SIZE do
+    local claim = l.claims:sub(i, i + TRANSACTION_SIZE - 1)
+    if claim ~= step.transaction then others = others .. claim end
+  end
+  if #others == #l.claims then return end
+  l.claims = others
+  if others == '' then call('DEL', step.lease.key) else save_lease(step.lease.key, l) end
 end
