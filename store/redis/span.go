@@ -329,7 +329,7 @@ func (sp *span) encoding(p part, as phase) *encoding {
 		e.lease = l
 		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
 			late := *l
-			late.Lasts = sp.home.due
+			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
 			e.lease = &late
 		}
 	}

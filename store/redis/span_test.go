@@ -209,3 +209,40 @@ func TestLateAdmission(t *testing.T) {
 	c.live()
 	c.look(t, quick, "7+0 7+0 7+0")
 }
+
+// What a shard remembers of a settlement it does not forget before the lease's directory does, whatever its
+// clock shows: a repeat would count once more.
+func TestRetentionWithClocksApart(t *testing.T) {
+	nodes, _ := redistest.StartClusterWithClocks(t, 0, -70*time.Second, 70*time.Second)
+	s := newStore(t, redis.Options{URL: "redis-cluster://" + nodes[0].Addr})
+	used := strict("b", limit.Spec{Limit: 1000, Window: 600 * minute}, 1)
+	used.Kind = store.Settle
+	for n := range 40 {
+		step := &store.Step{Lease: lease(n, store.LeaseSettle), Ops: []store.Op{used}}
+		step.Ops[0].Owner = fmt.Append(nil, "owner ", n)
+		var out store.Outcome
+		for range 2 {
+			if err := s.Apply(t.Context(), step, &out); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := map[string]map[string]time.Duration{"#shards": {}, "#lease": {}}
+	for _, node := range nodes {
+		look := node.Client(t)
+		for end, of := range left {
+			for _, key := range look.Keys(t.Context(), "*"+end).Val() {
+				_, id, _ := strings.Cut(strings.TrimSuffix(key, end), "}")
+				of[id] = look.PTTL(t.Context(), key).Val()
+			}
+		}
+	}
+	if len(left["#lease"]) != 40 {
+		t.Errorf("%d shards remember something of 40 settlements", len(left["#lease"]))
+	}
+	for id, lasts := range left["#lease"] {
+		if directory := left["#shards"][id]; lasts < directory-10*time.Millisecond {
+			t.Errorf("%s: the shard forgets it %v before the directory", id, directory-lasts)
+		}
+	}
+}

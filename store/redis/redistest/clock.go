@@ -28,6 +28,28 @@ func (c *Clock) Shift(t testing.TB, by time.Duration) {
 // the race detector needs too.
 func StartWithClock(t testing.TB, more ...string) (*Server, *Clock) {
 	t.Helper()
+	c, environment := newClock(t, compileClock(t))
+	return start(t, FreePort(t), environment, more...), c
+}
+
+// StartClusterWithClocks is [StartCluster] where each master has a clock of its own, shifted by so much from
+// the start: three of them.
+func StartClusterWithClocks(t testing.TB, shifts ...time.Duration) ([]*Server, []*Clock) {
+	t.Helper()
+	library := compileClock(t)
+	var clocks []*Clock
+	nodes := startCluster(t, 0, func(node int) (environment, config []string) {
+		c, environment := newClock(t, library)
+		c.Shift(t, shifts[node])
+		clocks = append(clocks, c)
+		return environment, nil
+	})
+	return nodes, clocks
+}
+
+// compileClock returns the path of the library that a server with a shifted clock is started with.
+func compileClock(t testing.TB) string {
+	t.Helper()
 	dir := t.TempDir()
 	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
 	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
@@ -36,12 +58,18 @@ func StartWithClock(t testing.TB, more ...string) (*Server, *Clock) {
 	if out, err := exec.Command("cc", "-shared", "-fPIC", "-O1", "-o", library, source).CombinedOutput(); err != nil {
 		t.Fatalf("compile the clock: %v (`make test` installs a C compiler)\n%s", err, out)
 	}
-	file, err := os.Create(filepath.Join(dir, "shift"))
+	return library
+}
+
+// newClock returns a clock, and the environment of the server that is to show it.
+func newClock(t testing.TB, library string) (*Clock, []string) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "shift"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = file.Close() })
 	c := &Clock{file}
 	c.Shift(t, 0)
-	return start(t, FreePort(t), []string{"LD_PRELOAD=" + library, "REDISTEST_CLOCK=" + file.Name()}, more...), c
+	return c, []string{"LD_PRELOAD=" + library, "REDISTEST_CLOCK=" + file.Name()}
 }

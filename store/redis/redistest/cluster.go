@@ -23,10 +23,10 @@ func StartCluster(t testing.TB) []*Server {
 func StartProxiedCluster(t testing.TB) ([]*Server, []*Proxy) {
 	t.Helper()
 	var proxies []*Proxy
-	nodes := startCluster(t, 0, func(node int) []string {
+	nodes := startCluster(t, 0, func(node int) (environment, config []string) {
 		proxies = append(proxies, StartProxy(t, ""))
 		_, port, _ := net.SplitHostPort(proxies[node].Addr)
-		return []string{"--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", port}
+		return nil, []string{"--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", port}
 	})
 	for i, node := range nodes {
 		proxies[i].To(node.Addr)
@@ -64,17 +64,20 @@ func StartReplicatedCluster(t testing.TB) *Cluster {
 	return c
 }
 
-func startCluster(t testing.TB, replicas int, more func(node int) []string) []*Server {
+func startCluster(t testing.TB, replicas int, more func(node int) (environment, config []string)) []*Server {
 	t.Helper()
 	var nodes []*Server
 	create := []string{"--cluster", "create"}
 	for i := range 3 * (1 + replicas) {
 		config := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
 			"--cluster-port", strconv.Itoa(FreePort(t))}
+		var environment []string
 		if more != nil {
-			config = append(config, more(i)...)
+			var own []string
+			environment, own = more(i)
+			config = append(config, own...)
 		}
-		node := Start(t, config...)
+		node := start(t, FreePort(t), environment, config...)
 		nodes = append(nodes, node)
 		create = append(create, node.Addr)
 	}

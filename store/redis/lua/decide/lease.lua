@@ -118,7 +118,7 @@ local function end_lease(step, state)
   local asked = step.lease
   if state == IS_UNKNOWN and asked.action == SETTLE then
     save_lease(asked.key, {
-      due = asked.made_by and asked.lasts or now, made_by = asked.made_by, settled = true, opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
+      due = asked.made_by and now + asked.lasts or now, made_by = asked.made_by, settled = true, opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
     })
   elseif state == IS_SETTLED or state == IS_CORRECTED then
     end_holds(step, actual)

@@ -4,7 +4,7 @@
 --   span        if flags say so, which is in a cluster: phase uint8 (see below), transaction 16 bytes
 --   calendars   uint16: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
---               shards: when the lease was due), request 8 bytes,
+--               shards: until the lease is due, or was), request 8 bytes,
 --               actual: uint16 how many, each float64 (−1 unknown); where the step spans shards, but not of
 --               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
