@@ -19,7 +19,8 @@ local function save_pending(b, next_due)
   call('HSET', key, 'sum', string.format('%.0f', b.pending), 'next', string.format('%.0f', next_due))
 end
 
--- Forgets the promises that are due: whoever asked for them has not come back.
+-- Forgets the promises that are due: whoever asked for them has not come back. One that would last for longer
+-- than any does is of another clock, that of a master before this one, or of this one before it was set back.
 local function lapse_pending(b)
   local key = b.key .. '#pending'
   local all = call('HGETALL', key)
@@ -27,6 +28,10 @@ local function lapse_pending(b)
   for i = 1, #all, 2 do
     if #all[i] == TRANSACTION_SIZE then
       local due, amount = unpack(PROMISE, all[i + 1])
+      if due > now + PROVISIONAL then
+        due = now + PROVISIONAL
+        call('HSET', key, all[i], pack(PROMISE, due, amount))
+      end
       if due <= now then
         call('HDEL', key, all[i])
       else
@@ -45,7 +50,7 @@ local function read_pending(b)
   if not raw[1] then return end
   b.pending, b.pending_next = tonumber(raw[1]), tonumber(raw[2])
   if not b.pending or not b.pending_next then unreadable() end
-  if b.pending_next <= now then lapse_pending(b) end
+  if b.pending_next <= now or b.pending_next > now + PROVISIONAL then lapse_pending(b) end
 end
 
 -- Promises a transaction an amount of a bucket.
