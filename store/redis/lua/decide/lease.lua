@@ -71,7 +71,10 @@ local function recall(step)
   if not known then return asked.action == OPEN and NONE or IS_UNKNOWN end
   local ended = known.settled or known.lapsed or now >= known.due
   if asked.action == OPEN then
-    if not known.opened or known.opened_by ~= asked.request then error({ code = CONFLICT }) end
+    -- That the request is the same a directory has said. In a shard that it had not reached when the lease was
+    -- settled, it is over all the same.
+    local same = known.opened and known.opened_by == asked.request or asked.made_by and not known.opened
+    if not same then error({ code = CONFLICT }) end
   elseif asked.action == SETTLE then
     if not known.settled then return ended and IS_CORRECTED or IS_SETTLED end
     if known.settled_by ~= asked.request then error({ code = CONFLICT }) end
