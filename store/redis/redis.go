@@ -230,7 +230,7 @@ func (s *Store) applyParts(ctx context.Context, step *store.Step, parts []part, 
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w, some shards of it: %w", store.ErrUnavailable, err)
+		return partly(err)
 	}
 	for i := range outs {
 		out.Now = max(out.Now, outs[i].Now)

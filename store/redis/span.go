@@ -123,7 +123,7 @@ func (sp *span) apply(ctx context.Context) error {
 	sp.writing = true
 	state, err := sp.write(ctx, refused)
 	if err != nil {
-		return fmt.Errorf("%w, some shards of it: %w", store.ErrUnavailable, err)
+		return partly(err)
 	}
 	sp.out.Lease = state
 	return nil
@@ -159,7 +159,7 @@ func (sp *span) first(ctx context.Context) error {
 	}
 	err := sp.prepare(ctx)
 	if err != nil && wrote {
-		return fmt.Errorf("%w, some shards of it: %w", store.ErrUnavailable, err)
+		return partly(err)
 	}
 	return err
 }
@@ -239,25 +239,35 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 		messages = append(messages, sp.encoding(part{shard: shardOfLease(&lease.ID)}, disclaim))
 	}
 	states, err := sp.send(ctx, messages)
-	if err != nil {
+	switch {
+	case err != nil || lease == nil:
 		return store.LeaseNone, err
-	}
-	if lease == nil {
+	case sp.home.state == store.LeaseReplayed:
+		return resumed(lease, messages, states), nil
+	case lease.Do == store.LeaseOpen && refused:
 		return store.LeaseNone, nil
 	}
-	state, resumed := sp.home.state, store.LeaseReplayed
-	for i, s := range states {
-		if p := messages[i].phase; (p == admit || p == refuse) && s != store.LeaseReplayed {
-			resumed = s
+	return sp.home.state, nil
+}
+
+// resumed returns what became of a lease whose directory knew of the step: nothing new, if that was done in all
+// shards; else what was done in those that had not heard of it. One in which the lease holds nothing says that
+// it does not know it.
+func resumed(lease *store.Lease, messages []*encoding, states []store.LeaseState) store.LeaseState {
+	all, unknown := store.LeaseReplayed, false
+	for i, state := range states {
+		switch as := messages[i].phase; {
+		case as != admit && as != refuse:
+		case state == store.LeaseUnknown:
+			unknown = lease.Do == store.LeaseSettle
+		case state != store.LeaseReplayed:
+			all = state
 		}
 	}
-	if state == store.LeaseReplayed {
-		return resumed, nil
+	if unknown && all == store.LeaseReplayed {
+		return store.LeaseUnknown
 	}
-	if lease.Do == store.LeaseOpen && refused {
-		state = store.LeaseNone
-	}
-	return state, nil
+	return all
 }
 
 // shardsToWrite returns the strict ops by shard, and the other shards of the lease that the step ends,
@@ -315,6 +325,17 @@ func (sp *span) abandon(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 	}
+}
+
+// partly makes of what some shards have said what is known of a step that others may have written. That of them
+// nothing was written does not tell; that the caller's time is over does.
+func partly(err error) error {
+	for _, ended := range [...]error{context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, ended) {
+			return fmt.Errorf("%w, some shards of it: %w: %s", store.ErrUnavailable, ended, err.Error())
+		}
+	}
+	return fmt.Errorf("%w, some shards of it: %s", store.ErrUnavailable, err.Error())
 }
 
 // unknown says that err leaves open what was written.

@@ -246,3 +246,235 @@ func TestRetentionWithClocksApart(t *testing.T) {
 		}
 	}
 }
+
+// The clock of a node is set back, or another node with a clock that is behind takes its place: a promise that
+// nobody takes holds nothing for longer than five seconds of the new time.
+func TestPromisesOfAnotherClock(t *testing.T) {
+	c := startSpread(t)
+	dying, witness := c.open(t), c.open(t)
+	c.look(t, dying, "0+0 0+0 0+0")
+	for i := range c.proxies {
+		c.dieAfter(i, 1)
+	}
+	var out store.Outcome
+	err := dying.Apply(context.Background(), &store.Step{Ops: c.all(store.Charge, 4)}, &out)
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v, want %v", err, store.ErrUnavailable)
+	}
+	c.live()
+	c.clock.Advance(-70 * second)
+	c.look(t, witness, "0+4 0+4 0+4")
+	c.clock.Advance(5*second - 1)
+	c.look(t, witness, "0+4 0+4 0+4")
+	c.clock.Advance(1)
+	c.look(t, witness, "0+0 0+0 0+0")
+}
+
+// A node loses, between the rounds, what it has promised: its master has died, and no replica had it yet. It
+// hears of an admission that it knows nothing of, and writes nothing.
+func TestPromiseLostByAFailover(t *testing.T) {
+	c := startSpread(t)
+	s, witness := c.open(t), c.open(t)
+	c.look(t, s, "0+0 0+0 0+0")
+	for _, l := range []*store.Lease{nil, c.leaseAt(t, s, 0)} {
+		kind := store.Charge
+		if l != nil {
+			kind = store.Hold
+		}
+		on := c.holdBack(1, 2)
+		answered := make(chan error)
+		go func() {
+			var out store.Outcome
+			answered <- s.Apply(context.Background(), &store.Step{Lease: l, Ops: c.all(kind, 4)}, &out)
+		}()
+		<-on.held
+		c.nodes[1].Client(t).FlushAll(t.Context())
+		close(on.release)
+		if err := <-answered; !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "did not hear in time") {
+			t.Errorf("%v, want %v", err, store.ErrUnavailable)
+		}
+		c.live()
+		if l == nil {
+			c.look(t, witness, "4+0 0+0 4+0")
+			continue
+		}
+		c.look(t, witness, "4+4 0+0 4+4")
+		if out := apply(t, witness, l, c.all(kind, 4)...); out.Refused || out.Lease != store.LeaseOpened {
+			t.Errorf("again: %+v, want it opened", out)
+		}
+		c.look(t, witness, "4+4 0+4 4+4")
+	}
+}
+
+// point is where a message is held back.
+type point struct{ held, release chan struct{} }
+
+// holdBack holds back the nth message from now on to a node; those of other connections pass it.
+func (c *spread) holdBack(node int, nth int64) point {
+	on := point{make(chan struct{}), make(chan struct{})}
+	var seen atomic.Int64
+	c.proxies[node].Set(func(name string) redistest.Fault {
+		if !strings.HasPrefix(name, "EVAL") || seen.Add(1) != nth {
+			return redistest.Fault{}
+		}
+		close(on.held)
+		return redistest.Fault{Until: on.release}
+	})
+	return on
+}
+
+// Something is wrong with one node when a step is to be written: others have written already. The error says
+// that it is unknown what was written, and not, as that node does by itself, that nothing was.
+func TestOneNodeFails(t *testing.T) {
+	c := startSpread(t)
+	s := c.open(t)
+	look := c.nodes[1].Client(t)
+	for name, test := range map[string]struct {
+		spoil, mend func()
+		alone       error
+	}{
+		"it is full": {
+			func() { look.ConfigSet(t.Context(), "maxmemory", "1") },
+			func() { look.ConfigSet(t.Context(), "maxmemory", "0") }, store.ErrFull,
+		},
+		"its bucket is not readable": {
+			func() {
+				for _, key := range look.Keys(t.Context(), "*b:*").Val() {
+					if !strings.Contains(key, "#") {
+						look.Set(t.Context(), key, "not a counter", 0)
+					}
+				}
+			},
+			func() { look.FlushAll(t.Context()) }, store.ErrCorrupt,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, node := range c.nodes {
+				node.Client(t).FlushAll(t.Context())
+			}
+			apply(t, s, nil, c.all(store.Charge, 1)...)
+			on := c.holdBack(1, 2)
+			var out store.Outcome
+			step := &store.Step{Ops: c.all(store.Charge, 4)}
+			answered := make(chan error)
+			go func() { answered <- s.Apply(context.Background(), step, &out) }()
+			<-on.held
+			test.spoil()
+			close(on.release)
+			err := <-answered
+			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, test.alone) {
+				t.Errorf("half written: %v, want %v and not %v", err, store.ErrUnavailable, test.alone)
+			}
+			c.live()
+			for _, l := range []*store.Lease{nil, lease(1, store.LeaseOpen)} {
+				if err := s.Apply(t.Context(), &store.Step{Lease: l, Ops: c.all(store.Charge, 1)}, &out); !errors.Is(err, test.alone) {
+					t.Errorf("before anything is written: %v, want %v", err, test.alone)
+				}
+			}
+			test.mend()
+			c.clock.Advance(5 * second)
+			for i, want := range []int64{5, 1, 5} {
+				r := apply(t, s, nil, c.op(c.owners[i], store.Charge, 0)).Results[0]
+				if i == 1 && test.alone == store.ErrCorrupt {
+					want = 0 // the key is gone
+				}
+				if r.Used != want || r.Held != 0 {
+					t.Errorf("node %d: %d used and %d held, want %d and nothing", i, r.Used, r.Held, want)
+				}
+			}
+			if out := apply(t, s, func() *store.Lease { l := lease(1, store.LeaseOpen); l.Request++; return l }()); out.Lease != store.LeaseOpened {
+				t.Errorf("the id of a step of which nothing was written is taken: %+v", out)
+			}
+		})
+	}
+}
+
+// A server dies while it opens a lease; the caller reports what was used, and only then asks again for what it
+// wanted to open. The lease is over: that is a repeat, in the shards too that never heard of it.
+func TestOpenedAgainWhenSettled(t *testing.T) {
+	c := startSpread(t)
+	dying, s := c.open(t), c.open(t)
+	opening := c.leaseAt(t, s, 2)
+	c.look(t, dying, "0+0 0+0 0+0")
+	c.dieAfter(0, 1)
+	c.dieAfter(1, 1)
+	var out store.Outcome
+	open := &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)}
+	if err := dying.Apply(context.Background(), open, &out); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v, want %v", err, store.ErrUnavailable)
+	}
+	c.live()
+	settle := *opening
+	settle.Do = store.LeaseSettle
+	if out := apply(t, s, &settle, c.all(store.Settle, 3)...); out.Lease != store.LeaseSettled {
+		t.Errorf("settled: %+v", out)
+	}
+	c.clock.Advance(5 * second)
+	c.look(t, s, "3+0 3+0 3+0")
+	if err := s.Apply(t.Context(), open, &out); err != nil || out.Refused || out.Lease != store.LeaseReplayed {
+		t.Errorf("opened again: %+v, %v, want a repeat", out, err)
+	}
+	c.look(t, s, "3+0 3+0 3+0")
+}
+
+// A server dies when it has only claimed a settlement, which names a bucket too of which the lease held nothing.
+// Its repeat says what became of the lease.
+func TestResumedSettlement(t *testing.T) {
+	c := startSpread(t)
+	dying, s := c.open(t), c.open(t)
+	for id, held := range [][]int{{0}, {1}, {2}, {0, 1}, {1, 2}, {0, 2}} {
+		c.live()
+		var holds []store.Op
+		for _, i := range held {
+			holds = append(holds, c.op(c.owners[i], store.Hold, 1))
+		}
+		apply(t, s, lease(id, store.LeaseOpen), holds...)
+		apply(t, dying, nil, c.all(store.Charge, 0)...)
+		settle := &store.Step{Lease: lease(id, store.LeaseSettle), Ops: c.all(store.Settle, 1)}
+		home := c.homeOf(t, settle.Lease)
+		for i := range c.proxies {
+			c.dieAfter(i, 0)
+		}
+		c.dieAfter(home, 1)
+		var out store.Outcome
+		if err := dying.Apply(context.Background(), settle, &out); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%v, want %v", err, store.ErrUnavailable)
+		}
+		c.live()
+		if out := apply(t, s, settle.Lease, settle.Ops...); out.Lease != store.LeaseSettled {
+			t.Errorf("of holds on %v: state %d, want it settled", held, out.Lease)
+		}
+		if out := apply(t, s, settle.Lease, settle.Ops...); out.Lease != store.LeaseReplayed {
+			t.Errorf("of holds on %v, again: state %d, want a repeat", held, out.Lease)
+		}
+	}
+	c.look(t, s, "6+0 6+0 6+0")
+}
+
+// leaseAt returns the opening of a lease whose directory lies on a node. Nothing is counted afterwards.
+func (c *spread) leaseAt(t *testing.T, s store.Store, home int) *store.Lease {
+	t.Helper()
+	defer func() {
+		for _, node := range c.nodes {
+			node.Client(t).FlushAll(t.Context())
+		}
+	}()
+	for n := 0; ; n++ {
+		l := lease(n, store.LeaseOpen)
+		if apply(t, s, l); c.homeOf(t, l) == home {
+			return l
+		}
+	}
+}
+
+// homeOf returns the node that has the directory of a lease.
+func (c *spread) homeOf(t *testing.T, l *store.Lease) int {
+	t.Helper()
+	for i, node := range c.nodes {
+		if len(node.Client(t).Keys(t.Context(), fmt.Sprintf("*}%x#shards", l.ID)).Val()) > 0 {
+			return i
+		}
+	}
+	t.Fatal("the lease has no directory")
+	return 0
+}
