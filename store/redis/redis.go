@@ -271,10 +271,14 @@ func (s *Store) decide(ctx context.Context, e *encoding) (*call, error) {
 	return nil, errClock
 }
 
+// longestPause is for how long a step may wait, that a cluster cannot decide while it moves the shard, when the
+// shard has moved.
+const longestPause = 50 * time.Millisecond
+
 // sendPart sends the step to the node that has its shard, following the shard while a cluster moves it.
 func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 	began := time.Now()
-	for pause := time.Millisecond; ; pause *= 2 {
+	for pause := time.Millisecond; ; pause = min(2*pause, longestPause) {
 		b, err := s.batcher(ctx, e.part.shard)
 		if err != nil {
 			return nil, err
@@ -282,13 +286,15 @@ func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 		c := s.newCall(e, b.now())
 		err = b.send(ctx, c)
 		var elsewhere *redirection
+		moved := false
 		if errors.As(err, &elsewhere) && elsewhere.addr != "" {
+			moved = !elsewhere.ask
 			e.asked = elsewhere.ask
 			c = s.newCall(e, b.now())
 			err = s.follow(ctx, elsewhere, b, c)
 			e.asked = false
 		}
-		if s.cluster != nil && errors.Is(err, store.ErrUnavailable) {
+		if s.cluster != nil && (moved || errors.Is(err, store.ErrUnavailable)) {
 			s.cluster.ReloadState(ctx) // the shard may have another node by now: the client looks in the background
 		}
 		if !errors.As(err, &elsewhere) || time.Since(began)+pause > s.timeout {
