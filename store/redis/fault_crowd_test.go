@@ -22,8 +22,10 @@ type maker struct {
 	name   string
 	spec   func(most int64) limit.Spec
 	manner limit.Manner
+	// three: a unit of each of three buckets of that name, whose owners differ. In a Cluster that takes two rounds.
+	three bool
 	// steps are applied one after the other while they are admitted. n is different for each call.
-	steps func(op store.Op, n int64) []*store.Step
+	steps func(ops []store.Op, n int64) []*store.Step
 	// again: a step whose outcome is unknown is sent again until it is known. Only who has a lease
 	// may do so.
 	again bool
@@ -41,6 +43,12 @@ var makers = []maker{
 		name: "reserve, settle, insist", spec: tokenBucket, manner: limit.Strict, steps: reserveAndSettle,
 		again: true,
 	},
+	{name: "three", spec: year, manner: limit.Strict, three: true, steps: justCharge},
+	{name: "reserve and settle three", spec: slidingLog, manner: limit.Strict, three: true, steps: reserveAndSettle},
+	{
+		name: "reserve, settle three, insist", spec: year, manner: limit.Strict, three: true, steps: reserveAndSettle,
+		again: true,
+	},
 }
 
 func tokenBucket(most int64) limit.Spec {
@@ -53,19 +61,21 @@ func slidingLog(most int64) limit.Spec {
 
 func places(most int64) limit.Spec { return limit.Spec{Algorithm: limit.Concurrency, Limit: most} }
 
-func justCharge(op store.Op, _ int64) []*store.Step { return []*store.Step{{Ops: []store.Op{op}}} }
+func justCharge(ops []store.Op, _ int64) []*store.Step { return []*store.Step{{Ops: ops}} }
 
 // justReserve holds a unit for longer than any test lasts.
-func justReserve(op store.Op, n int64) []*store.Step {
-	op.Kind = store.Hold
-	return []*store.Step{{Ops: []store.Op{op}, Lease: leaseFor(store.LeaseOpen, n)}}
+func justReserve(ops []store.Op, n int64) []*store.Step {
+	for i := range ops {
+		ops[i].Kind = store.Hold
+	}
+	return []*store.Step{{Ops: ops, Lease: leaseFor(store.LeaseOpen, n)}}
 }
 
 // reserveAndSettle holds a unit and says that it was used.
-func reserveAndSettle(op store.Op, n int64) []*store.Step {
+func reserveAndSettle(ops []store.Op, n int64) []*store.Step {
 	used := leaseFor(store.LeaseSettle, n)
 	used.Actual = []int64{1}
-	return append(justReserve(op, n), &store.Step{Lease: used})
+	return append(justReserve(ops, n), &store.Step{Lease: used})
 }
 
 func leaseFor(do store.LeaseAction, n int64) *store.Lease {
@@ -77,13 +87,19 @@ func leaseFor(do store.LeaseAction, n int64) *store.Lease {
 	return l
 }
 
-// op is a charge of one unit, or a check for amount 0.
-func (m *maker) op(bucket string, most, amount int64) store.Op {
-	op := charge(m.name+" "+bucket, m.spec(most), amount)
-	// A handful of owners, so that buckets share a shard, and shards are on every node.
-	op.Owner = fmt.Append(nil, "owner ", len(bucket)+int(bucket[len(bucket)-1]%4))
-	op.Manner = m.manner
-	return op
+// ops are charges of one unit each, or checks for amount 0.
+func (m *maker) ops(bucket string, most, amount int64) (ops []store.Op) {
+	for i := range 3 {
+		op := charge(m.name+" "+bucket, m.spec(most), amount)
+		// A handful of owners, so that buckets share a shard, and shards are on every node.
+		op.Owner = fmt.Append(nil, "owner ", len(bucket)+int(bucket[len(bucket)-1]%4)+i)
+		op.Manner = m.manner
+		ops = append(ops, op)
+		if !m.three {
+			break
+		}
+	}
+	return ops
 }
 
 // tally is what callers heard of one bucket.
@@ -193,7 +209,7 @@ func (c *crowd) call(s *redis.Store, bucket bucketID) error {
 	defer cancel()
 	var out store.Outcome
 	began := time.Now()
-	steps := bucket.maker.steps(bucket.maker.op(bucket.name, bucket.most, 1), c.calls.Add(1))
+	steps := bucket.maker.steps(bucket.maker.ops(bucket.name, bucket.most, 1), c.calls.Add(1))
 	var err error
 	for i := 0; i < len(steps) && err == nil && (i == 0 || !out.Refused); i++ {
 		err = s.Apply(ctx, steps[i], &out)
@@ -298,47 +314,53 @@ func (c *crowd) verify(witness store.Store, lost int64) (missing int64) {
 		if bucket.maker.manner == limit.Plain {
 			sure += heard.refused
 		}
-		counted := c.counted(witness, bucket)
-		for since := time.Now(); counted > sure+heard.unknown && time.Since(since) < promisesLapse; {
+		least, most := c.counted(witness, bucket)
+		for since := time.Now(); most > sure+heard.unknown && time.Since(since) < promisesLapse; {
 			time.Sleep(100 * time.Millisecond)
-			counted = c.counted(witness, bucket)
+			least, most = c.counted(witness, bucket)
 		}
-		if counted < sure-lost || counted > sure+heard.unknown {
-			c.t.Errorf("%s %q: %d counted, want %d…%d: %+v was heard",
-				bucket.maker.name, bucket.name, counted, sure-lost, sure+heard.unknown, *heard)
+		if least < sure-lost || most > sure+heard.unknown {
+			c.t.Errorf("%s %q: %d…%d counted, want %d…%d: %+v was heard",
+				bucket.maker.name, bucket.name, least, most, sure-lost, sure+heard.unknown, *heard)
 		}
 		if heard.admitted > bucket.most+lost {
 			c.t.Errorf("%s %q: %d were admitted of %d", bucket.maker.name, bucket.name, heard.admitted, bucket.most)
 		}
-		if bucket.maker.manner == limit.Strict && counted > bucket.most {
-			c.t.Errorf("%s %q: %d are counted of %d", bucket.maker.name, bucket.name, counted, bucket.most)
+		if bucket.maker.manner == limit.Strict && most > bucket.most {
+			c.t.Errorf("%s %q: %d are counted of %d", bucket.maker.name, bucket.name, most, bucket.most)
 		}
-		missing += max(0, sure-counted)
+		missing += max(0, sure-least)
 	}
 	c.t.Logf("%d admitted, %d refused, %d without an answer; the longest call took %v; lost %d; errors: %v",
 		sum.admitted, sum.refused, sum.unknown, c.longest.Round(time.Millisecond), missing, c.errors)
 	return missing
 }
 
-// counted is what is used and held of a bucket, as witness sees it.
-func (c *crowd) counted(witness store.Store, bucket bucketID) int64 {
+// counted is what is used and held of a bucket, as witness sees it; of three the least and the most.
+func (c *crowd) counted(witness store.Store, bucket bucketID) (least, most int64) {
 	c.t.Helper()
-	var out store.Outcome
-	check := &store.Step{Ops: []store.Op{bucket.maker.op(bucket.name, bucket.most, 0)}}
-	if err := witness.Apply(context.Background(), check, &out); err != nil {
-		c.t.Fatal(err)
+	least = limit.MaxAmount
+	for _, op := range bucket.maker.ops(bucket.name, bucket.most, 0) {
+		var out store.Outcome
+		if err := witness.Apply(context.Background(), &store.Step{Ops: []store.Op{op}}, &out); err != nil {
+			c.t.Fatal(err)
+		}
+		n := out.Results[0].Used + out.Results[0].Held
+		least, most = min(least, n), max(most, n)
 	}
-	return out.Results[0].Used + out.Results[0].Held
+	return least, most
 }
 
-// awaitCounted waits until exactly want is counted of a bucket.
+// awaitCounted waits until exactly want is counted of a bucket, or of three each.
 func (c *crowd) awaitCounted(witness store.Store, bucket bucketID, want int64) {
 	c.t.Helper()
-	since := time.Now()
-	for c.counted(witness, bucket) != want {
-		if time.Since(since) > 10*time.Second {
-			c.t.Fatalf("%s: %d are counted, want %d", bucket.maker.name, c.counted(witness, bucket), want)
+	for since := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		least, most := c.counted(witness, bucket)
+		if least == want && most == want {
+			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		if time.Since(since) > 10*time.Second {
+			c.t.Fatalf("%s: %d…%d are counted, want %d", bucket.maker.name, least, most, want)
+		}
 	}
 }

@@ -118,7 +118,7 @@ func TestImpatientNeighbours(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), wait)
 				defer cancel()
 				var out store.Outcome
-				step := makers[i].steps(makers[i].op("one", plenty, 1), int64(caller))[0]
+				step := makers[i].steps(makers[i].ops("one", plenty, 1), int64(caller))[0]
 				if err := s.stores[0].Apply(ctx, step, &out); !errors.Is(err, want) {
 					t.Errorf("caller %d: %v, want %v", caller, err, want)
 				}
@@ -127,8 +127,8 @@ func TestImpatientNeighbours(t *testing.T) {
 		running.Wait()
 		// Of those who gave up, some were on their way already.
 		crowd := newCrowd(t, calm, s.stores...)
-		if n := crowd.counted(s.witness(t), single(&makers[i])); n < 20 || n > 40 {
-			t.Errorf("%d are counted, want those of 20 to 40 callers", n)
+		if least, most := crowd.counted(s.witness(t), single(&makers[i])); least < 20 || most > 40 {
+			t.Errorf("%d…%d are counted, want those of 20 to 40 callers", least, most)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func TestCorruptKeyUnderLoad(t *testing.T) {
 	crowd := gather(t, makers, calm, s.stores...)
 	for i := range makers {
 		m := &makers[i]
-		step := func() *store.Step { return m.steps(m.op("victim", plenty, 1), crowd.calls.Add(1))[0] }
+		step := func() *store.Step { return m.steps(m.ops("victim", plenty, 1), crowd.calls.Add(1))[0] }
 		var out store.Outcome
 		if err := s.stores[0].Apply(ctx, step(), &out); err != nil {
 			t.Fatal(err)
@@ -167,7 +167,7 @@ func TestCorruptKeyUnderLoad(t *testing.T) {
 	s.look.Del(ctx, s.look.Keys(ctx, "*victim*").Val()...)
 	for i := range makers {
 		var out store.Outcome
-		step := makers[i].steps(makers[i].op("victim", plenty, 1), crowd.calls.Add(1))[0]
+		step := makers[i].steps(makers[i].ops("victim", plenty, 1), crowd.calls.Add(1))[0]
 		if err := s.stores[0].Apply(ctx, step, &out); err != nil {
 			t.Errorf("%s, deleted: %v", makers[i].name, err)
 		}
