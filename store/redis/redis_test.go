@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,18 +84,39 @@ func (f *fleet) Close() error {
 	return all
 }
 
+// threeReplicas returns a function that opens three replicas on one Redis, or on the nodes of one Cluster: the same
+// ones each time, with all keys gone, and another clock. To make them anew takes longer than most histories.
+func threeReplicas(t *testing.T, url string, nodes ...*redistest.Server) storetest.Open {
+	var looks []*goredis.Client
+	for _, node := range nodes {
+		looks = append(looks, node.Client(t))
+	}
+	var current atomic.Pointer[storetest.Clock]
+	open := func(clock func() limit.Micros) *fleet {
+		opts := redis.Options{URL: url, Timeout: 10 * time.Second, Clock: clock}
+		return &fleet{replicas: []store.Store{newStore(t, opts), newStore(t, opts), newStore(t, opts)}}
+	}
+	theirs, own := open(func() limit.Micros { return current.Load().Now() }), open(nil)
+	return func(t testing.TB, clock *storetest.Clock) store.Store {
+		for _, look := range looks {
+			if err := look.FlushAll(context.Background()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if clock == nil {
+			return own
+		}
+		current.Store(clock)
+		return theirs
+	}
+}
+
 // Three replicas are as exact as one store: the whole suite, each call to the next of them.
 func TestConformance(t *testing.T) {
-	url := redistest.Start(t).URL()
-	spaces := 0
-	storetest.Run(t, func(t testing.TB, clock *storetest.Clock) store.Store {
-		spaces++
-		opts := redis.Options{URL: url, KeyPrefix: fmt.Sprintf("test%d:", spaces), Timeout: 10 * time.Second}
-		if clock != nil {
-			opts.Clock = clock.Now
-		}
-		return &fleet{replicas: []store.Store{newStore(t, opts), newStore(t, opts), newStore(t, opts)}}
-	})
+	t.Parallel() // with the tests of faults, which mostly wait
+	histories(t, 40)
+	server := redistest.Start(t)
+	storetest.Run(t, threeReplicas(t, server.URL(), server))
 }
 
 func TestConformanceBehindSentinel(t *testing.T) {
@@ -500,28 +522,20 @@ func TestURLs(t *testing.T) {
 
 // In a Cluster the buckets of a step, and its lease, lie on several nodes. Three replicas are exact there too.
 func TestConformanceInACluster(t *testing.T) {
-	fewerHistories(t)
-	url := "redis-cluster://" + redistest.StartCluster(t)[0].Addr
-	spaces := 0
-	storetest.RunAcrossShards(t, func(t testing.TB, clock *storetest.Clock) store.Store {
-		spaces++
-		opts := redis.Options{URL: url, KeyPrefix: fmt.Sprintf("test%d:", spaces), Timeout: 10 * time.Second}
-		if clock != nil {
-			opts.Clock = clock.Now
-		}
-		return &fleet{replicas: []store.Store{newStore(t, opts), newStore(t, opts), newStore(t, opts)}}
-	})
+	histories(t, 10)
+	nodes := redistest.StartCluster(t)
+	storetest.RunAcrossShards(t, threeReplicas(t, "redis-cluster://"+nodes[0].Addr, nodes...))
 }
 
-// fewerHistories makes random tests short: those of a Cluster take several times as long as those of one
-// Redis, which run in full.
-func fewerHistories(t *testing.T) {
+// histories makes each random test one of so many histories, for those that rapid would play: a store in memory
+// plays them all, and here each step is a round trip or two. No two tests that run at once may do so.
+func histories(t *testing.T, many int) {
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
 	if before != checks.DefValue {
 		return // somebody has asked for so many
 	}
-	if err := checks.Value.Set("10"); err != nil {
+	if err := checks.Value.Set(strconv.Itoa(many)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = checks.Value.Set(before) })

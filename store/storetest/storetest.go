@@ -91,7 +91,7 @@ func RunAcrossShards(t *testing.T, open Open) {
 		{"64 spenders across shards", testSpendersAcrossShards},
 		{"is linearizable within shards", testLinearizableWithinShards},
 	})
-	run(t, open, exact(1000, rounds/2))
+	run(t, open, exact(400, rounds/2))
 }
 
 // RunConcurrent runs what a store must keep whoever shares it, callers in one process or in several.
