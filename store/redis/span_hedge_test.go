@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,8 +28,8 @@ func (c *spread) jitter(most time.Duration) {
 	}
 }
 
-// hedge applies a step by several servers at once, the nth of them so much later, and returns what each of
-// them was answered.
+// hedge applies a step by several servers at once, the nth time so much later, and returns what each caller was
+// answered.
 func hedge(t *testing.T, servers []*redis.Store, later time.Duration, step func() *store.Step) []store.Outcome {
 	t.Helper()
 	outs := make([]store.Outcome, len(servers))
@@ -117,5 +118,48 @@ func TestHedges(t *testing.T) {
 		if seen[n+" admitted"] == 0 {
 			t.Errorf("never %s admitted: %v", n, seen)
 		}
+	}
+}
+
+// More callers than a directory notes have claimed a lease. That all who are noted were refused does not say that
+// it was admitted to nobody.
+func TestManyClaims(t *testing.T) {
+	c := startSpread(t)
+	s := c.open(t)
+	l := c.leaseAt(t, s, 0)
+	release := make(chan struct{})
+	answered := make(chan error, 16)
+	for range cap(answered) {
+		other := c.open(t)
+		on := point{make(chan struct{}), release}
+		var seen atomic.Int64
+		c.proxies[0].Set(func(name string) redistest.Fault {
+			if !strings.HasPrefix(name, "EVAL") || seen.Add(1) != 2 { // the first one claims
+				return redistest.Fault{}
+			}
+			close(on.held)
+			return redistest.Fault{Until: on.release}
+		})
+		go func() {
+			var out store.Outcome
+			answered <- other.Apply(context.Background(), &store.Step{Lease: l, Refused: true}, &out)
+		}()
+		<-on.held
+	}
+	c.live()
+	if out := apply(t, s, l); out.Refused {
+		t.Errorf("the last one: %+v, want it admitted", out)
+	}
+	close(release)
+	for range cap(answered) {
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+	another := *l
+	another.Request++
+	var out store.Outcome
+	if err := s.Apply(t.Context(), &store.Step{Lease: &another}, &out); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("another request under its id: %v, want %v", err, store.ErrConflict)
 	}
 }
