@@ -31,6 +31,12 @@ func TestMain(m *testing.M) {
 		serveReplica(url)
 		os.Exit(0)
 	}
+	flag.Parse()
+	// Most tests wait: for a timeout, or for a Cluster to be ready.
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("4")
+	}
 	logging.Disable() // go-redis reports every lost connection of the fault tests
 	// go-redis tries to dial once more a second after a pool was closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
@@ -111,12 +117,20 @@ func threeReplicas(t *testing.T, url string, nodes ...*redistest.Server) storete
 	}
 }
 
-// Three replicas are as exact as one store: the whole suite, each call to the next of them.
+// Three replicas are as exact as one store: the whole suite, each call to the next of them. In a Cluster the buckets
+// of a step, and its lease, lie on several nodes; there as well.
 func TestConformance(t *testing.T) {
 	t.Parallel() // with the tests of faults, which mostly wait
-	histories(t, 40)
-	server := redistest.Start(t)
-	storetest.Run(t, threeReplicas(t, server.URL(), server))
+	t.Run("one Redis", func(t *testing.T) {
+		histories(t, 40)
+		server := redistest.Start(t)
+		storetest.Run(t, threeReplicas(t, server.URL(), server))
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		histories(t, 10)
+		nodes := redistest.StartCluster(t)
+		storetest.RunAcrossShards(t, threeReplicas(t, "redis-cluster://"+nodes[0].Addr, nodes...))
+	})
 }
 
 func TestConformanceBehindSentinel(t *testing.T) {
@@ -518,13 +532,6 @@ func TestURLs(t *testing.T) {
 	if _, err := redis.New(redis.Options{URL: "redis://h", KeyPrefix: "{x}"}); err == nil {
 		t.Error("a prefix with braces was taken")
 	}
-}
-
-// In a Cluster the buckets of a step, and its lease, lie on several nodes. Three replicas are exact there too.
-func TestConformanceInACluster(t *testing.T) {
-	histories(t, 10)
-	nodes := redistest.StartCluster(t)
-	storetest.RunAcrossShards(t, threeReplicas(t, "redis-cluster://"+nodes[0].Addr, nodes...))
 }
 
 // histories makes each random test one of so many histories, for those that rapid would play: a store in memory

@@ -59,6 +59,7 @@ func (c *spread) owned(game int, kind store.Kind, amount int64) (ops []store.Op)
 // an answer, it is reserved once or not at all, and settled once. Where it was refused to all, nothing is left of
 // it, and the id is free for another request. Where it was admitted to one, all later ones hear of it.
 func TestHedges(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	servers := []*redis.Store{c.open(t), c.open(t), c.open(t)}
 	c.jitter(2 * time.Millisecond)
@@ -124,6 +125,7 @@ func TestHedges(t *testing.T) {
 // More callers than a directory notes have claimed a lease. That all who are noted were refused does not say that
 // it was admitted to nobody.
 func TestManyClaims(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	s := c.open(t)
 	l := c.leaseAt(t, s, 0)

@@ -89,6 +89,7 @@ func (c *spread) live() {
 // A server dies at each point of a charge on three nodes. What it was promised counts as held, and is free
 // again five seconds later; what it has written stays, as of any call without an answer.
 func TestDeathWithinACharge(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	for name, died := range map[string]struct {
 		reached  [3]int64 // messages to each node
@@ -142,6 +143,7 @@ func (c *spread) look(t *testing.T, s store.Store, want string) {
 // A server dies while it opens a lease, and while it settles one. A repeat of the request finishes what was
 // begun, once.
 func TestDeathWithinALease(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	for n, reached := range [][3]int64{{1, 1, 1}, {2, 1, 2}, {1, 2, 1}, {2, 2, 1}, {3, 1, 1}, {0, 2, 2}} {
 		t.Run(fmt.Sprint(reached), func(t *testing.T) {
@@ -181,6 +183,7 @@ func TestDeathWithinALease(t *testing.T) {
 // A node hears so late that a step is admitted that its promise has lapsed, and another caller has the room:
 // it does not write, and the step is not admitted.
 func TestLateAdmission(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	slow, quick := c.open(t), c.open(t)
 	c.look(t, slow, "0+0 0+0 0+0")
@@ -213,6 +216,7 @@ func TestLateAdmission(t *testing.T) {
 // What a shard remembers of a settlement it does not forget before the lease's directory does, whatever its
 // clock shows: a repeat would count once more.
 func TestRetentionWithClocksApart(t *testing.T) {
+	t.Parallel()
 	nodes, _ := redistest.StartClusterWithClocks(t, 0, -70*time.Second, 70*time.Second)
 	s := newStore(t, redis.Options{URL: "redis-cluster://" + nodes[0].Addr})
 	used := strict("b", limit.Spec{Limit: 1000, Window: 600 * minute}, 1)
@@ -251,6 +255,7 @@ func TestRetentionWithClocksApart(t *testing.T) {
 // The clock of a node is set back, or another node with a clock that is behind takes its place: a promise that
 // nobody takes holds nothing for longer than five seconds of the new time.
 func TestPromisesOfAnotherClock(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	dying, witness := c.open(t), c.open(t)
 	c.look(t, dying, "0+0 0+0 0+0")
@@ -274,6 +279,7 @@ func TestPromisesOfAnotherClock(t *testing.T) {
 // A node loses, between the rounds, what it has promised: its master has died, and no replica had it yet. It
 // hears of an admission that it knows nothing of, and writes nothing.
 func TestPromiseLostByAFailover(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	s, witness := c.open(t), c.open(t)
 	c.look(t, s, "0+0 0+0 0+0")
@@ -327,6 +333,7 @@ func (c *spread) holdBack(node int, nth int64) point {
 // Something is wrong with one node when a step is to be written: others have written already. The error says
 // that it is unknown what was written, and not, as that node does by itself, that nothing was.
 func TestOneNodeFails(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	s := c.open(t)
 	look := c.nodes[1].Client(t)
@@ -393,6 +400,7 @@ func TestOneNodeFails(t *testing.T) {
 // A server dies while it opens a lease; the caller reports what was used, and only then asks again for what it
 // wanted to open. The lease is over: that is a repeat, in the shards too that never heard of it.
 func TestOpenedAgainWhenSettled(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	dying, s := c.open(t), c.open(t)
 	opening := c.leaseAt(t, s, 2)
@@ -421,6 +429,7 @@ func TestOpenedAgainWhenSettled(t *testing.T) {
 // A server dies when it has only claimed a settlement, which names a bucket too of which the lease held nothing.
 // Its repeat says what became of the lease.
 func TestResumedSettlement(t *testing.T) {
+	t.Parallel()
 	c := startSpread(t)
 	dying, s := c.open(t), c.open(t)
 	for id, held := range [][]int{{0}, {1}, {2}, {0, 1}, {1, 2}, {0, 2}} {

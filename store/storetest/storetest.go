@@ -74,14 +74,16 @@ func RunPlain(t *testing.T, open Open) {
 
 // Run runs the whole suite.
 func Run(t *testing.T, open Open) {
-	RunAcrossShards(t, open)
+	acrossShards(t, open, 400)
 	run(t, open, whole())
 }
 
 // RunAcrossShards runs what concerns also a store whose counters lie on several machines: there a step may
 // be refused by what another one is promised, and be seen half done (see store.Store). All that is asked of
 // a store by one caller at a time is asked of it too.
-func RunAcrossShards(t *testing.T, open Open) {
+func RunAcrossShards(t *testing.T, open Open) { acrossShards(t, open, 100) }
+
+func acrossShards(t *testing.T, open Open, games int) {
 	t.Run("plain", func(t *testing.T) { RunPlain(t, open) })
 	run(t, open, walks())
 	run(t, open, []test{
@@ -91,7 +93,7 @@ func RunAcrossShards(t *testing.T, open Open) {
 		{"64 spenders across shards", testSpendersAcrossShards},
 		{"is linearizable within shards", testLinearizableWithinShards},
 	})
-	run(t, open, exact(400, rounds/2))
+	run(t, open, exact(games, rounds/2))
 }
 
 // RunConcurrent runs what a store must keep whoever shares it, callers in one process or in several.
