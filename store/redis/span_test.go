@@ -383,7 +383,7 @@ func TestOneNodeFails(t *testing.T) {
 			c.clock.Advance(5 * second)
 			for i, want := range []int64{5, 1, 5} {
 				r := apply(t, s, nil, c.op(c.owners[i], store.Charge, 0)).Results[0]
-				if i == 1 && test.alone == store.ErrCorrupt {
+				if i == 1 && errors.Is(test.alone, store.ErrCorrupt) {
 					want = 0 // the key is gone
 				}
 				if r.Used != want || r.Held != 0 {
