@@ -25,7 +25,8 @@ local OK, AGAIN, CORRUPT, CONFLICT, MORE, FAILED, LATE, ELSEWHERE = 0, 1, 2, 3, 
 local MAX_AMOUNT = 9007199254740991 -- 2^53 − 1: every integer up to here is exact
 local TOLERANCE = 60000000 -- limit.Tolerance
 
-local pack, unpack, floor, char = struct.pack, struct.unpack, math.floor, string.char
+local pack, unpack, floor = struct.pack, struct.unpack, math.floor
+local char, byte, sub = string.char, string.byte, string.sub
 local min, max = math.min, math.max
 local call, pcall, protected = redis.call, redis.pcall, pcall
 

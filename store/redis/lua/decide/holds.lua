@@ -21,6 +21,7 @@ local function hold(b, op, lease, index, due)
   local mark_at, mark_entered = b.arithmetic.hold(op, b, b.now, op.amount)
   if b.live == 0 then
     b.next, b.last, b.made = due, due, 0
+    b.kept_until = 0 -- Redis has to be told anew, of the set too
     call('DEL', b.key .. '#holds') -- those of a bucket that somebody has deleted
   end
   b.live, b.made = b.live + 1, b.made + 1
