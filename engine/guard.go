@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rationhq/ration/engine/breaker"
@@ -18,8 +19,10 @@ type guard struct {
 	wait    time.Duration // at most, for one call
 	breaker *breaker.Breaker
 	metrics *Metrics
-	// changed is told of every change of the breaker's state.
-	changed func(breaker.Change)
+	// changed is told of every change of the breaker's state, and by which error it came.
+	changed func(c breaker.Change, why error)
+	// pressed is set by calls that the breaker does not let through, or only to try.
+	pressed *atomic.Bool
 
 	born   time.Time
 	alive  context.Context //nolint:containedctx // that of the probes, which belong to no call
@@ -27,9 +30,12 @@ type guard struct {
 	probes sync.WaitGroup
 }
 
-func newGuard(s store.Store, wait time.Duration, m *Metrics, changed func(breaker.Change)) *guard {
+func newGuard(
+	s store.Store, wait time.Duration, m *Metrics, changed func(breaker.Change, error), pressed *atomic.Bool,
+) *guard {
 	g := &guard{
-		store: s, wait: wait, breaker: breaker.New(breaker.Options{}), metrics: m, changed: changed, born: time.Now(),
+		store: s, wait: wait, breaker: breaker.New(breaker.Options{}), metrics: m, changed: changed, pressed: pressed,
+		born: time.Now(),
 	}
 	g.alive, g.stop = context.WithCancel(context.Background())
 	return g
@@ -61,8 +67,10 @@ func (g *guard) apply(ctx context.Context, step *store.Step, out *store.Outcome,
 	inTime := u == urgent || u == ifDoubted && g.breaker.State() != breaker.Closed
 	switch {
 	case permit == breaker.Refused:
+		g.pressed.Store(true)
 		return errNotAsked
 	case permit.Tries():
+		g.pressed.Store(true)
 		return g.try(ctx, step, out, inTime, permit, started)
 	}
 	_, err := g.call(ctx, step, out, inTime, permit, started)
@@ -99,7 +107,7 @@ func (g *guard) call(
 	took := time.Since(started)
 	g.metrics.applied(took, err)
 	if err == nil || !silent(err) {
-		g.note(g.breaker.Answered())
+		g.note(g.breaker.Answered(), nil)
 		return true, err
 	}
 	now := started.Add(took).Sub(g.born)
@@ -107,15 +115,19 @@ func (g *guard) call(
 	case ctx.Err() != nil: // the caller has left, or has run out of time
 		g.gaveUp(permit, took, now)
 	case errors.Is(err, store.ErrUnavailable):
-		g.note(g.breaker.Failed(permit, now))
+		g.note(g.breaker.Failed(permit, now), err)
 	case whole:
-		g.note(g.breaker.Failed(permit, now))
-		err = fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, g.wait)
+		err = g.noAnswer()
+		g.note(g.breaker.Failed(permit, now), err)
 	default:
 		g.gaveUp(permit, took, now)
 		err = fmt.Errorf("%w: no answer in the %v that the caller left for it", store.ErrUnavailable, took.Round(time.Millisecond))
 	}
 	return true, err
+}
+
+func (g *guard) noAnswer() error {
+	return fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, g.wait)
 }
 
 // silent says that an error of a store is no answer. All others are: it is there, whatever it says.
@@ -143,7 +155,7 @@ func (g *guard) patience(ctx context.Context, now time.Time) (wait time.Duration
 // probe at a time, whose time no caller cuts short.
 func (g *guard) gaveUp(permit breaker.Permit, waited, now time.Duration) {
 	change, probe := g.breaker.GaveUp(permit, waited, now)
-	g.note(change)
+	g.note(change, nil)
 	if !probe {
 		return
 	}
@@ -154,12 +166,16 @@ func (g *guard) gaveUp(permit breaker.Permit, waited, now time.Duration) {
 		if g.alive.Err() != nil {
 			return
 		}
-		g.note(g.breaker.Probed(err == nil || !silent(err), time.Since(g.born)))
+		answered := err == nil || !silent(err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = g.noAnswer()
+		}
+		g.note(g.breaker.Probed(answered, time.Since(g.born)), err)
 	})
 }
 
-func (g *guard) note(c breaker.Change) {
+func (g *guard) note(c breaker.Change, why error) {
 	if c.From != c.To {
-		g.changed(c)
+		g.changed(c, why)
 	}
 }

@@ -540,7 +540,7 @@ func TestStalledStore(t *testing.T) {
 					strings.Count(log, "\n") != 2 {
 					t.Errorf("the log should say once that it begins, and once that it ends:\n%s", log)
 				}
-				for _, figure := range []string{"allow=", "deny=", "local=", "error="} {
+				for _, figure := range []string{"allow=", "deny=", "local=", "errors="} {
 					if strings.Contains(log, figure+"0") || !strings.Contains(log, figure) {
 						t.Errorf("the log does not say how many decisions: %s", log)
 					}
@@ -615,10 +615,84 @@ func TestOutageLog(t *testing.T) {
 		b.store.set(nil, false)
 		time.Sleep(500 * time.Millisecond)
 		ask(1)
-		if _, end, _ := strings.Cut(b.log.String(), "again"); !strings.HasPrefix(end, `" after=2s allow=150 deny=0 local=0 error=0`) {
+		if _, end, _ := strings.Cut(b.log.String(), "again"); !strings.HasPrefix(end, `" after=2s allow=150 deny=0 local=0 errors=0`) {
 			t.Errorf("an outage of 2 s, with 150 decisions:\n%s", b.log)
 		}
 	})
+}
+
+// Decisions and checks find the same outage, the one sooner than the other; the log tells of it once, with
+// all that was decided meanwhile.
+func TestOneOutageIsToldOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		run  func(ask func(n int), check func(error), set func(error))
+		want string
+	}{
+		"decisions find it first": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			ask(20)
+			check(store.ErrUnavailable)
+			ask(20)
+			set(nil)
+			check(nil)
+			time.Sleep(time.Second)
+			ask(1)
+		}, `allow=40`},
+		"the check finds it first": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			check(store.ErrUnavailable)
+			ask(20)
+			time.Sleep(time.Second)
+			set(nil)
+			ask(1)
+			check(nil)
+		}, `allow=20`},
+		"nobody asks when it is back": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			ask(20)
+			check(nil)
+			check(nil)
+		}, `allow=20`},
+		"it answers, and refuses": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrFull)
+			check(store.ErrFull)
+			ask(300)
+			check(store.ErrFull)
+			set(nil)
+			ask(1)
+			check(nil)
+		}, `allow=300`},
+		"a single failure before": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			ask(1)
+			set(nil)
+			ask(1)
+			check(nil)
+			check(store.ErrUnavailable)
+			check(nil)
+		}, `allow=0`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newOutageBench(t, engine.Options{StoreWait: storeWait})
+				ask := func(n int) {
+					for range n {
+						b.sayWithout(t.Context(), entries("allow=x"))
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				c.run(ask, b.NoteReady, func(err error) { b.store.set(err, false) })
+				log := strings.Split(strings.TrimSpace(b.log.String()), "\n")
+				if len(log) != 2 || !strings.Contains(log[0], "deciding without the store") || !strings.Contains(log[0], "error=\"the store ") ||
+					!strings.Contains(log[1], "deciding with the store again") || !strings.Contains(log[1], c.want) {
+					t.Errorf("want one outage, with %s, not\n%s", c.want, strings.Join(log, "\n"))
+				}
+				if _, out := b.Outage(); out {
+					t.Error("the outage has no end")
+				}
+			})
+		})
+	}
 }
 
 // Nobody is let through who has left: a store that fails because its caller does is not out.
