@@ -38,7 +38,9 @@ type Options struct {
 type Store struct {
 	prefix  string
 	timeout time.Duration
-	client  redis.UniversalClient
+	// replicas is Options.WaitReplicas.
+	replicas int
+	client   redis.UniversalClient
 	// cluster is client where that is a cluster, else nil.
 	cluster *redis.ClusterClient
 	make    func(*redis.Client) *batcher
@@ -67,7 +69,7 @@ func New(opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		prefix: opts.KeyPrefix, timeout: opts.Timeout, client: client, ascending: ascending(64),
+		prefix: opts.KeyPrefix, timeout: opts.Timeout, replicas: opts.WaitReplicas, client: client, ascending: ascending(64),
 		batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*redis.Client),
 	}
 	s.cluster, _ = client.(*redis.ClusterClient)
@@ -82,27 +84,25 @@ func New(opts Options) (*Store, error) {
 }
 
 // Ready asks Redis whether it would run the script, with no step in it: a replica, and a Redis that
-// is full, refuse it as they would a decision. A cluster is ready while any of its masters is: replicas
-// of ration that stop together when one shard is without a master would help nobody.
+// is full, refuse it as they would a decision; and whether the script would be allowed all that it does.
+// A cluster is ready while any of its masters is: replicas of ration that stop together when one shard is
+// without a master would help nobody.
 func (s *Store) Ready(ctx context.Context) error {
-	ask := func(ctx context.Context, node *redis.Client) error {
-		return script.Run(ctx, node, nil, "", "").Err()
-	}
 	if s.cluster == nil {
-		if err := ask(ctx, s.single.client); err != nil {
-			return explain(err)
-		}
-		return nil
+		return s.ready(ctx, s.single.client)
 	}
 	var answers atomic.Int32
 	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		err := ask(ctx, node)
+		err := s.ready(ctx, node)
 		if err == nil {
 			answers.Add(1)
 		}
 		return err
 	})
 	if err != nil && answers.Load() == 0 {
+		if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) {
+			return err
+		}
 		return explain(err)
 	}
 	return nil
