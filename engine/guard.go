@@ -23,6 +23,7 @@ type guard struct {
 	changed func(c breaker.Change, why error)
 	// pressed is set by calls that the breaker does not let through, or only to try.
 	pressed *atomic.Bool
+	endings endings
 
 	born   time.Time
 	alive  context.Context //nolint:containedctx // that of the probes, which belong to no call
@@ -50,21 +51,11 @@ func (g *guard) close() {
 // errNotAsked is the answer while the breaker is open. Nothing was written.
 var errNotAsked = fmt.Errorf("%w: it has not answered for a while, and is tried again several times a second", store.ErrUnavailable)
 
-// urgency says when a call has to end before its caller's deadline, so that something else can still be
-// answered. It is not free: a deadline of its own takes a decision a microsecond and a few allocations.
-type urgency uint8
-
-const (
-	relaxed   urgency = iota // there is nothing else to answer than an error
-	ifDoubted                // if the last calls got no answer either
-	urgent
-)
-
-// apply asks the store to decide step.
-func (g *guard) apply(ctx context.Context, step *store.Step, out *store.Outcome, u urgency) error {
+// apply asks the store to decide step. inTime says that it has to end before its caller's deadline, so
+// that something else can still be answered.
+func (g *guard) apply(ctx context.Context, step *store.Step, out *store.Outcome, inTime bool) error {
 	started := time.Now()
 	permit := g.breaker.Ask(started.Sub(g.born))
-	inTime := u == urgent || u == ifDoubted && g.breaker.State() != breaker.Closed
 	switch {
 	case permit == breaker.Refused:
 		g.pressed.Store(true)
@@ -100,7 +91,7 @@ func (g *guard) call(
 		var wait time.Duration
 		wait, whole = g.patience(ctx, started)
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, wait)
+		bounded, cancel = g.endings.within(ctx, wait, started, started.Sub(g.born))
 		defer cancel()
 	}
 	err = g.store.Apply(bounded, step, out)

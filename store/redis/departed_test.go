@@ -20,7 +20,9 @@ func TestVisitedNodesAreDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	departed, near := s.clientOf(nodes[1].Addr, b.client), s.clientOf(nodes[2].Addr, b.client)
+	s.mu.Lock()
 	s.asked[nodes[1].Addr].last = time.Now().Add(-2 * keepVisited)
+	s.mu.Unlock()
 	if err := s.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
