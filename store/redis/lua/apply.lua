@@ -14,6 +14,7 @@
 --          of strict ops: nobody reads them here, but Redis sees whether this node has them all.
 -- ARGV[1]  the steps, little-endian: see batch.lua, plain.lua and decide/step.lua.
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
+-- ARGV[3…] where there are no steps: a key, and what has to be permitted (batch.lua).
 --
 -- Reply    one string: now as float64, then for each step its code, and
 --            OK     plain charges: for each op what is used as float64, or −1 − used where the op's
@@ -36,6 +37,13 @@ local standing = now ~= nil -- a test's clock may stand still while the time to 
 if not now then
   local time = call('TIME')
   now = time[1] * 1000000 + time[2]
+end
+
+-- Says of the reply to a command that reads or counts whether its key holds something else than ration writes.
+-- If not, the command itself failed, for want of a permission, say.
+local function foreign(reply)
+  return type(reply) ~= 'table' or not reply.err or reply.err:find('WRONGTYPE', 1, true)
+    or reply.err:find('not an integer', 1, true) or reply.err:find('would overflow', 1, true)
 end
 
 -- The reply, and how many parts it has: counting them anew for each would cost more than the rest.

@@ -29,12 +29,12 @@ local function arithmetic(algorithm)
 end
 
 -- Reports a reply that is not what ration writes; or that the key is on another node, while a cluster moves
--- its shard and the step could not name it.
+-- its shard and the step could not name it; or that it could not be read at all.
 local function unreadable(reply)
   if type(reply) == 'table' and reply.err and reply.err:find('non local key', 1, true) then
     error({ code = ELSEWHERE })
   end
-  error({ code = CORRUPT })
+  error(foreign(reply) and { code = CORRUPT } or reply)
 end
 
 -- Tables are made once for a batch, and used again by each of its steps: making them costs more than
