@@ -1,8 +1,8 @@
 -- Buckets of the strict manner: a string each, which holds the state.
 --
---   version uint8 (1), at, ends, count, rest, entered, held, and until when Redis keeps it; where holds are
---   live, and of a log, also live, next, last, made: how many they are, when the first is due or may be,
---   when the last is, and how many have been made; behind that the entries of a log
+--   version uint8 (1), at, ends, count, rest, entered, held, and until when Redis keeps it; where there have
+--   been holds, and of a log, also live, next, last, made: how many are live, when the first is due or may
+--   be, when the last is, and how many have been made; behind that the entries of a log
 --
 -- Numbers are of 7 bytes, little-endian. (Lua finds a string by a hash of every second byte of it. Of float64s
 -- these are not the ones that differ.)
@@ -64,9 +64,9 @@ local function read(key, spec)
   end
   local b = new_bucket()
   b.key, b.spec, b.arithmetic, b.wrote, b.leased = key, spec, spec.arithmetic, false, false
-  b.live, b.found, b.pending, b.state, b.size = 0, raw ~= false, 0, nil, 0
+  b.live, b.made, b.new_set, b.found, b.pending, b.state, b.size = 0, 0, false, raw ~= false, 0, nil, 0
   if not raw then
-    b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.log = 0, 0, 0, 0, 0, 0, 0, ''
+    b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.next, b.last, b.log = 0, 0, 0, 0, 0, 0, 0, 0, 0, ''
     return b
   end
   if type(raw) ~= 'string' then unreadable(raw) end
@@ -124,8 +124,7 @@ local function save(b)
     b.kept_until = add(forget, moves_on and max(KEPT_LONGER, floor((forget - now) / 8)) or 0)
   end
   local raw
-  if b.live == 0 and logs then b.next, b.last, b.made = 0, 0, 0 end
-  if b.live > 0 or logs then
+  if b.made > 0 or logs then
     raw = pack(WITH_HOLDS, 1, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.live, b.next, b.last, b.made)
     b.state = nil
   else
@@ -142,5 +141,8 @@ local function save(b)
   end
   if not in_place then b.size = #raw end
   if logs and b.entered > SHORT_LOG then b.log = nil end
-  if renew and b.live > 0 then call('PEXPIRE', b.key .. '#holds', time_to_live(b.kept_until)) end
+  if b.live > 0 and (renew or b.new_set) then
+    b.new_set = false
+    call('PEXPIRE', b.key .. '#holds', time_to_live(b.kept_until))
+  end
 end

@@ -20,9 +20,8 @@ local function hold(b, op, lease, index, due)
   b.held = add(b.held, op.amount)
   local mark_at, mark_entered = b.arithmetic.hold(op, b, b.now, op.amount)
   if b.live == 0 then
-    b.next, b.last, b.made = due, due, 0
-    b.kept_until = 0 -- Redis has to be told anew, of the set too
-    call('DEL', b.key .. '#holds') -- those of a bucket that somebody has deleted
+    b.next, b.last, b.new_set = due, due, true
+    if b.made == 0 then call('DEL', b.key .. '#holds') end -- those of a bucket that somebody has deleted
   end
   b.live, b.made = b.live + 1, b.made + 1
   b.next, b.last = min(b.next, due), max(b.last, due)
