@@ -49,9 +49,17 @@ end
 -- The reply, and how many parts it has: counting them anew for each would cost more than the rest.
 local reply, length = { pack('<d', now) }, 1
 
--- Milliseconds until a counter may be forgotten.
+-- Milliseconds, as whole seconds, until a counter may be forgotten. It is text, and remembered: printing a number
+-- costs Redis as much as reading a key.
+local times_to_live = {}
 local function time_to_live(forget)
-  local ttl = (forget - now) / 1000
+  local ttl = (forget - now) / 1000000
   ttl = ttl > 0 and ttl - ttl % 1 + 1 or 1
-  return standing and ttl + 3600000 or ttl
+  if standing then ttl = ttl + 3600 end
+  local text = times_to_live[ttl]
+  if not text then
+    text = string.format('%.0f', ttl * 1000)
+    times_to_live[ttl] = text
+  end
+  return text
 end

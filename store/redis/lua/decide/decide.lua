@@ -142,7 +142,7 @@ local function write(step, refuse, replay, opened)
         b.arithmetic.give_back(op, b, b.now, op.amount)
       elseif op.kind == HOLD_OP and opened then
         local holds = opened.holds
-        local member = reserving().hold(b, op, step.lease.id, #holds, opened.due)
+        local member = reserving().hold(b, op, step.lease.id, #holds, opened.due, opened.due_text)
         holds[#holds + 1] = { key = b.key, spec = op, class = op.class, member = member }
       else
         b.arithmetic.charge(op, b, b.now, op.amount)

@@ -107,9 +107,10 @@ end
 
 -- Returns the lease that a step opens, without holds as yet.
 local function open(asked)
+  local due = now + asked.lasts
   return {
-    due = now + asked.lasts, opened = true, opened_by = asked.request, settled_by = NO_REQUEST, holds = {},
-    made_by = asked.made_by,
+    due = due, due_text = string.format('%.0f', due), opened = true, opened_by = asked.request, settled_by = NO_REQUEST,
+    holds = {}, made_by = asked.made_by,
   }
 end
 
