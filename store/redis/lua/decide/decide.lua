@@ -160,7 +160,12 @@ local function commit(step)
   for i = 1, step.n do
     local op, b = step.ops[i], step.buckets[i]
     if op.plain and b.count ~= b.stored then
-      call('SET', b.key, string.format('%.0f', b.count), 'PX', time_to_live(op.ceiling))
+      local text = string.format('%.0f', b.count)
+      if b.stored > 0 then
+        call('SET', b.key, text, 'KEEPTTL')
+      else
+        call('SET', b.key, text, 'PX', time_to_live(op.ceiling))
+      end
       b.stored = b.count
     end
   end
