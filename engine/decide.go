@@ -267,7 +267,7 @@ func (s *Status) opensQuota() bool { return !s.Limited && !s.Unlimited && s.Quot
 
 func (e *Engine) apply(ctx context.Context, s *scratch, d *Decision) error {
 	if e.guard != nil {
-		return e.guard.apply(ctx, &s.step, &s.outcome, s.urgency(d))
+		return e.guard.apply(ctx, &s.step, &s.outcome, s.inTime(d))
 	}
 	started := time.Now()
 	err := e.store.Apply(ctx, &s.step, &s.outcome)

@@ -66,7 +66,7 @@ func New(s store.Store, opts Options) *Engine {
 		e.opts.Log = slog.New(slog.DiscardHandler)
 	}
 	if opts.StoreWait > 0 {
-		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged)
+		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged, &e.outage.pressed)
 		e.metrics.breaker.watch(e.guard.breaker)
 	}
 	e.locals.make = opts.Local

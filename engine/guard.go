@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rationhq/ration/engine/breaker"
@@ -18,8 +19,11 @@ type guard struct {
 	wait    time.Duration // at most, for one call
 	breaker *breaker.Breaker
 	metrics *Metrics
-	// changed is told of every change of the breaker's state.
-	changed func(breaker.Change)
+	// changed is told of every change of the breaker's state, and by which error it came.
+	changed func(c breaker.Change, why error)
+	// pressed is set by calls that the breaker does not let through, or only to try.
+	pressed *atomic.Bool
+	endings endings
 
 	born   time.Time
 	alive  context.Context //nolint:containedctx // that of the probes, which belong to no call
@@ -27,9 +31,12 @@ type guard struct {
 	probes sync.WaitGroup
 }
 
-func newGuard(s store.Store, wait time.Duration, m *Metrics, changed func(breaker.Change)) *guard {
+func newGuard(
+	s store.Store, wait time.Duration, m *Metrics, changed func(breaker.Change, error), pressed *atomic.Bool,
+) *guard {
 	g := &guard{
-		store: s, wait: wait, breaker: breaker.New(breaker.Options{}), metrics: m, changed: changed, born: time.Now(),
+		store: s, wait: wait, breaker: breaker.New(breaker.Options{}), metrics: m, changed: changed, pressed: pressed,
+		born: time.Now(),
 	}
 	g.alive, g.stop = context.WithCancel(context.Background())
 	return g
@@ -44,25 +51,17 @@ func (g *guard) close() {
 // errNotAsked is the answer while the breaker is open. Nothing was written.
 var errNotAsked = fmt.Errorf("%w: it has not answered for a while, and is tried again several times a second", store.ErrUnavailable)
 
-// urgency says when a call has to end before its caller's deadline, so that something else can still be
-// answered. It is not free: a deadline of its own takes a decision a microsecond and a few allocations.
-type urgency uint8
-
-const (
-	relaxed   urgency = iota // there is nothing else to answer than an error
-	ifDoubted                // if the last calls got no answer either
-	urgent
-)
-
-// apply asks the store to decide step.
-func (g *guard) apply(ctx context.Context, step *store.Step, out *store.Outcome, u urgency) error {
+// apply asks the store to decide step. inTime says that it has to end before its caller's deadline, so
+// that something else can still be answered.
+func (g *guard) apply(ctx context.Context, step *store.Step, out *store.Outcome, inTime bool) error {
 	started := time.Now()
 	permit := g.breaker.Ask(started.Sub(g.born))
-	inTime := u == urgent || u == ifDoubted && g.breaker.State() != breaker.Closed
 	switch {
 	case permit == breaker.Refused:
+		g.pressed.Store(true)
 		return errNotAsked
 	case permit.Tries():
+		g.pressed.Store(true)
 		return g.try(ctx, step, out, inTime, permit, started)
 	}
 	_, err := g.call(ctx, step, out, inTime, permit, started)
@@ -92,14 +91,14 @@ func (g *guard) call(
 		var wait time.Duration
 		wait, whole = g.patience(ctx, started)
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, wait)
+		bounded, cancel = g.endings.within(ctx, wait, started, started.Sub(g.born))
 		defer cancel()
 	}
 	err = g.store.Apply(bounded, step, out)
 	took := time.Since(started)
 	g.metrics.applied(took, err)
 	if err == nil || !silent(err) {
-		g.note(g.breaker.Answered())
+		g.note(g.breaker.Answered(), nil)
 		return true, err
 	}
 	now := started.Add(took).Sub(g.born)
@@ -107,15 +106,19 @@ func (g *guard) call(
 	case ctx.Err() != nil: // the caller has left, or has run out of time
 		g.gaveUp(permit, took, now)
 	case errors.Is(err, store.ErrUnavailable):
-		g.note(g.breaker.Failed(permit, now))
+		g.note(g.breaker.Failed(permit, now), err)
 	case whole:
-		g.note(g.breaker.Failed(permit, now))
-		err = fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, g.wait)
+		err = g.noAnswer()
+		g.note(g.breaker.Failed(permit, now), err)
 	default:
 		g.gaveUp(permit, took, now)
 		err = fmt.Errorf("%w: no answer in the %v that the caller left for it", store.ErrUnavailable, took.Round(time.Millisecond))
 	}
 	return true, err
+}
+
+func (g *guard) noAnswer() error {
+	return fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, g.wait)
 }
 
 // silent says that an error of a store is no answer. All others are: it is there, whatever it says.
@@ -143,7 +146,7 @@ func (g *guard) patience(ctx context.Context, now time.Time) (wait time.Duration
 // probe at a time, whose time no caller cuts short.
 func (g *guard) gaveUp(permit breaker.Permit, waited, now time.Duration) {
 	change, probe := g.breaker.GaveUp(permit, waited, now)
-	g.note(change)
+	g.note(change, nil)
 	if !probe {
 		return
 	}
@@ -154,12 +157,16 @@ func (g *guard) gaveUp(permit breaker.Permit, waited, now time.Duration) {
 		if g.alive.Err() != nil {
 			return
 		}
-		g.note(g.breaker.Probed(err == nil || !silent(err), time.Since(g.born)))
+		answered := err == nil || !silent(err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = g.noAnswer()
+		}
+		g.note(g.breaker.Probed(answered, time.Since(g.born)), err)
 	})
 }
 
-func (g *guard) note(c breaker.Change) {
+func (g *guard) note(c breaker.Change, why error) {
 	if c.From != c.To {
-		g.changed(c)
+		g.changed(c, why)
 	}
 }

@@ -26,6 +26,7 @@ type Metrics struct {
 	storeErrors   [errorKinds]prometheus.Counter
 	without       [withoutKinds]prometheus.Counter
 	outages       prometheus.Counter
+	ready         prometheus.Gauge
 	breaker       *breakerState
 	reloads       *prometheus.CounterVec
 	policyInfo    *prometheus.GaugeVec

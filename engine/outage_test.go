@@ -490,8 +490,6 @@ func TestStalledStore(t *testing.T) {
 					case key == "local" && strings.Contains(got, "without the store: local"):
 					case got == degraded[key]:
 					case (key == "error" || key == "plain") && got == "error: context deadline exceeded" && took == c.deadline:
-					case key == "allow" && got == "error: context deadline exceeded" && time.Since(began) <= c.deadline:
-						// it was under way when nobody had reason to doubt the store yet
 					default:
 						t.Errorf("%s: %s after %v", key, got, took)
 					}
@@ -500,7 +498,7 @@ func TestStalledStore(t *testing.T) {
 				b.store.set(nil, true)
 				many(c.opens, func(key, got string, took time.Duration) {
 					right(key, got, took)
-					if c.deadline > 0 && c.deadline < storeWait && took >= c.deadline && degraded[key] != degraded["error"] && key != "allow" {
+					if c.deadline > 0 && c.deadline < storeWait && took >= c.deadline && degraded[key] != degraded["error"] {
 						t.Errorf("%s: after %v, and the caller has left: %s", key, took, got)
 					}
 					if took > storeWait {
@@ -540,7 +538,7 @@ func TestStalledStore(t *testing.T) {
 					strings.Count(log, "\n") != 2 {
 					t.Errorf("the log should say once that it begins, and once that it ends:\n%s", log)
 				}
-				for _, figure := range []string{"allow=", "deny=", "local=", "error="} {
+				for _, figure := range []string{"allow=", "deny=", "local=", "errors="} {
 					if strings.Contains(log, figure+"0") || !strings.Contains(log, figure) {
 						t.Errorf("the log does not say how many decisions: %s", log)
 					}
@@ -615,10 +613,84 @@ func TestOutageLog(t *testing.T) {
 		b.store.set(nil, false)
 		time.Sleep(500 * time.Millisecond)
 		ask(1)
-		if _, end, _ := strings.Cut(b.log.String(), "again"); !strings.HasPrefix(end, `" after=2s allow=150 deny=0 local=0 error=0`) {
+		if _, end, _ := strings.Cut(b.log.String(), "again"); !strings.HasPrefix(end, `" after=2s allow=150 deny=0 local=0 errors=0`) {
 			t.Errorf("an outage of 2 s, with 150 decisions:\n%s", b.log)
 		}
 	})
+}
+
+// Decisions and checks find the same outage, the one sooner than the other; the log tells of it once, with
+// all that was decided meanwhile.
+func TestOneOutageIsToldOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		run  func(ask func(n int), check func(error), set func(error))
+		want string
+	}{
+		"decisions find it first": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			ask(20)
+			check(store.ErrUnavailable)
+			ask(20)
+			set(nil)
+			check(nil)
+			time.Sleep(time.Second)
+			ask(1)
+		}, `allow=40`},
+		"the check finds it first": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			check(store.ErrUnavailable)
+			ask(20)
+			time.Sleep(time.Second)
+			set(nil)
+			ask(1)
+			check(nil)
+		}, `allow=20`},
+		"nobody asks when it is back": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			ask(20)
+			check(nil)
+			check(nil)
+		}, `allow=20`},
+		"it answers, and refuses": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrFull)
+			check(store.ErrFull)
+			ask(300)
+			check(store.ErrFull)
+			set(nil)
+			ask(1)
+			check(nil)
+		}, `allow=300`},
+		"a single failure before": {func(ask func(int), check func(error), set func(error)) {
+			set(store.ErrUnavailable)
+			ask(1)
+			set(nil)
+			ask(1)
+			check(nil)
+			check(store.ErrUnavailable)
+			check(nil)
+		}, `allow=0`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newOutageBench(t, engine.Options{StoreWait: storeWait})
+				ask := func(n int) {
+					for range n {
+						b.sayWithout(t.Context(), entries("allow=x"))
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				c.run(ask, b.NoteReady, func(err error) { b.store.set(err, false) })
+				log := strings.Split(strings.TrimSpace(b.log.String()), "\n")
+				if len(log) != 2 || !strings.Contains(log[0], "deciding without the store") || !strings.Contains(log[0], "error=\"the store ") ||
+					!strings.Contains(log[1], "deciding with the store again") || !strings.Contains(log[1], c.want) {
+					t.Errorf("want one outage, with %s, not\n%s", c.want, strings.Join(log, "\n"))
+				}
+				if _, out := b.Outage(); out {
+					t.Error("the outage has no end")
+				}
+			})
+		})
+	}
 }
 
 // Nobody is let through who has left: a store that fails because its caller does is not out.
@@ -751,21 +823,33 @@ func TestShadowWithoutStore(t *testing.T) {
 	}
 }
 
-// What the guard costs a decision: a look at the breaker; where a limit is strict, a deadline of its own.
+// proxied is the context of a call that has just come in from a proxy, which gives it 20 ms.
+type proxied struct{ context.Context } //nolint:containedctx // it is one
+
+func (proxied) Deadline() (time.Time, bool) { return time.Now().Add(20 * time.Millisecond), true }
+
+// What the guard costs a decision: a look at the breaker; where a limit answers without the store, a deadline
+// of its own, which calls with little time share.
 func BenchmarkGuard(b *testing.B) {
 	for _, c := range []struct {
 		name, key string
 		opts      engine.Options
+		proxied   bool
 	}{
-		{"none", "silent", engine.Options{}},
-		{"limit with error", "error", engine.Options{StoreWait: storeWait}},
-		{"limit with allow", "silent", engine.Options{StoreWait: storeWait}},
-		{"limit with deny", "deny", engine.Options{StoreWait: storeWait}},
+		{"none", "silent", engine.Options{}, false},
+		{"limit with error", "error", engine.Options{StoreWait: storeWait}, false},
+		{"limit with allow", "silent", engine.Options{StoreWait: storeWait}, false},
+		{"none, 20 ms", "silent", engine.Options{}, true},
+		{"limit with error, 20 ms", "error", engine.Options{StoreWait: storeWait}, true},
+		{"limit with allow, 20 ms", "silent", engine.Options{StoreWait: storeWait}, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			bench := newOutageBench(b, c.opts)
 			ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
 			defer cancel()
+			if c.proxied {
+				ctx = proxied{ctx}
+			}
 			request := &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{hits(0, c.key+"=x")}}
 			var d engine.Decision
 			b.ReportAllocs()
@@ -776,4 +860,37 @@ func BenchmarkGuard(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Calls that end together end together, each by its time, however many there are.
+func TestSharedDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newOutageBench(t, engine.Options{StoreWait: storeWait})
+		b.store.latency = 200 * time.Millisecond // more than anybody has
+		var callers sync.WaitGroup
+		for i := range 400 {
+			callers.Go(func() {
+				time.Sleep(time.Duration(i) * 137 * time.Microsecond)
+				given := time.Duration(1+i%100) * time.Millisecond
+				ctx, cancel := context.WithTimeout(t.Context(), given)
+				defer cancel()
+				if i%7 == 0 { // who leaves is not let through; nobody waits longer for that than for the others
+					time.AfterFunc(given/2, cancel)
+				}
+				began := time.Now()
+				got := b.sayWithout(ctx, entries([]string{"allow=x", "deny=x"}[i%2]))
+				took := time.Since(began)
+				reserve := min(given/4, 5*time.Millisecond)
+				switch {
+				case took >= given || i%7 != 0 && took < given-reserve-time.Millisecond:
+					t.Errorf("a caller with %v was answered after %v", given, took)
+				case i%7 == 0 && !strings.HasPrefix(got, "error: context"):
+					t.Errorf("a caller that left got %s", got)
+				case i%7 != 0 && !strings.Contains(got, "without the store"):
+					t.Errorf("a caller with %v got %s", given, got)
+				}
+			})
+		}
+		callers.Wait()
+	})
 }

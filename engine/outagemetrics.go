@@ -45,7 +45,19 @@ func (m *Metrics) countWithout() {
 	})
 	m.breaker = &breakerState{desc: prometheus.NewDesc("ration_store_breaker",
 		"1 for the state of the breaker before the store: closed (it is asked), doubtful, open (it is not), trying.", []string{"state"}, nil)}
-	m.collectors = append(m.collectors, m.outages, m.breaker)
+	m.ready = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ration_store_ready", Help: "1 if the store could decide when it was last asked, which is every second.",
+	})
+	m.collectors = append(m.collectors, m.outages, m.breaker, m.ready)
+}
+
+// noteReady notes what a check of the store has found.
+func (m *Metrics) noteReady(ready bool) {
+	if ready {
+		m.ready.Set(1)
+	} else {
+		m.ready.Set(0)
+	}
 }
 
 // withoutStore counts a request that the store could not decide.

@@ -35,19 +35,9 @@ func (s *scratch) onStoreError(d *Decision) policy.StoreError {
 	return strictest
 }
 
-// urgency says what hangs on an answer in time, should the store not give one. A proxy that hears
-// nothing may let the request pass: that is what `allow` wants anyway, and not at all what the stricter
-// ones want.
-func (s *scratch) urgency(d *Decision) urgency {
-	switch s.onStoreError(d) {
-	case policy.StoreErrorDeny, policy.StoreErrorLocal:
-		return urgent
-	case policy.StoreErrorAllow:
-		return ifDoubted
-	case policy.StoreErrorNone, policy.StoreErrorFail:
-	}
-	return relaxed
-}
+// inTime says that there is something to answer should the store be silent. A proxy that hears nothing does
+// what it is set to, which is what none of these want, or not for all.
+func (s *scratch) inTime(d *Decision) bool { return s.onStoreError(d) != policy.StoreErrorFail }
 
 // reports says that the request tells what was used, gives something back, or ends. Only the store can
 // keep that: whatever the limits say, the caller has to hear that it was not kept.

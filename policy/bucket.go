@@ -37,17 +37,34 @@ func appendWindow(b []byte, window limit.Micros) []byte {
 }
 
 // appendEscaped appends s with the bytes that structure a name percent-encoded. Braces are among
-// them because they choose the slot of a key in Redis Cluster, and a caller shall not choose it.
+// them because they choose the slot of a key in Redis Cluster, and a caller shall not choose it; so are
+// control characters, by which a list of keys, a key a line, would say what a caller wants, to a shell or
+// a terminal.
 func appendEscaped(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
 	done := 0
 	for i := range len(s) {
-		switch c := s[i]; c {
-		case '%', '|', '=', '{', '}':
+		if c := s[i]; escaped[c] || isC1(s, i) || i > 0 && isC1(s, i-1) {
 			b = append(b, s[done:i]...)
 			b = append(b, '%', hex[c>>4], hex[c&15])
 			done = i + 1
 		}
 	}
 	return append(b, s[done:]...)
+}
+
+// escaped are the bytes that are percent-encoded wherever they stand.
+var escaped = func() (table [256]bool) {
+	for _, c := range "%|={}\x7f" {
+		table[c] = true
+	}
+	for c := range ' ' {
+		table[c] = true
+	}
+	return table
+}()
+
+// isC1 says that one of U+0080 to U+009F begins at i: control characters of two bytes.
+func isC1(s string, i int) bool {
+	return s[i] == 0xC2 && i+1 < len(s) && s[i+1] >= 0x80 && s[i+1] <= 0x9F
 }

@@ -22,7 +22,9 @@ func TestBucketNames(t *testing.T) {
 		{"llm", nil, Second.Window(), "llm|1s"},
 		{"llm", []Entry{{"user", ""}}, Day.Window(), "llm|user=|86400s"},
 		{"a|b", []Entry{{"k=", "100%"}, {"{", "}"}}, Hour.Window(), "a%7Cb|k%3D=100%25|%7B=%7D|3600s"},
-		{"d", []Entry{{"path", "/a b/ü\x00\xff"}}, Hour.Window(), "d|path=/a b/ü\x00\xff|3600s"},
+		{"d", []Entry{{"path", "/a b/ü\xff"}}, Hour.Window(), "d|path=/a b/ü\xff|3600s"},
+		{"d", []Entry{{"a\nb", "\x00\x1b[2J\x7f\t"}}, Hour.Window(), "d|a%0Ab=%00%1B[2J%7F%09|3600s"},
+		{"d", []Entry{{"k", "\u0080\u009b\u00a0\u00ff\u2028\xc2"}}, Hour.Window(), "d|k=%C2%80%C2%9B\u00a0\u00ff\u2028\xc2|3600s"},
 		{"d", nil, 1_500_000, "d|1500000us"},
 	} {
 		if got := string(AppendBucket([]byte("before "), c.domain, c.entries, c.window)); got != "before "+c.want {
@@ -41,7 +43,7 @@ type bucketArgs struct {
 // A name can be read back, and therefore no two counters have the same one.
 func TestBucketNamesAreInjective(t *testing.T) {
 	text := rapid.Custom(func(t *rapid.T) string {
-		return string(rapid.SliceOfN(rapid.SampledFrom([]byte("a|=%{}7C3D_.0s\x00\xff")), 0, 6).Draw(t, "text"))
+		return string(rapid.SliceOfN(rapid.SampledFrom([]byte("a|=%{}7C3D_.0s\x00\n\xc2\x80\x9b\xff")), 0, 6).Draw(t, "text"))
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		want := bucketArgs{domain: text.Draw(t, "domain")}

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/rationhq/ration/limit"
 )
 
@@ -81,6 +83,12 @@ func (l *Limit) AppendBucket(b []byte, m *Match) []byte {
 		b = append(b, '|')
 	}
 	return append(b, l.kind...)
+}
+
+// AnswersAlone says that a limit of the policy says what happens while the store cannot decide, other
+// than an error.
+func (p *Policy) AnswersAlone() bool {
+	return slices.ContainsFunc(p.limits, func(l *Limit) bool { return l.Shadow || l.OnStoreError != StoreErrorFail })
 }
 
 // Limits returns all limits of `limits:` lists: each stands at its Index.

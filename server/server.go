@@ -199,18 +199,21 @@ func orElse(d, fallback time.Duration) time.Duration {
 	return fallback
 }
 
+// ServiceStore is the name under which the health says whether decisions are made by the store.
+const ServiceStore = "ration.store"
+
 // registerHealth serves grpc.health.v1. The server as a whole ("") is alive until it stops; the
-// services are fit while it can decide.
+// services are fit while it can answer; the store is, while decisions are made by it.
 func registerHealth(server *grpc.Server, h *health.State) {
 	checks := grpchealth.NewServer()
 	healthv1.RegisterHealthServer(server, checks)
-	h.OnChange(func(serving bool) {
-		status := healthv1.HealthCheckResponse_NOT_SERVING
-		if serving {
-			status = healthv1.HealthCheckResponse_SERVING
-		}
-		checks.SetServingStatus("ratelimit", status)
-		checks.SetServingStatus(ratelimitv3.RateLimitService_ServiceDesc.ServiceName, status)
+	status := map[bool]healthv1.HealthCheckResponse_ServingStatus{
+		true: healthv1.HealthCheckResponse_SERVING, false: healthv1.HealthCheckResponse_NOT_SERVING,
+	}
+	h.OnChange(func(f health.Fitness) {
+		checks.SetServingStatus("ratelimit", status[f.Serving])
+		checks.SetServingStatus(ratelimitv3.RateLimitService_ServiceDesc.ServiceName, status[f.Serving])
+		checks.SetServingStatus(ServiceStore, status[f.Exact])
 	})
 }
 

@@ -71,7 +71,7 @@ func (p *policies) reload() {
 
 func (p *policies) enforce(loaded *policy.Policy, warnings []policy.Problem) {
 	p.engine.SetPolicy(loaded)
-	p.health.PolicyLoaded()
+	p.health.PolicyLoaded(loaded.AnswersAlone())
 	for _, w := range warnings {
 		p.log.Warn("policy", "problem", w.String())
 	}

@@ -282,9 +282,14 @@ func limitNow(t testing.TB, client ratelimitv3.RateLimitServiceClient, r *rateli
 // healthOf returns what the health service says of Envoy's service.
 func healthOf(t testing.TB, conn *grpc.ClientConn) healthv1.HealthCheckResponse_ServingStatus {
 	t.Helper()
+	return healthOfService(t, conn, "ratelimit")
+}
+
+func healthOfService(t testing.TB, conn *grpc.ClientConn, service string) healthv1.HealthCheckResponse_ServingStatus {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	response, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: "ratelimit"})
+	response, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: service})
 	if err != nil {
 		t.Fatalf("ask for the health: %v", err)
 	}

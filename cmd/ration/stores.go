@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/server/health"
 	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
@@ -79,12 +80,13 @@ func masked(url string) string {
 	return scheme + rest
 }
 
-// storeCheck keeps the health informed of the store, and says once when the store goes and when it
-// is back.
+// storeCheck asks the store again and again whether it could decide, and lets those know who make
+// something of it.
 type storeCheck struct {
 	store   store.Store
 	timeout time.Duration
 	health  *health.State
+	engine  *engine.Engine
 	log     *slog.Logger
 	lost    bool
 	advised bool // what is wrong with its settings has been said
@@ -107,13 +109,7 @@ func (c *storeCheck) ask(ctx context.Context) {
 		return
 	}
 	c.health.SetStore(err)
-	switch {
-	case err != nil && !c.lost:
-		c.log.Warn("the store does not answer: health says NOT_SERVING, asking again every second",
-			"error", err)
-	case err == nil && c.lost:
-		c.log.Warn("the store answers again")
-	}
+	c.engine.NoteReady(err)
 	// After an outage it may be another Redis.
 	c.advised = c.advised && !c.lost
 	c.lost = err != nil

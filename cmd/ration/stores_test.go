@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
@@ -47,34 +51,115 @@ func TestRedisDownAtStart(t *testing.T) {
 	if got := limitNow(t, client, request("d", "user", "a")); got != 5 {
 		t.Errorf("the limit is %d, want 5", got)
 	}
-	p.waitForLog(t, "the store answers again", 1)
+	p.waitForLog(t, "deciding with the store again", 1)
 	p.stop(t)
-	if n := len(p.logged("the store does not answer")); n != 1 {
-		t.Errorf("the log says %d times that the store does not answer, want once", n)
+	p.toldOfOneOutage(t)
+}
+
+// toldOfOneOutage checks that the log says once that the store is away and why, and once that it is back,
+// and warns of nothing else.
+func (p *process) toldOfOneOutage(t testing.TB) {
+	t.Helper()
+	var told []string
+	for _, l := range p.log() {
+		if l.Level == "WARN" {
+			told = append(told, l.Msg+" "+l.Error)
+		}
+	}
+	if len(told) != 2 || !strings.HasPrefix(told[0], "deciding without the store") || !strings.Contains(told[0], "connect") ||
+		!strings.HasPrefix(told[1], "deciding with the store again") {
+		t.Errorf("the log warns %q, want of one outage and its end", told)
 	}
 }
 
-// TestRedisLost loses Redis under a server, and gives it back.
+// TestRedisLost loses Redis under a server, and gives it back. A server whose limits say what happens then
+// stays in service; only the health of its store shows it.
 func TestRedisLost(t *testing.T) {
-	server := redistest.Start(t)
-	p := serve(t, "--policy", policyFile(t, 5), "--store", server.URL())
+	const serving, notServing = healthv1.HealthCheckResponse_SERVING, healthv1.HealthCheckResponse_NOT_SERVING
+	native := func(onStoreError string) string {
+		return "domain: d\ndescriptors:\n- { key: user, limits: [ { name: l, algorithm: fixed_window, limit: 5/day, " +
+			"on_store_error: " + onStoreError + " } ] }\n"
+	}
+	for name, c := range map[string]struct {
+		policy  string
+		without healthv1.HealthCheckResponse_ServingStatus
+		code    int
+	}{
+		"rate_limit": {"domain: d\ndescriptors:\n- { key: user, rate_limit: { unit: year, requests_per_unit: 5 } }\n", notServing, 500},
+		"error":      {native("error"), notServing, 500},
+		"deny":       {native("deny"), serving, 200},
+		"allow":      {native("allow"), serving, 200},
+		"local":      {native("local, local_share: 40%"), serving, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			file := filepath.Join(t.TempDir(), "policy.yaml")
+			if err := os.WriteFile(file, []byte(c.policy), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := serve(t, "--policy", file, "--store", server.URL(), "--redis-timeout", "250ms")
+			at := p.addrs(t)
+			conn := connect(t, at.GRPC, insecure.NewCredentials())
+			client := ratelimitv3.NewRateLimitServiceClient(conn)
+			store := func(want healthv1.HealthCheckResponse_ServingStatus) {
+				t.Helper()
+				eventually(t, "the store is "+want.String(), func() error {
+					if got := healthOfService(t, conn, "ration.store"); got != want {
+						return errors.New(got.String())
+					}
+					return nil
+				})
+			}
+			store(serving)
+			server.Stop()
+			store(notServing)
+			for range 20 { // decisions find it gone, too
+				_, _ = client.ShouldRateLimit(t.Context(), request("d", "user", "a"))
+				time.Sleep(10 * time.Millisecond)
+			}
+			if got := healthOf(t, conn); got != c.without {
+				t.Errorf("without Redis the health is %v, want %v", got, c.without)
+			}
+			if got := healthOfService(t, conn, ""); got != serving {
+				t.Errorf("without Redis the process is %v, want alive", got)
+			}
+			if code, _ := get(t, "http://"+at.HTTP+"/healthcheck"); code != c.code {
+				t.Errorf("without Redis /healthcheck answers %d, want %d", code, c.code)
+			}
+			if _, body := get(t, "http://"+at.Metrics+"/metrics"); !strings.Contains(body, "\nration_store_ready 0\n") {
+				t.Error("the metrics do not say that the store is not ready")
+			}
+			redistest.StartAt(t, server.Addr)
+			store(serving)
+			p.waitForLog(t, "deciding with the store again", 1) // nobody asks meanwhile
+			if _, body := get(t, "http://"+at.Metrics+"/metrics"); !strings.Contains(body, "\nration_store_ready 1\n") {
+				t.Error("the metrics do not say that the store is ready")
+			}
+			if got := limitNow(t, client, request("d", "user", "a")); got != 5 {
+				t.Errorf("the limit is %d, want 5", got)
+			}
+			p.stop(t)
+			p.toldOfOneOutage(t)
+		})
+	}
+}
+
+// TestStoreNeverReached starts a server that has the wrong address of its store: whatever its limits say, it
+// is not put in service, so that a rolling update stops and leaves those that work.
+func TestStoreNeverReached(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	const policy = "domain: d\ndescriptors:\n- { key: user, limits: [ { name: l, algorithm: fixed_window, limit: 5/day } ] }\n"
+	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := serve(t, "--policy", file, "--store", fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)))
 	conn := connect(t, p.addrs(t).GRPC, insecure.NewCredentials())
-	waitForHealth(t, conn, healthv1.HealthCheckResponse_SERVING)
-	server.Stop()
-	waitForHealth(t, conn, healthv1.HealthCheckResponse_NOT_SERVING)
-	p.waitForLog(t, "the store does not answer", 1)
-	redistest.StartAt(t, server.Addr)
-	waitForHealth(t, conn, healthv1.HealthCheckResponse_SERVING)
-	p.waitForLog(t, "the store answers again", 1)
-	if got := limitNow(t, ratelimitv3.NewRateLimitServiceClient(conn), request("d", "user", "a")); got != 5 {
-		t.Errorf("the limit is %d, want 5", got)
+	p.waitForLog(t, "deciding without the store", 1)
+	if got := healthOf(t, conn); got != healthv1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("the health is %v, want NOT_SERVING", got)
 	}
 	p.stop(t)
-	for _, text := range []string{"the store does not answer", "the store answers again"} {
-		if n := len(p.logged(text)); n != 1 {
-			t.Errorf("the log says %d times %q, want once", n, text)
-		}
-	}
 }
 
 // TestTwoReplicasOneLimit: 64 callers at two processes on one Redis get exactly what the limit allows.
@@ -167,7 +252,7 @@ func TestRedisOverTLS(t *testing.T) {
 				if got := limitNow(t, client, request("d", "user", "a")); got != 5 {
 					t.Errorf("the limit is %d, want 5", got)
 				}
-			} else if lost := p.waitForLog(t, "the store does not answer", 1)[0]; !strings.Contains(lost.Error, c.fails) {
+			} else if lost := p.waitForLog(t, "deciding without the store", 1)[0]; !strings.Contains(lost.Error, c.fails) {
 				t.Errorf("the log says %q, want it to hold %q", lost.Error, c.fails)
 			}
 			p.stop(t)

@@ -38,7 +38,7 @@ func startScripted(t testing.TB) *scripted {
 	server := grpc.NewServer()
 	rls.RegisterRateLimitServiceServer(server, s)
 	alive := health.NewServer()
-	alive.SetServingStatus(rls.RateLimitService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+	alive.SetServingStatus("ration.store", healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, alive)
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(server.Stop)

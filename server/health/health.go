@@ -15,10 +15,20 @@ type State struct {
 	mu       sync.Mutex
 	store    error
 	asked    bool // whether the store was ever asked
+	reached  bool // whether it was ever ready
 	policy   bool
+	alone    bool // whether the policy says what to do without the store
 	failure  *Failure
 	draining bool
-	changed  []func(serving bool)
+	changed  []func(Fitness)
+}
+
+// Fitness is what those want to know who choose whom to ask.
+type Fitness struct {
+	// Serving: the server can answer, by the store, or as its policy says while the store is away.
+	Serving bool
+	// Exact: it can, and by the store. Where there are several servers, one of these is to be preferred.
+	Exact bool
 }
 
 // Failure is the last attempt at loading a policy, if it failed.
@@ -35,21 +45,27 @@ type Component struct {
 }
 
 // OnChange calls f with the overall fitness, now and whenever it changes. f may not call back.
-func (s *State) OnChange(f func(serving bool)) {
+func (s *State) OnChange(f func(Fitness)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = append(s.changed, f)
-	f(s.serving())
+	f(s.fitness())
 }
 
-// Serving reports whether the server can decide and wants to be asked.
+// Serving reports whether the server can answer and wants to be asked.
 func (s *State) Serving() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.serving()
+	return s.fitness().Serving
 }
 
-func (s *State) serving() bool { return s.asked && s.store == nil && s.policy && !s.draining }
+// fitness: a store that goes takes all servers with it at the same instant, so a server whose policy
+// knows what to do then goes on: taken out of service it would answer nobody. One that has never reached
+// its store is kept out, for it may have the wrong address or password, and those before it have not.
+func (s *State) fitness() Fitness {
+	willing, ready := s.policy && !s.draining, s.asked && s.store == nil
+	return Fitness{Serving: willing && (ready || s.reached && s.alone), Exact: willing && ready}
+}
 
 // Components reports the fitness of each part.
 func (s *State) Components() []Component {
@@ -88,14 +104,15 @@ func (s *State) LastFailure() *Failure {
 func (s *State) SetStore(err error) (news bool) {
 	s.change(func() {
 		news = !s.asked || (s.store == nil) != (err == nil)
-		s.asked, s.store = true, err
+		s.asked, s.store, s.reached = true, err, s.reached || err == nil
 	})
 	return news
 }
 
-// PolicyLoaded reports that a policy is in force.
-func (s *State) PolicyLoaded() {
-	s.change(func() { s.policy, s.failure = true, nil })
+// PolicyLoaded reports that a policy is in force, and whether it has limits that say what to do without
+// the store.
+func (s *State) PolicyLoaded(alone bool) {
+	s.change(func() { s.policy, s.alone, s.failure = true, alone, nil })
 }
 
 // PolicyFailed reports that a policy could not be loaded; the one before stays in force.
@@ -109,9 +126,9 @@ func (s *State) Drain() { s.change(func() { s.draining = true }) }
 func (s *State) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.serving()
+	before := s.fitness()
 	f()
-	if after := s.serving(); after != before {
+	if after := s.fitness(); after != before {
 		for _, tell := range s.changed {
 			tell(after)
 		}

@@ -2,12 +2,11 @@ package redis_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -17,91 +16,65 @@ import (
 	"github.com/rationhq/ration/store/redis/redistest"
 )
 
-// BenchmarkApply measures decisions of concurrent callers. Beside the time it reports Redis's own
-// CPU per limit.
+// BenchmarkApply measures decisions of concurrent callers, and reservations that are settled. Beside the time
+// it reports Redis's own CPU per limit; a reservation and its settlement are one.
 func BenchmarkApply(b *testing.B) {
 	server := redistest.Start(b)
-	look := server.Client(b)
 	for _, kind := range kinds {
 		for _, limits := range []int{1, 3, 6} {
 			for _, callers := range []int{1, 8, 64} { // per core
 				b.Run(fmt.Sprintf("%s, %d limits, %d callers a core", kind.name, limits, callers), func(b *testing.B) {
 					s := newStore(b, redis.Options{URL: server.URL()})
-					b.SetParallelism(callers)
-					b.ReportAllocs()
-					before := redisCPU(b, look)
-					b.ResetTimer()
-					b.RunParallel(func(pb *testing.PB) {
-						var out store.Outcome
-						for next := 0; pb.Next(); next++ {
-							if err := s.Apply(b.Context(), kind.step(next%10_000, limits), &out); err != nil {
-								b.Error(err)
-								return
-							}
-						}
+					measure(b, s, callers, limits, []*redistest.Server{server}, func(user int) []*store.Step {
+						return kind.steps(user, limits, 1)
 					})
-					b.StopTimer()
-					b.ReportMetric((redisCPU(b, look)-before)*1e6/float64(b.N*limits), "redis-µs/limit")
 				})
 			}
 		}
 	}
 }
 
-// BenchmarkApplyInACluster measures decisions on three limits that lie in one shard or in three, and
-// reservations that are settled, of concurrent callers.
+// BenchmarkApplyInACluster measures the same of three limits that lie in one shard or in three.
 func BenchmarkApplyInACluster(b *testing.B) {
 	nodes := redistest.StartCluster(b)
-	of := kinds[1]
 	for _, shards := range []int{1, 3} {
-		for _, leased := range []bool{false, true} {
+		for _, kind := range []kind{fixedWindow, heldWindow} {
 			for _, callers := range []int{1, 8, 64} { // per core
-				what := map[bool]string{false: "charges", true: "holds and settlements"}[leased]
-				b.Run(fmt.Sprintf("%s, %d shards, %d callers a core", what, shards, callers), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s, %d shards, %d callers a core", kind.name, shards, callers), func(b *testing.B) {
 					s := newStore(b, redis.Options{URL: "redis-cluster://" + nodes[0].Addr})
-					cpu := func() (sum float64) {
-						for _, node := range nodes {
-							sum += redisCPU(b, node.Client(b))
-						}
-						return sum
-					}
-					var leases atomic.Int64
-					leases.Store(time.Now().UnixNano()) // others than in the run before
-					b.SetParallelism(callers)
-					b.ReportAllocs()
-					before := cpu()
-					b.ResetTimer()
-					b.RunParallel(func(pb *testing.PB) {
-						for next := 0; pb.Next(); next++ {
-							step := of.step(next%10_000, 3)
-							for i := range step.Ops {
-								step.Ops[i].Owner = fmt.Appendf(step.Ops[i].Owner, "|%d", i%shards)
-							}
-							steps := []*store.Step{step}
-							if leased {
-								n := leases.Add(1)
-								step.Lease = leaseFor(store.LeaseOpen, n)
-								step.Lease.Lasts = second
-								for i := range step.Ops {
-									step.Ops[i].Kind = store.Hold
-								}
-								steps = append(steps, &store.Step{Lease: leaseFor(store.LeaseSettle, n)})
-							}
-							var out store.Outcome
-							for _, step := range steps {
-								if err := s.Apply(b.Context(), step, &out); err != nil {
-									b.Error(err)
-									return
-								}
-							}
-						}
-					})
-					b.StopTimer()
-					b.ReportMetric((cpu()-before)*1e6/float64(b.N*3), "redis-µs/limit")
+					measure(b, s, callers, 3, nodes, func(user int) []*store.Step { return kind.steps(user, 3, shards) })
 				})
 			}
 		}
 	}
+}
+
+// measure applies what steps returns for one user after the other, in so many callers for each core.
+func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistest.Server, steps func(user int) []*store.Step) {
+	b.Helper()
+	cpu := func() (sum float64) {
+		for _, node := range nodes {
+			sum += redisCPU(b, node.Client(b))
+		}
+		return sum
+	}
+	b.SetParallelism(callers)
+	b.ReportAllocs()
+	before := cpu()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		var out store.Outcome
+		for next := 0; pb.Next(); next++ {
+			for _, step := range steps(next % 10_000) {
+				if err := s.Apply(b.Context(), step, &out); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		}
+	})
+	b.StopTimer()
+	b.ReportMetric((cpu()-before)*1e6/float64(b.N*limits), "redis-µs/limit")
 }
 
 // kind is a kind of limit that is measured.
@@ -109,32 +82,53 @@ type kind struct {
 	name   string
 	manner limit.Manner
 	spec   limit.Spec
-}
-
-var kinds = []kind{
-	{"plain", limit.Plain, limit.Spec{Limit: 1 << 40, Window: hour}},
-	{"fixed_window", limit.Strict, limit.Spec{Limit: 1 << 40, Window: hour}},
-	{"token_bucket", limit.Strict, limit.Spec{Algorithm: limit.TokenBucket, Limit: 1 << 40, Burst: 1 << 40, Window: hour}},
-	{"sliding_window", limit.Strict, limit.Spec{Algorithm: limit.SlidingWindow, Limit: 1 << 40, Window: hour}},
-	{"sliding_log", limit.Strict, limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog, Window: 5 * limit.Second}},
-	{"calendar", limit.Strict, limit.Spec{Algorithm: limit.CalendarWindow, Limit: 1 << 40, Calendar: &limit.Calendar{Period: limit.PerMonth}}},
+	held   bool // and settled then
 }
 
 const hour = 3600 * limit.Second
 
-// step is one of a user, who has so many limits.
-func (k *kind) step(user, limits int) *store.Step {
+var (
+	fixedWindow = kind{name: "fixed_window", manner: limit.Strict, spec: limit.Spec{Limit: 1 << 40, Window: hour}}
+	heldWindow  = kind{name: "hold and settle", manner: limit.Strict, spec: fixedWindow.spec, held: true}
+
+	kinds = []kind{
+		{name: "plain", manner: limit.Plain, spec: fixedWindow.spec},
+		fixedWindow,
+		strictKind("token_bucket", limit.Spec{Algorithm: limit.TokenBucket, Limit: 1 << 40, Burst: 1 << 40, Window: hour}),
+		strictKind("sliding_window", limit.Spec{Algorithm: limit.SlidingWindow, Limit: 1 << 40, Window: hour}),
+		strictKind("sliding_log", limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog, Window: 5 * limit.Second}),
+		strictKind("calendar", limit.Spec{
+			Algorithm: limit.CalendarWindow, Limit: 1 << 40, Calendar: &limit.Calendar{Period: limit.PerMonth},
+		}),
+		heldWindow,
+	}
+)
+
+func strictKind(name string, spec limit.Spec) kind {
+	return kind{name: name, manner: limit.Strict, spec: spec}
+}
+
+// steps are those of one request of a user who has so many limits, in so many shards.
+func (k *kind) steps(user, limits, shards int) []*store.Step {
 	step := &store.Step{Ops: make([]store.Op, limits)}
 	for i := range step.Ops {
 		step.Ops[i] = store.Op{
-			Owner: fmt.Appendf(nil, "bench|user=user-%d", user), Bucket: fmt.Appendf(nil, "limit-%d|%s", i, k.name),
+			Owner: fmt.Appendf(nil, "bench|user=user-%d|%d", user, i%shards), Bucket: fmt.Appendf(nil, "limit-%d|%s", i, k.name),
 			Spec: k.spec, Manner: k.manner, Amount: 1,
 		}
 		if k.manner == limit.Plain { // these have no owners
 			step.Ops[i].Bucket, step.Ops[i].Owner = fmt.Appendf(step.Ops[i].Owner, "|%d", i), nil
 		}
 	}
-	return step
+	if !k.held {
+		return []*store.Step{step}
+	}
+	step.Lease = &store.Lease{Do: store.LeaseOpen, Lasts: second}
+	_, _ = rand.Read(step.Lease.ID[:]) // never fails
+	for i := range step.Ops {
+		step.Ops[i].Kind = store.Hold
+	}
+	return []*store.Step{step, {Lease: &store.Lease{ID: step.Lease.ID, Do: store.LeaseSettle, Actual: []int64{1}}}}
 }
 
 // redisCPU returns the CPU seconds that Redis has used.

@@ -51,6 +51,13 @@ func (a *answer) number() int64 {
 	return int64(math.Float64frombits(binary.LittleEndian.Uint64([]byte(a.take(8)))))
 }
 
+func (a *answer) short() (n int64) {
+	for i, b := range []byte(a.take(shortSize)) {
+		n |= int64(b) << (8 * i)
+	}
+	return n << 8 >> 8 // its sign
+}
+
 // readStep takes what concerns c, and keeps of it what its caller will read.
 func (a *answer) readStep(c *call) error {
 	if a.err != nil {
@@ -87,7 +94,13 @@ func (a *answer) readStep(c *call) error {
 }
 
 // The sizes of an answer: to a plain op, to a strict one, and what a log has beside that.
-const plainSize, strictSize, logSize = 8, 1 + 8*8, 3 * 8
+const plainSize, strictSize, logSize = 8, verdictSize + stateSize, 3 * 8
+
+// Those of the parts of an answer to a strict op: lua/decide/decide.lua and lua/decide/bucket.lua.
+const verdictSize, stateSize = 1 + 2*8, 1 + 7*shortSize
+
+// shortSize is that of the numbers in a bucket: lua/decide/bucket.lua.
+const shortSize = 7
 
 // sizedByAnswer stands for a size that the answer says, as uint16.
 const sizedByAnswer = -1
@@ -140,12 +153,13 @@ func (e *encoding) read(a answer, now limit.Micros, results []limit.Status) stor
 func (e *encoding) readStrict(a *answer, i int, now limit.Micros) limit.Status {
 	op := e.op(i)
 	refused := a.byte() == 1
-	stands := limit.Micros(a.number())
+	stands, earliest := limit.Micros(a.number()), limit.Micros(a.number())
+	a.byte() // the version
 	st := limit.State{
-		At: limit.Micros(a.number()), End: limit.Micros(a.number()), Count: a.number(), Rest: a.number(),
-		Entered: a.number(), Held: a.number(),
+		At: limit.Micros(a.short()), End: limit.Micros(a.short()), Count: a.short(), Rest: a.short(),
+		Entered: a.short(), Held: a.short(),
 	}
-	earliest := limit.Micros(a.number())
+	a.short() // until when it is kept
 	if op.Spec.Algorithm == limit.SlidingLog {
 		st = readLog(a, st)
 	}

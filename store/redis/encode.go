@@ -3,7 +3,6 @@ package redis
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
@@ -141,21 +140,22 @@ func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 	op := e.op(i)
 	flags := bit(opPlain, op.Manner == limit.Plain) | bit(opShadow, op.Shadow) | bit(opQuota, op.Quota) |
 		bit(opCountRefusals, op.CountRefusals) | bit(opRefused, len(e.judged) > 0 && e.judged[e.part.ops[i]].Refused)
-	b = append(b, byte(op.Kind), flags)
-	third, demand, window := op.Spec.Ceiling(), int64(0), int64(0)
-	calendar := 0
+	third, demand, window, calendar := op.Spec.Ceiling(), int64(0), int64(0), ""
 	if op.Manner == limit.Plain {
 		third = e.forget(op)
 	} else {
 		demand, window = e.demand(i), int64(op.Spec.Window)
-		calendar = 1 + slices.IndexFunc(calendars, func(c namedCalendar) bool { return c.calendar == op.Spec.Calendar })
+		for _, c := range calendars {
+			if c.calendar == op.Spec.Calendar {
+				calendar = c.name
+			}
+		}
 	}
-	b = append(b, algorithmCode(&op.Spec), op.Class)
-	b = binary.LittleEndian.AppendUint16(b, uint16(calendar))
+	b = append(b, byte(opSize+len(calendar)), byte(op.Kind), flags, algorithmCode(&op.Spec), op.Class)
 	for _, n := range [...]int64{op.Amount, op.Spec.Limit, third, demand, window, op.Lapse} {
 		b = appendNumber(b, n)
 	}
-	return b
+	return append(b, calendar...)
 }
 
 // demand returns what all charges and holds on the bucket of an op ask for together.
@@ -226,5 +226,6 @@ func appendNumber(b []byte, n int64) []byte {
 	return binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(n)))
 }
 
-// stepBytes and opBytes are about the sizes of a step without a lease, and of a strict op.
-const stepBytes, opBytes = 32, 64
+// stepBytes and opBytes are about the sizes of a step without a lease, and of a strict op. opSize is that of
+// an op without a calendar, as it says of itself.
+const stepBytes, opBytes, opSize = 32, 64, 4 + 6*8

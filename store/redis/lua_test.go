@@ -126,7 +126,7 @@ const walk = `
 local pos = 1
 local s = {}
 s.algorithm, s.limit, s.window, pos = unpack('<ddd', steps, pos)
-local a = arithmetic(s)
+local a = arithmetic(s.algorithm)
 local b = { arithmetic = a, at = 0, ends = 0, count = 0, rest = 0, entered = 0, held = 0, log = '' }
 local t, out = 0, {}
 while pos <= #steps do

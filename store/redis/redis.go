@@ -38,7 +38,9 @@ type Options struct {
 type Store struct {
 	prefix  string
 	timeout time.Duration
-	client  redis.UniversalClient
+	// replicas is Options.WaitReplicas.
+	replicas int
+	client   redis.UniversalClient
 	// cluster is client where that is a cluster, else nil.
 	cluster *redis.ClusterClient
 	make    func(*redis.Client) *batcher
@@ -47,8 +49,8 @@ type Store struct {
 
 	mu       sync.RWMutex
 	batchers map[*redis.Client]*batcher
-	single   *batcher                 // the only one, where there is no cluster
-	asked    map[string]*redis.Client // by address: see clientOf
+	single   *batcher            // the only one, where there is no cluster
+	asked    map[string]*visited // by address: see clientOf
 	closed   bool
 	leaving  sync.WaitGroup // dropDeparted
 }
@@ -67,8 +69,8 @@ func New(opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		prefix: opts.KeyPrefix, timeout: opts.Timeout, client: client, ascending: ascending(64),
-		batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*redis.Client),
+		prefix: opts.KeyPrefix, timeout: opts.Timeout, replicas: opts.WaitReplicas, client: client, ascending: ascending(64),
+		batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*visited),
 	}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	s.make = func(node *redis.Client) *batcher {
@@ -82,27 +84,26 @@ func New(opts Options) (*Store, error) {
 }
 
 // Ready asks Redis whether it would run the script, with no step in it: a replica, and a Redis that
-// is full, refuse it as they would a decision. A cluster is ready while any of its masters is: replicas
-// of ration that stop together when one shard is without a master would help nobody.
+// is full, refuse it as they would a decision; and whether the script would be allowed all that it does.
+// A cluster is ready while any of its masters is: replicas of ration that stop together when one shard is
+// without a master would help nobody.
 func (s *Store) Ready(ctx context.Context) error {
-	ask := func(ctx context.Context, node *redis.Client) error {
-		return script.Run(ctx, node, nil, "", "").Err()
-	}
 	if s.cluster == nil {
-		if err := ask(ctx, s.single.client); err != nil {
-			return explain(err)
-		}
-		return nil
+		return s.ready(ctx, s.single.client)
 	}
 	var answers atomic.Int32
-	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		err := ask(ctx, node)
+	masters, err := s.masters(ctx, func(ctx context.Context, node *redis.Client) error {
+		err := s.ready(ctx, node)
 		if err == nil {
 			answers.Add(1)
 		}
 		return err
 	})
+	s.drop(masters, time.Now())
 	if err != nil && answers.Load() == 0 {
+		if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) {
+			return err
+		}
 		return explain(err)
 	}
 	return nil
@@ -122,7 +123,7 @@ func (s *Store) Close() error {
 		b.close()
 	}
 	for _, node := range s.asked {
-		_ = node.Close()
+		_ = node.client.Close()
 	}
 	return s.client.Close()
 }
@@ -317,6 +318,16 @@ func (s *Store) follow(ctx context.Context, to *redirection, from *batcher, c *c
 	return c.err
 }
 
+// visited is a client of a node to which another one has sent us.
+type visited struct {
+	client *redis.Client
+	last   time.Time // used for the last time; each use ends within Options.Timeout
+}
+
+// keepVisited is how long a client of such a node is kept that is not used. The cluster's own client knows
+// the node by then, or it has departed.
+const keepVisited = time.Minute
+
 // clientOf returns a client of the node at addr, set up as another one is. The cluster's own client
 // may not know the node yet.
 func (s *Store) clientOf(addr string, other *redis.Client) *redis.Client {
@@ -326,10 +337,11 @@ func (s *Store) clientOf(addr string, other *redis.Client) *redis.Client {
 	if node == nil {
 		opts := *other.Options()
 		opts.Addr = addr
-		node = redis.NewClient(&opts)
+		node = &visited{client: redis.NewClient(&opts)}
 		s.asked[addr] = node
 	}
-	return node
+	node.last = time.Now()
+	return node.client
 }
 
 // newCall makes a call of the step, as it is to be decided about now.
@@ -400,31 +412,48 @@ func (s *Store) batcher(ctx context.Context, shard uint16) (*batcher, error) {
 	return b, nil
 }
 
-// dropDeparted ends the batchers of nodes that are masters of the cluster no more.
+// dropDeparted ends the batchers of nodes that are masters of the cluster no more, and the clients that
+// nobody uses any more.
 func (s *Store) dropDeparted() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
+	masters, err := s.masters(ctx, func(context.Context, *redis.Client) error { return nil })
+	if err == nil {
+		s.drop(masters, time.Now())
+	}
+}
+
+// masters calls ask for each master of the cluster, and returns them; none where the cluster is not known.
+func (s *Store) masters(
+	ctx context.Context, ask func(context.Context, *redis.Client) error,
+) (masters map[*redis.Client]bool, err error) {
 	var mu sync.Mutex
-	masters := make(map[*redis.Client]bool)
-	err := s.cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+	masters = make(map[*redis.Client]bool)
+	err = s.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 		mu.Lock()
-		defer mu.Unlock()
 		masters[node] = true
-		return nil
+		mu.Unlock()
+		return ask(ctx, node)
 	})
-	if err != nil {
+	return masters, err
+}
+
+func (s *Store) drop(masters map[*redis.Client]bool, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(masters) == 0 {
 		return
 	}
-	var departed []*batcher
-	s.mu.Lock()
 	for node, b := range s.batchers {
-		if !s.closed && !masters[node] {
-			departed = append(departed, b)
+		if !masters[node] {
 			delete(s.batchers, node)
+			s.leaving.Go(b.close) // which waits for what is on its way
 		}
 	}
-	s.mu.Unlock()
-	for _, b := range departed {
-		b.close()
+	for addr, node := range s.asked {
+		if now.Sub(node.last) > max(keepVisited, 2*s.timeout) {
+			delete(s.asked, addr)
+			_ = node.client.Close()
+		}
 	}
 }

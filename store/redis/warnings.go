@@ -9,8 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Warnings says what in the settings of Redis will lose counters that still count, a sentence each.
-// Where Redis does not tell its settings there are none.
+// Warnings says what in the settings of Redis will lose counters that still count, a sentence each; and
+// which masters of a cluster cannot decide, since [Store.Ready] is content with any. Where Redis does not
+// tell its settings there are none.
 func (s *Store) Warnings(ctx context.Context) []string {
 	if s.cluster == nil {
 		return warnings(ctx, s.single.client)
@@ -19,6 +20,9 @@ func (s *Store) Warnings(ctx context.Context) []string {
 	var all []string
 	_ = s.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 		found := warnings(ctx, node)
+		if err := s.ready(ctx, node); err != nil {
+			found = append(found, fmt.Sprintf("Redis at %s decides nothing: %v", node.Options().Addr, err))
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, found...)

@@ -14,6 +14,7 @@
 --          of strict ops: nobody reads them here, but Redis sees whether this node has them all.
 -- ARGV[1]  the steps, little-endian: see batch.lua, plain.lua and decide/step.lua.
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
+-- ARGV[3…] where there are no steps: a key, and what has to be permitted (batch.lua).
 --
 -- Reply    one string: now as float64, then for each step its code, and
 --            OK     plain charges: for each op what is used as float64, or −1 − used where the op's
@@ -25,7 +26,8 @@ local OK, AGAIN, CORRUPT, CONFLICT, MORE, FAILED, LATE, ELSEWHERE = 0, 1, 2, 3, 
 local MAX_AMOUNT = 9007199254740991 -- 2^53 − 1: every integer up to here is exact
 local TOLERANCE = 60000000 -- limit.Tolerance
 
-local pack, unpack, floor, char = struct.pack, struct.unpack, math.floor, string.char
+local pack, unpack, floor = struct.pack, struct.unpack, math.floor
+local char, byte, sub = string.char, string.byte, string.sub
 local min, max = math.min, math.max
 local call, pcall, protected = redis.call, redis.pcall, pcall
 
@@ -37,12 +39,27 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
+-- Says of the reply to a command that reads or counts whether its key holds something else than ration writes.
+-- If not, the command itself failed, for want of a permission, say.
+local function foreign(reply)
+  return type(reply) ~= 'table' or not reply.err or reply.err:find('WRONGTYPE', 1, true)
+    or reply.err:find('not an integer', 1, true) or reply.err:find('would overflow', 1, true)
+end
+
 -- The reply, and how many parts it has: counting them anew for each would cost more than the rest.
 local reply, length = { pack('<d', now) }, 1
 
--- Milliseconds until a counter may be forgotten.
+-- Milliseconds, as whole seconds, until a counter may be forgotten. It is text, and remembered: printing a number
+-- costs Redis as much as reading a key.
+local times_to_live = {}
 local function time_to_live(forget)
-  local ttl = (forget - now) / 1000
+  local ttl = (forget - now) / 1000000
   ttl = ttl > 0 and ttl - ttl % 1 + 1 or 1
-  return standing and ttl + 3600000 or ttl
+  if standing then ttl = ttl + 3600 end
+  local text = times_to_live[ttl]
+  if not text then
+    text = string.format('%.0f', ttl * 1000)
+    times_to_live[ttl] = text
+  end
+  return text
 end

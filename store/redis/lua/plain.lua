@@ -5,10 +5,11 @@
 local PLAIN, PLAIN_SIZE = '<Bddd', 25
 
 -- Counts amount on key. Returns what is used then, and, where that had to be pinned, what it was
--- before. Returns nil, and leaves the key as it is, if that is no counter of ours.
+-- before. Returns nil, and leaves the key as it is, if that is no counter of ours; and why, if it could not
+-- be counted on.
 local function increment(key, amount)
   local used = pcall('INCRBY', key, amount)
-  if type(used) ~= 'number' then return nil end
+  if type(used) ~= 'number' then return nil, not foreign(used) and used.err:sub(1, 1000) or nil end
   if used >= amount and used <= MAX_AMOUNT then return used end
   local before = call('DECRBY', key, amount)
   if before < 0 or before > MAX_AMOUNT then return nil end
@@ -42,7 +43,7 @@ local function charge_all(pos, first, n)
       undo(pos, first, i - 1, pinned or {})
       for j = began + 2, length do reply[j] = nil end
       length = began + 1
-      reply[length] = char(CORRUPT)
+      reply[length] = before and char(FAILED) .. pack('<I2', #before) .. before or char(CORRUPT)
       break
     end
     if used == amount then call('PEXPIRE', key, time_to_live(forget)) end

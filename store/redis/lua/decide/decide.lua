@@ -3,9 +3,9 @@
 -- Reply of a step, behind OK: state of the lease uint8 (store.LeaseState), then for each op
 --
 --   plain    what is used as float64, or −1 − used where its own limit refuses
---   strict   refused uint8; the instant at which its bucket stands, at, ends, count, rest, entered, held
---            and, where it refuses, when the first hold lapses that makes room by it, as float64; of a
---            log also the instant of its newest entry, and the instant and the units to wait for (fits in
+--   strict   refused uint8; the instant at which its bucket stands and, where it refuses, when the first
+--            hold lapses that makes room by it, as float64; the bucket without holds (bucket.lua); of a log
+--            also the instant of its newest entry, and the instant and the units to wait for (fits in
 --            sliding_log.lua)
 --
 -- CLAIM is answered by uint16 how many bytes follow: the state of the lease, when it is due as float64, the
@@ -14,7 +14,15 @@
 -- FAILED is followed by what has failed, with uint16 length: an error of the script itself.
 
 local LAPSES_AT_ONCE = 64
-local STRICT_RESULT = '<Bdddddddd'
+local VERDICT = '<Bdd'
+local ADMITTED = pack(VERDICT, 0, now, 0)
+
+-- What only few steps need: those with leases or on buckets with live holds, and those that span shards.
+local of_leases
+local function reserving()
+  of_leases = of_leases or leases()
+  return of_leases
+end
 
 -- The buckets of a step, each once. There are few, so that it is found soonest one by one.
 local buckets, buckets_count = {}, 0
@@ -31,30 +39,40 @@ local function keep(b)
   return b
 end
 
--- Finds the buckets of the ops and of the lease's holds, lets what is due on them lapse, and brings them
--- to now. Returns false if more is due than lapses at once.
+-- Reads a bucket, lets what is due on it lapse, at most `left` holds, and brings it to now. Returns it, and
+-- how many more may lapse; nil if more is due.
+local function bring(step, key, spec, left)
+  local b = keep(read(key, spec))
+  if b.live > 0 and b.next <= now then left = reserving().lapse(b, left) end
+  if step.spans then reserving().read_pending(b) end
+  local before = b.at
+  b.now = advance(spec, b, now)
+  -- The clock has stepped back. Kept where it was, the bucket would follow it at each look anew.
+  b.wrote = b.found and b.at < before
+  return b, left
+end
+
+-- Finds the buckets of the ops and of the lease's holds, as they are now. Returns false if more is due on
+-- them than lapses at once.
 local function look(step)
-  local left, ops = LAPSES_AT_ONCE, step.ops
+  local left, ops, of_op = LAPSES_AT_ONCE, step.ops, step.buckets
   for i = 1, step.n do
-    local op = ops[i]
-    local b = find(op.key)
-    if not b then
-      if op.plain then
-        b = keep(new_bucket())
-        b.key, b.spec, b.stored, b.wrote = op.key, nil, load_counter(op.key), false
-        b.count = b.stored
-      else
-        b = keep(read(op.key, op))
-        if b.live > 0 then
-          left = lapse(b, left)
-          if not left then return false end
-        end
-        if step.spans then read_pending(b) end
-      end
+    local op, key = ops[i], KEYS[step.first + i]
+    local b = find(key)
+    if b then
+      -- it was named before
+    elseif op.plain then
+      b = keep(new_bucket())
+      b.key, b.spec, b.stored, b.wrote = key, nil, load_counter(key), false
+      b.count = b.stored
+    else
+      b, left = bring(step, key, op, left)
+      if not left then return false end
     end
-    op.bucket = b
+    of_op[i] = b
   end
-  local holds = ends(step)
+  if not step.lease then return true end
+  local holds = reserving().ends(step)
   for i = 1, #holds do
     local h = holds[i]
     local b = find(h.key)
@@ -66,101 +84,66 @@ local function look(step)
         local there = pcall('EXISTS', h.key .. '#holds')
         if type(there) == 'table' then unreadable(there) end
       end
-      b = keep(read(h.key, h.spec))
-      if step.spans then read_pending(b) end
-      left = lapse(b, left)
+      b, left = bring(step, h.key, h.spec, left)
       if not left then return false end
     end
     b.leased = true
     h.bucket = b
-  end
-  for i = 1, buckets_count do
-    local b = buckets[i]
-    if b.spec then
-      local before = b.at
-      b.now = advance(b.spec, b, now)
-      -- The clock has stepped back. Kept where it was, the bucket would follow it at each look anew.
-      b.wrote = b.found and b.at < before
-    end
   end
   return true
 end
 
 -- Forms the verdicts: of every op, and the overall one by limit.Tally.
 local function judge(step, replay)
-  local refused, quotas, quotas_spent = step.refused, step.quota_open and 1 or 0, 0
+  local ops, of_op, refused = step.ops, step.buckets, step.refused
+  local refuses, quotas, quotas_spent = step.refuses, step.quota_open and 1 or 0, 0
   for i = 1, step.n do
-    local op = step.ops[i]
-    local b = op.bucket
+    local op, b = ops[i], of_op[i]
     if op.plain then
       if op.kind == GIVE_BACK then
         b.count = less(b.count, op.amount)
       else
         b.count = add(b.count, op.amount)
-        op.refused = b.count > op.limit
+        refused[i] = b.count > op.limit
       end
-      op.used = b.count
-    elseif not replay and (op.kind == CHARGE or op.kind == HOLD_OP) then
-      local amount = op.demand > 0 and op.demand or 1
-      op.refused = amount > op.ceiling - b.arithmetic.used(op, b, b.now) - b.pending
+      step.used[i] = b.count
+    elseif op.judged and not replay then
+      refused[i] = op.wants > op.ceiling - b.arithmetic.used(op, b, b.now) - b.pending
     end
-    local refuses = op.refused and not has(op.flags, SHADOW)
-    if op.flags > 1 and has(op.flags, QUOTA) then
+    local counts = refused[i] and not op.shadow
+    if op.quota then
       quotas = quotas + 1
-      if refuses then quotas_spent = quotas_spent + 1 end
-    elseif refuses then
-      refused = true
+      if counts then quotas_spent = quotas_spent + 1 end
+    elseif counts then
+      refuses = true
     end
   end
-  return (refused or quotas > 0 and quotas == quotas_spent) and not step.shadow
-end
-
--- Returns by bucket what the step would charge and hold there.
-local function asks(step)
-  local amounts = {}
-  for i = 1, step.n do
-    local op = step.ops[i]
-    -- A charge of places counts nothing.
-    if not op.plain and (op.kind == HOLD_OP or op.kind == CHARGE and op.algorithm ~= CONCURRENCY) and op.amount > 0 then
-      amounts[op.bucket] = (amounts[op.bucket] or 0) + op.amount
-    end
-  end
-  return amounts
-end
-
--- Ends the promises of the step. Where it needs them and one has lapsed, it is too late: nothing is written.
-local function redeem_all(step, needed)
-  local amounts, found = asks(step), {}
-  for b in pairs(amounts) do
-    found[b] = promised(b, step.transaction)
-    if needed and not found[b] then error({ code = LATE }) end
-  end
-  for b, amount in pairs(found) do redeem(b, step.transaction, amount) end
+  return (refuses or quotas > 0 and quotas == quotas_spent) and not step.shadow
 end
 
 -- Says whether a strict op is written, given the verdict.
-local function lands(op, refuse, replay)
-  if op.plain or op.amount == 0 then return false end
-  if op.kind == GIVE_BACK then return op.bucket.found or op.bucket.wrote end
+local function lands(op, b, refuse, replay)
+  if op.amount == 0 then return false end
+  if op.kind == GIVE_BACK then return b.found or b.wrote end -- of what was never counted nothing can come back
   if replay then return false end
-  if op.kind == CHARGE or op.kind == HOLD_OP then return not refuse or has(op.flags, COUNT_REFUSALS) end
-  if op.kind == SETTLE_OP then return not op.bucket.leased end
+  if op.judged then return not refuse or op.counts_refusals end
+  if op.kind == SETTLE_OP then return not b.leased end
   return true
 end
 
 -- Applies the strict ops to the buckets.
 local function write(step, refuse, replay, opened)
+  local ops, of_op = step.ops, step.buckets
   for i = 1, step.n do
-    local op = step.ops[i]
-    if lands(op, refuse, replay) then
-      local b = op.bucket
+    local op, b = ops[i], of_op[i]
+    if not op.plain and lands(op, b, refuse, replay) then
       b.wrote = true
       if op.kind == GIVE_BACK then
         b.arithmetic.give_back(op, b, b.now, op.amount)
       elseif op.kind == HOLD_OP and opened then
         local holds = opened.holds
-        local member = hold(b, op, step.lease.id, #holds, opened.due)
-        holds[#holds + 1] = { key = op.key, spec = op, class = op.class, member = member }
+        local member = reserving().hold(b, op, step.lease.id, #holds, opened.due, opened.due_text)
+        holds[#holds + 1] = { key = b.key, spec = op, class = op.class, member = member }
       else
         b.arithmetic.charge(op, b, b.now, op.amount)
       end
@@ -168,41 +151,49 @@ local function write(step, refuse, replay, opened)
   end
 end
 
+-- Writes the buckets and counters that have changed.
 local function commit(step)
   for i = 1, buckets_count do
     if buckets[i].wrote then save(buckets[i]) end
   end
+  if not step.plain then return end
   for i = 1, step.n do
-    local op = step.ops[i]
-    local b = op.bucket
+    local op, b = step.ops[i], step.buckets[i]
     if op.plain and b.count ~= b.stored then
-      call('SET', op.key, string.format('%.0f', b.count), 'PX', time_to_live(op.ceiling))
+      local text = string.format('%.0f', b.count)
+      if b.stored > 0 then
+        call('SET', b.key, text, 'KEEPTTL')
+      else
+        call('SET', b.key, text, 'PX', time_to_live(op.ceiling))
+      end
       b.stored = b.count
     end
   end
 end
 
+-- The bucket as others see it: what steps that span shards are promised of it is held.
+local function seen(b)
+  if b.wrote and b.state and b.pending == 0 then return b.state end
+  return pack(STATE, 1, b.at, b.ends, add(b.count, b.pending), b.rest, b.entered, add(b.held, b.pending), 0)
+end
+
 local function describe(step, state)
   length = length + 1
   reply[length] = char(OK, state)
-  for i = 1, buckets_count do
-    local b = buckets[i]
-    if b.spec and b.pending > 0 then -- others' promises are held
-      b.count, b.held = add(b.count, b.pending), add(b.held, b.pending)
-    end
-  end
   for i = 1, step.n do
-    local op = step.ops[i]
-    local b = op.bucket
+    local op, b, refused = step.ops[i], step.buckets[i], step.refused[i]
     length = length + 1
     if op.plain then
-      reply[length] = pack('<d', op.refused and -1 - op.used or op.used)
+      reply[length] = pack('<d', refused and -1 - step.used[i] or step.used[i])
     else
-      reply[length] = pack(STRICT_RESULT, op.refused and 1 or 0, b.now, b.at, b.ends, b.count, b.rest, b.entered, b.held,
-        op.refused and earliest(b) or 0)
+      local earliest = 0
+      if refused and (b.live > 0 or b.pending > 0) then earliest = reserving().earliest(b) end
+      reply[length] = not refused and b.now == now and ADMITTED or pack(VERDICT, refused and 1 or 0, b.now, earliest)
+      length = length + 1
+      reply[length] = seen(b)
       if op.algorithm == SLIDING_LOG then
-        local amount, fits, passed = max(1, op.demand), 0, 0
-        if op.refused and amount <= op.ceiling then fits, passed = b.arithmetic.fits(op, b, amount) end
+        local fits, passed = 0, 0
+        if refused and op.wants <= op.ceiling then fits, passed = b.arithmetic.fits(op, b, op.wants + b.pending) end
         length = length + 1
         reply[length] = pack('<ddd', b.arithmetic.newest(b) or b.pending > 0 and b.now or 0, fits, passed)
       end
@@ -212,16 +203,14 @@ end
 
 -- Judges the step and has promised to it what it needs, if no limit of this shard refuses.
 local function prepare(step, replay)
-  redeem_all(step, false) -- those of an attempt that took the lease for a new one
+  reserving().redeem_all(step, false) -- those of an attempt that took the lease for a new one
   local refuse = judge(step, replay)
-  if not refuse and not replay then
-    for b, amount in pairs(asks(step)) do promise(b, step.transaction, amount) end
-  end
+  if not refuse and not replay then reserving().promise_all(step) end
   commit(step)
 end
 
 local function answer_claim(step)
-  local state, l = claim(step)
+  local state, l = reserving().claim(step)
   local content = char(state) .. pack('<d', l.due) .. l.made_by .. l.shards
   length = length + 1
   reply[length] = char(OK) .. pack('<I2', #content) .. content
@@ -229,15 +218,15 @@ end
 
 -- Decides a step, and answers it. Errors are its result codes, and come before its first write.
 local function decide_step(step)
-  local phase = step.phase
+  local phase, lease = step.phase, step.lease
   taken, buckets_count = 0, 0
   if phase == CLAIM then return answer_claim(step) end
   if phase == DISCLAIM then
-    disclaim(step)
+    reserving().disclaim(step)
     return describe(step, NONE)
   end
   calendars = step.calendars
-  local state = recall(step)
+  local state = lease and reserving().recall(step) or NONE
   if not look(step) then error({ code = MORE }) end
   local replay = state == IS_REPLAYED or phase >= REPEAT
   if phase == PREPARE then
@@ -250,19 +239,18 @@ local function decide_step(step)
   else
     refuse = judge(step, replay)
   end
-  if phase ~= WHOLE then redeem_all(step, phase == ADMIT and not replay) end
+  if phase ~= WHOLE then reserving().redeem_all(step, phase == ADMIT and not replay) end
   local opened
-  local lease = step.lease
   if lease and lease.action == OPEN and not replay and not refuse then
     state = IS_OPENED
-    opened = { due = now + lease.lasts, opened = true, opened_by = lease.request, settled_by = NO_REQUEST, holds = {}, made_by = lease.made_by }
+    opened = reserving().open(lease)
   end
   if phase ~= FORGET then
-    end_lease(step, state)
+    if lease then reserving().end_lease(step, state) end
     write(step, refuse, replay, opened)
   end
   commit(step)
-  if opened then save_lease(lease.key, opened) end
+  if opened then reserving().save_lease(lease.key, opened) end
   describe(step, state)
 end
 

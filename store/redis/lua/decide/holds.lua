@@ -15,18 +15,18 @@ local function parse_hold(member)
   return h
 end
 
--- limit.Hold. Returns the member.
-local function hold(b, op, lease, index, due)
+-- limit.Hold, until due, which due_text says too. Returns the member.
+local function hold(b, op, lease, index, due, due_text)
   b.held = add(b.held, op.amount)
   local mark_at, mark_entered = b.arithmetic.hold(op, b, b.now, op.amount)
   if b.live == 0 then
-    b.next, b.last, b.made = due, due, 0
-    call('DEL', b.key .. '#holds') -- those of a bucket that somebody has deleted
+    b.next, b.last, b.new_set = due, due, true
+    if b.made == 0 then call('DEL', b.key .. '#holds') end -- those of a bucket that somebody has deleted
   end
   b.live, b.made = b.live + 1, b.made + 1
   b.next, b.last = min(b.next, due), max(b.last, due)
   local member = pack(HOLD, b.made, lease, index, op.amount, op.lapse, op.limit, mark_at, mark_entered)
-  call('ZADD', b.key .. '#holds', due, member)
+  call('ZADD', b.key .. '#holds', due_text, member)
   return member
 end
 

@@ -15,9 +15,6 @@ local RETENTION = 86400000000
 local NO_REQUEST = string.rep('\0', 8)
 local MOST_CLAIMS, NOBODY = 16, string.rep('\0', 16)
 
--- What becomes of a step's lease: store.LeaseState.
-local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
-
 -- Returns the lease that is stored under key; nil if there is none, or no more.
 local function load_lease(key)
   local raw = pcall('GET', key)
@@ -33,7 +30,9 @@ local function load_lease(key)
     key_of, algorithm, window, calendar, class, member, pos = unpack(LEASE_HOLD, raw, pos)
     local h = parse_hold(member)
     h.key, h.class = key_of, class
-    h.spec = { algorithm = algorithm, limit = h.limit, window = window, calendar = calendar }
+    h.spec = {
+      algorithm = algorithm, arithmetic = arithmetic(algorithm), limit = h.limit, window = window, calendar = calendar,
+    }
     l.holds[i] = h
   end
   if pos <= #raw then
@@ -64,7 +63,6 @@ end
 -- Finds out what the lease of the step was before. Returns what becomes of it if the step admits.
 local function recall(step)
   local asked = step.lease
-  if not asked then return NONE end
   local known = load_lease(asked.key)
   if known and asked.made_by and known.made_by ~= asked.made_by then known = nil end
   asked.known = known
@@ -87,7 +85,7 @@ end
 -- Returns the holds that the step would end.
 local function ends(step)
   local lease = step.lease
-  if not lease or not lease.known or lease.action == OPEN then return NOTHING end
+  if not lease.known or lease.action == OPEN then return NOTHING end
   return lease.known.holds
 end
 
@@ -96,7 +94,7 @@ local function actual(step, h)
   local sum
   for i = 1, step.n do
     local op = step.ops[i]
-    if op.kind == SETTLE_OP and op.key == h.key then sum = add(sum or 0, op.amount) end
+    if op.kind == SETTLE_OP and step.buckets[i] == h.bucket then sum = add(sum or 0, op.amount) end
   end
   if sum then return sum end
   local of_class = step.lease.actual[h.class + 1]
@@ -114,6 +112,15 @@ local function end_holds(step, used)
     end
     b.wrote = true
   end
+end
+
+-- Returns the lease that a step opens, without holds as yet.
+local function open(asked)
+  local due = now + asked.lasts
+  return {
+    due = due, due_text = string.format('%.0f', due), opened = true, opened_by = asked.request, settled_by = NO_REQUEST,
+    holds = {}, made_by = asked.made_by,
+  }
 end
 
 -- Ends the lease of the step; state says how.
@@ -185,3 +192,10 @@ local function disclaim(step)
   l.claims = others
   if others == '' then call('DEL', step.lease.key) else save_lease(step.lease.key, l) end
 end
+
+return {
+  lapse = lapse, earliest = earliest, hold = hold,
+  recall = recall, ends = ends, open = open, save_lease = save_lease, end_lease = end_lease,
+  claim = claim, disclaim = disclaim,
+  read_pending = read_pending, promise_all = promise_all, redeem_all = redeem_all,
+}

@@ -82,3 +82,31 @@ local function redeem(b, transaction, amount)
   b.pending = b.pending - amount
   save_pending(b, b.pending_next)
 end
+
+-- Returns by bucket what the step would charge and hold there.
+local function asks(step)
+  local amounts = {}
+  for i = 1, step.n do
+    local op, b = step.ops[i], step.buckets[i]
+    -- A charge of places counts nothing.
+    if not op.plain and (op.kind == HOLD_OP or op.kind == CHARGE and op.algorithm ~= CONCURRENCY) and op.amount > 0 then
+      amounts[b] = (amounts[b] or 0) + op.amount
+    end
+  end
+  return amounts
+end
+
+-- Promises the step all that it asks for.
+local function promise_all(step)
+  for b, amount in pairs(asks(step)) do promise(b, step.transaction, amount) end
+end
+
+-- Ends the promises of the step. Where it needs them and one has lapsed, it is too late: nothing is written.
+local function redeem_all(step, needed)
+  local amounts, found = asks(step), {}
+  for b in pairs(amounts) do
+    found[b] = promised(b, step.transaction)
+    if needed and not found[b] then error({ code = LATE }) end
+  end
+  for b, amount in pairs(found) do redeem(b, step.transaction, amount) end
+end

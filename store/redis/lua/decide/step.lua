@@ -8,10 +8,10 @@
 --               actual: uint16 how many, each float64 (−1 unknown); where the step spans shards, but not of
 --               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
---   ops         each: kind uint8 (store.Kind), flags uint8, algorithm, class uint8, calendar uint16 (0: none),
---               amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
---               as float64; of a plain op only kind, amount and limit count, and in the place of the
---               ceiling when its counter may go (µs)
+--   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
+--               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
+--               as float64, name of the calendar; of a plain op only kind, amount and limit count, and in
+--               the place of the ceiling when its counter may go (µs)
 
 local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED = 2, 4, 8, 16, 32, 64
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
@@ -21,30 +21,51 @@ local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
 local OPEN, SETTLE = 0, 1 -- and 2 to let it lapse
 
-local OP = '<BBBBI2dddddd'
+-- What becomes of a step's lease: store.LeaseState.
+local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
+
+local OP, OP_SIZE = '<BBBBdddddd', 52
 local NOTHING = {}
 
 local function has(flags, bit) return flags % (2 * bit) >= bit end
 
-local ops_of = {} -- the ops of a step, used again by the next one
+-- The ops of the batch, by what is said of them: in most steps the same limits are asked, of other buckets.
+local known_ops = {}
+
+local function parse_op(raw)
+  local op, flags = {}, nil
+  op.kind, flags, op.algorithm, op.class, op.amount, op.limit, op.ceiling, op.demand, op.window, op.lapse = unpack(OP, raw)
+  op.calendar = raw:sub(OP_SIZE + 1)
+  op.plain, op.shadow, op.quota = has(flags, PLAIN_OP), has(flags, SHADOW), has(flags, QUOTA)
+  op.counts_refusals, op.refused = has(flags, COUNT_REFUSALS), has(flags, REFUSED_OP)
+  op.judged = op.kind == CHARGE or op.kind == HOLD_OP
+  op.wants = max(1, op.demand)
+  if not op.plain then op.arithmetic = arithmetic(op.algorithm) end
+  known_ops[raw] = op
+  return op
+end
+
+-- A step, used again by the next one. Op i of n is ops[i]. It is about the key i places behind the first,
+-- which is that of buckets[i], and is refused if refused[i]; of a plain one used[i] is what is used then.
+local spare_step = { ops = {}, buckets = {}, refused = {}, used = {} }
 
 -- Reads the step of n ops at pos; its first key is the one behind number first. Returns it, and where
 -- it ends.
 local function parse_step(pos, first, n, flags)
-  local step = {
-    n = n, ops = ops_of, calendars = NOTHING, lease = nil, refused = has(flags, REFUSED),
-    shadow = has(flags, SHADOW_MODE), quota_open = has(flags, QUOTA_OPEN),
-    spans = has(flags, SPAN), asked = has(flags, ASKED), phase = WHOLE, transaction = nil, shards = nil,
-  }
+  local step = spare_step
+  step.n, step.first, step.calendars, step.lease = n, first, NOTHING, nil
+  step.refuses, step.shadow, step.quota_open = has(flags, REFUSED), has(flags, SHADOW_MODE), has(flags, QUOTA_OPEN)
+  step.spans, step.asked = has(flags, SPAN), has(flags, ASKED)
+  step.phase, step.transaction, step.shards = WHOLE, nil, nil
+  local count
   if step.spans then step.phase, step.transaction, pos = unpack('<Bc16', steps, pos) end
-  local names, count = NOTHING, nil
   count, pos = unpack('<I2', steps, pos)
   if count > 0 then
-    names, step.calendars = {}, {}
-    for i = 1, count do
-      local bounds = {}
-      names[i], bounds[1], bounds[2], bounds[3], bounds[4], pos = unpack('<Bc0dddd', steps, pos)
-      step.calendars[names[i]] = bounds
+    step.calendars = {}
+    for _ = 1, count do
+      local calendar, bounds = nil, {}
+      calendar, bounds[1], bounds[2], bounds[3], bounds[4], pos = unpack('<Bc0dddd', steps, pos)
+      step.calendars[calendar] = bounds
     end
   end
   if has(flags, LEASED) then
@@ -61,16 +82,15 @@ local function parse_step(pos, first, n, flags)
     step.shards = steps:sub(pos, pos + 2 * count - 1)
     pos = pos + 2 * count
   end
+  local ops, refused, plain = step.ops, step.refused, false
   for i = 1, n do
-    local op = ops_of[i]
-    if not op then
-      op = {}
-      ops_of[i] = op
-    end
-    local calendar
-    op.kind, op.flags, op.algorithm, op.class, calendar, op.amount, op.limit, op.ceiling, op.demand, op.window,
-      op.lapse, pos = unpack(OP, steps, pos)
-    op.key, op.calendar, op.plain, op.refused = KEYS[first + i], names[calendar], op.flags % 2 == PLAIN_OP, op.flags >= REFUSED_OP
+    local last = pos + byte(steps, pos)
+    local raw = sub(steps, pos + 1, last)
+    local op = known_ops[raw] or parse_op(raw)
+    ops[i], refused[i] = op, op.refused
+    plain = plain or op.plain
+    pos = last + 1
   end
+  step.plain = plain
   return step, pos
 end

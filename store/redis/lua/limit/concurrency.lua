@@ -1,6 +1,6 @@
 -- The twin of limit/concurrency.go: places that are held at the same time; admits iff live + c ≤ L.
 local function concurrency()
-  local c = {}
+  local c = { moves_on = true } -- idle, with each charge
 
   function c.advance(_, st, now) st.at = now end
 

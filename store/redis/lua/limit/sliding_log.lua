@@ -4,10 +4,10 @@
 -- first in sight is number st.rest, counted from 0. A short log is read whole, as the string st.log, and
 -- written whole; a long one stays where it is (st.log is nil), and single entries are read and written.
 local ENTRY, ENTRY_SIZE = '<dd', 16
-local LOG_HEAD = 81 -- bytes of the state in front of the entries: see decide/bucket.lua
+local LOG_HEAD = 78 -- bytes of the state in front of the entries: see decide/bucket.lua
 
 local function sliding_log()
-  local l = {}
+  local l = { moves_on = true } -- idle, with each charge
   local MAX_LOG = 10000 -- limit.MaxLog
   local MAX_UNITS = floor(MAX_AMOUNT / MAX_LOG)
   local CHUNK = 16 -- entries that are read at once

@@ -1,6 +1,6 @@
 -- The twin of limit/tokenbucket.go: level(t) = max(0, level − Δt·N/P); admits iff level + c ≤ B.
 local function token_bucket()
-  local b = {}
+  local b = { moves_on = true } -- idle, with each charge
 
   function b.advance(s, st, now)
     if now <= st.at then

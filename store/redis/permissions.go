@@ -1,0 +1,64 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rationhq/ration/store"
+)
+
+// toTouch is a command that needs all that a user may do with a key, and nothing but that.
+const toTouch = "evalsha"
+
+// commands are what the script has to be allowed, each with as many words as it must have; * is a key. The
+// script itself asks Redis, since users who may ask by ACL DRYRUN may change permissions as well, and
+// managed services let nobody.
+var commands = []string{
+	toTouch + " x 1 *", "eval x 0", "time",
+	"get *", "set * x", "del *", "exists *", "incrby * 1", "decrby * 1", "pexpire * 1",
+	"getrange * 0 0", "setrange * 0 x", "strlen *",
+	"zadd * 0 x", "zrem * x", "zrange * 0 0", "zrangebyscore * 0 0",
+	"hget * x", "hmget * x", "hgetall *", "hset * x x", "hdel * x",
+}
+
+// ready asks a node whether it would run the script, and whether its user may do what that does. It is one
+// round trip, and writes nothing.
+func (s *Store) ready(ctx context.Context, node *redis.Client) error {
+	args := make([]any, 0, len(commands)+5)
+	args = append(args, "", "", s.prefix+"ration:"+string(appendTag(nil, 0)))
+	for _, c := range commands {
+		args = append(args, c)
+	}
+	if s.cluster != nil {
+		args = append(args, "asking")
+	}
+	if s.replicas > 0 {
+		args = append(args, "wait 0 0")
+	}
+	reply, err := script.Run(ctx, node, nil, args...).Text()
+	if err != nil {
+		return explain(err)
+	}
+	a := answer{rest: reply}
+	a.number()
+	if a.err != nil {
+		return a.err
+	}
+	return s.permits(strings.Fields(a.rest))
+}
+
+// permits makes an error of the commands that are not permitted.
+func (s *Store) permits(missing []string) error {
+	switch {
+	case len(missing) == 0:
+		return nil
+	case missing[0] == toTouch:
+		return fmt.Errorf("%w: NOPERM the user whom ration is to Redis may not read and write its keys: it needs ~%sration:*",
+			store.ErrUnavailable, s.prefix)
+	}
+	return fmt.Errorf("%w: NOPERM the user whom ration is to Redis may not do all that the script does: it needs +%s",
+		store.ErrUnavailable, strings.Join(missing, " +"))
+}
