@@ -128,6 +128,7 @@ func turnWithinShard(r *rapid.T) *store.Step {
 			op.Kind, op.Lapse = store.Charge, 0
 		case store.Settle:
 			op.Kind = store.Record
+		case store.Charge, store.GiveBack, store.Record:
 		}
 	}
 	return step

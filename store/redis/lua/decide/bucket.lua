@@ -102,7 +102,7 @@ local function load_counter(key)
   return used
 end
 
--- limit.Advance, to now.
+-- limit.Advance, to t, or to where the bucket stands if that is a little later.
 local function advance(s, b, t)
   if t < b.at and b.at - t <= TOLERANCE then t = b.at end
   b.arithmetic.advance(s, b, t)
