@@ -175,9 +175,11 @@ func (d document) matrices(out *strings.Builder, suite suite, base string) {
 		matrix(fmt.Sprintf("Server CPU per decision, %s × %s", c.Name, base), times, func(s scenario) spread {
 			return d.results.ratio(s.Name, c.Name, base, serverCPU)
 		})
-		matrix("Redis CPU per limit of "+c.Name+", µs", hundredths, func(s scenario) spread {
-			return d.results.over(s.Name, c.Name, redisCPUPerLimit(s))
-		})
+		if base == floorName {
+			matrix("Redis CPU per limit of "+c.Name+", µs", hundredths, func(s scenario) spread {
+				return d.results.over(s.Name, c.Name, redisCPUPerLimit(s))
+			})
+		}
 	}
 }
 

@@ -150,7 +150,7 @@ func (a *address) ofFirstHost(db string) string {
 // loadScript runs on every new connection, so that the script is missing only after SCRIPT FLUSH.
 // A failure is left to the first command, which says more.
 func loadScript(ctx context.Context, conn *redis.Conn) error {
-	_ = script.Load(ctx, conn).Err()
+	_ = script().Load(ctx, conn).Err()
 	return nil
 }
 

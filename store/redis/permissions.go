@@ -38,7 +38,7 @@ func (s *Store) ready(ctx context.Context, node *redis.Client) error {
 	if s.replicas > 0 {
 		args = append(args, "wait 0 0")
 	}
-	reply, err := script.Run(ctx, node, nil, args...).Text()
+	reply, err := script().Run(ctx, node, nil, args...).Text()
 	if err != nil {
 		return explain(err)
 	}

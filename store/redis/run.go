@@ -17,7 +17,7 @@ import (
 //
 // What is sent again here has not run before: it cannot be written twice.
 func (b *batcher) decide(ctx context.Context, node *redis.Client, asking bool, groups [][]*call) {
-	verb, what := "evalsha", script.Hash()
+	verb, what := "evalsha", script().Hash()
 	for len(groups) > 0 {
 		commands := make([]*redis.StringCmd, len(groups))
 		for i, group := range groups {
@@ -28,7 +28,7 @@ func (b *batcher) decide(ctx context.Context, node *redis.Client, asking bool, g
 		for i, cmd := range commands {
 			switch err := cmd.Err(); {
 			case redis.HasErrorPrefix(err, "NOSCRIPT"): // Redis keeps what it was sent whole
-				verb, what = "eval", source
+				verb, what = "eval", source()
 				again = append(again, groups[i])
 			case redis.IsTryAgainError(err) && len(groups[i]) > 1: // there are keys here and elsewhere
 				for _, c := range groups[i] {

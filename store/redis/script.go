@@ -4,6 +4,7 @@ import (
 	"embed"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,13 +22,15 @@ var (
 	}
 	leaseFiles = []string{"decide/pending", "decide/holds", "decide/lease"}
 
-	source = inline(read("apply", "plain") +
-		"local function strict()\n" + read(limitFiles...) + read("decide/bucket", "decide/step") +
-		"local function leases()\n" + read(leaseFiles...) + "end\n" +
-		read("decide/decide") + "end\n" +
-		read("batch"))
-
-	script = redis.NewScript(source)
+	// Made when it is needed: that takes some milliseconds.
+	source = sync.OnceValue(func() string {
+		return inline(read("apply", "plain") +
+			"local function strict()\n" + read(limitFiles...) + read("decide/bucket", "decide/step") +
+			"local function leases()\n" + read(leaseFiles...) + "end\n" +
+			read("decide/decide") + "end\n" +
+			read("batch"))
+	})
+	script = sync.OnceValue(func() *redis.Script { return redis.NewScript(source()) })
 )
 
 // read joins files of the script.
@@ -43,16 +46,13 @@ func read(names ...string) string {
 	return all.String()
 }
 
-var (
-	comment  = regexp.MustCompile(`(?m)(^| )-- .*$|^--$`)
-	constant = regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|'[^']*')(?:, (?:\d+|'[^']*'))*)\n`)
-	word     = regexp.MustCompile(`'[^']*'|\w+`)
-)
-
 // inline puts the values of constants in their places: numbers and strings that are given to a name in capitals. To
 // Lua they are variables, each of which every function that uses it holds on to: that alone would make half of what
 // it costs to define these functions.
 func inline(source string) string {
+	comment := regexp.MustCompile(`(?m)(^| )-- .*$|^--$`)
+	constant := regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|'[^']*')(?:, (?:\d+|'[^']*'))*)\n`)
+	word := regexp.MustCompile(`'[^']*'|\w+`)
 	source = comment.ReplaceAllString(source, "")
 	values := make(map[string]string)
 	source = constant.ReplaceAllStringFunc(source, func(line string) string {
