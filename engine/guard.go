@@ -19,6 +19,8 @@ type guard struct {
 	wait    time.Duration // at most, for one call
 	breaker *breaker.Breaker
 	metrics *Metrics
+	// parted: that one call fails says little of the next one. See [store.Parted].
+	parted bool
 	// changed is told of every change of the breaker's state, and by which error it came.
 	changed func(c breaker.Change, why error)
 	// pressed is set by calls that the breaker does not let through, or only to try.
@@ -37,6 +39,9 @@ func newGuard(
 	g := &guard{
 		store: s, wait: wait, breaker: breaker.New(breaker.Options{}), metrics: m, changed: changed, pressed: pressed,
 		born: time.Now(),
+	}
+	if p, ok := s.(store.Parted); ok {
+		g.parted = p.Parted()
 	}
 	g.alive, g.stop = context.WithCancel(context.Background())
 	return g
@@ -106,15 +111,24 @@ func (g *guard) call(
 	case ctx.Err() != nil: // the caller has left, or has run out of time
 		g.gaveUp(permit, took, now)
 	case errors.Is(err, store.ErrUnavailable):
-		g.note(g.breaker.Failed(permit, now), err)
+		g.failed(permit, now, err)
 	case whole:
 		err = g.noAnswer()
-		g.note(g.breaker.Failed(permit, now), err)
+		g.failed(permit, now, err)
 	default:
 		g.gaveUp(permit, took, now)
 		err = fmt.Errorf("%w: no answer in the %v that the caller left for it", store.ErrUnavailable, took.Round(time.Millisecond))
 	}
 	return true, err
+}
+
+// failed reports a call that was given all the time that any is.
+func (g *guard) failed(permit breaker.Permit, now time.Duration, err error) {
+	if g.parted {
+		g.gaveUp(permit, g.wait, now) // the probe finds out whether any part is there
+		return
+	}
+	g.note(g.breaker.Failed(permit, now), err)
 }
 
 func (g *guard) noAnswer() error {

@@ -894,3 +894,40 @@ func TestSharedDeadlines(t *testing.T) {
 		callers.Wait()
 	})
 }
+
+// parted is a store of several machines, of which one fails.
+type parted struct{ *faulty }
+
+func (parted) Parted() bool { return true }
+
+func (p parted) Ready(ctx context.Context) error { return p.Store.Ready(ctx) }
+
+// Where one machine of several fails, those of the others go on asking: what the calls on it met is told once a minute.
+func TestOnePartFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newOutageBench(t, engine.Options{StoreWait: storeWait})
+		asked := &faulty{Store: memory.New(memory.Options{})}
+		t.Cleanup(func() { _ = asked.Store.(*memory.Store).Close() })
+		e := engine.New(parted{asked}, engine.Options{StoreWait: storeWait, Log: slog.New(slog.NewTextHandler(b.log, nil))})
+		t.Cleanup(e.Close)
+		p, _ := b.Policy()
+		e.SetPolicy(p)
+		b.Engine = e
+		for n := range 50 {
+			asked.set(store.ErrUnavailable, false)
+			for range 8 {
+				if got := b.sayWithout(t.Context(), entries("allow=away")); !strings.Contains(got, "without the store") {
+					t.Errorf("call %d: %s", n, got)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			asked.set(nil, false)
+			if got := b.sayWithout(t.Context(), entries("allow=there")); strings.Contains(got, "without the store") {
+				t.Errorf("call %d: %s, want it decided", n, got)
+			}
+		}
+		if n := strings.Count(b.log.String(), "level=WARN"); n != 1 {
+			t.Errorf("%d warnings, want one:\n%s", n, b.log)
+		}
+	})
+}

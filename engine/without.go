@@ -57,7 +57,7 @@ func (s *scratch) reports(d *Decision) bool {
 // the store said, where they want an error.
 func (e *Engine) without(ctx context.Context, s *scratch, d *Decision, why error) error {
 	answer := s.onStoreError(d)
-	if e.guard == nil || !errors.Is(why, store.ErrUnavailable) {
+	if e.guard == nil || e.guard.parted || !errors.Is(why, store.ErrUnavailable) {
 		e.noteUndecided(why)
 	}
 	if answer == policy.StoreErrorFail {

@@ -14,6 +14,10 @@ import (
 	"github.com/rationhq/ration/limit"
 )
 
+// Parted is a [Store] that may lie on several machines, as Parted says: then that one step fails says little of
+// others, and Ready is content while any machine is there.
+type Parted interface{ Parted() bool }
+
 // Store keeps counters and decides on them, atomically.
 //
 // All methods are safe for concurrent use.

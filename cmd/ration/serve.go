@@ -65,7 +65,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	if err := rules.load(c.Policy, c.options()); err != nil {
 		return err
 	}
-	check := &storeCheck{store: counters, timeout: time.Duration(c.RedisTimeout), health: h, engine: e, log: log}
+	check := &storeCheck{store: counters, timeout: c.redisTimeout(), health: h, engine: e, log: log}
 	check.ask(context.Background())
 
 	registry := prometheus.NewRegistry()

@@ -36,7 +36,7 @@ func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store,
 		return nil, err
 	}
 	s, err := redis.New(redis.Options{
-		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: time.Duration(f.RedisTimeout), TLS: config,
+		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: f.redisTimeout(), TLS: config,
 		WaitReplicas: int(f.RedisWaitReplicas),
 	})
 	if err != nil {
@@ -50,8 +50,11 @@ func (f *serveFlags) storeWait() time.Duration {
 	if f.Store == "memory" {
 		return 0
 	}
-	return cmp.Or(time.Duration(f.RedisTimeout), time.Second)
+	return f.redisTimeout()
 }
+
+// redisTimeout is the longest wait for Redis; 0 stands for the default, as to the store.
+func (f *serveFlags) redisTimeout() time.Duration { return cmp.Or(time.Duration(f.RedisTimeout), time.Second) }
 
 // localBytes bounds what this process counts by itself while the store cannot decide.
 const localBytes = 64 << 20

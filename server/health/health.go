@@ -99,14 +99,11 @@ func (s *State) LastFailure() *Failure {
 	return s.failure
 }
 
-// SetStore reports what the store answered when it was asked whether it is ready. It returns
-// whether that is news.
-func (s *State) SetStore(err error) (news bool) {
+// SetStore reports what the store answered when it was asked whether it is ready.
+func (s *State) SetStore(err error) {
 	s.change(func() {
-		news = !s.asked || (s.store == nil) != (err == nil)
 		s.asked, s.store, s.reached = true, err, s.reached || err == nil
 	})
-	return news
 }
 
 // PolicyLoaded reports that a policy is in force, and whether it has limits that say what to do without

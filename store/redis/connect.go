@@ -150,6 +150,9 @@ func (a *address) ofFirstHost(db string) string {
 // loadScript runs on every new connection, so that the script is missing only after SCRIPT FLUSH.
 // A failure is left to the first command, which says more.
 func loadScript(ctx context.Context, conn *redis.Conn) error {
+	if err := conn.Time(ctx).Err(); redis.HasErrorPrefix(err, "NOAUTH") {
+		return err // to a script Redis would not even say that: it is too long for who has not said who he is
+	}
 	_ = script().Load(ctx, conn).Err()
 	return nil
 }

@@ -24,8 +24,8 @@ var commands = []string{
 	"hget * x", "hmget * x", "hgetall *", "hset * x x", "hdel * x",
 }
 
-// ready asks a node whether it would run the script, and whether its user may do what that does. It is one
-// round trip, and writes nothing.
+// ready asks a node whether it would run the script, and whether its user may do what that does; and, where
+// they count, whether its replicas follow. It is one round trip, or two, and writes nothing.
 func (s *Store) ready(ctx context.Context, node *redis.Client) error {
 	args := make([]any, 0, len(commands)+5)
 	args = append(args, "", "", s.prefix+"ration:"+string(appendTag(nil, 0)))
@@ -47,7 +47,23 @@ func (s *Store) ready(ctx context.Context, node *redis.Client) error {
 	if a.err != nil {
 		return a.err
 	}
-	return s.permits(strings.Fields(a.rest))
+	if err := s.permits(strings.Fields(a.rest)); err != nil || s.replicas == 0 {
+		return err
+	}
+	return s.followed(ctx, node)
+}
+
+// followed reports, as ErrUnavailable, that a node has too few replicas.
+func (s *Store) followed(ctx context.Context, node *redis.Client) error {
+	n, err := node.Do(ctx, "wait", s.replicas, (s.timeout / 2).Milliseconds()).Int()
+	if err != nil {
+		return explain(err)
+	}
+	if n < s.replicas {
+		return fmt.Errorf("%w: what is written is to be on %d replicas of Redis at %s, of which there are %d",
+			store.ErrUnavailable, s.replicas, node.Options().Addr, n)
+	}
+	return nil
 }
 
 // permits makes an error of the commands that are not permitted.

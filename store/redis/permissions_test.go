@@ -93,7 +93,7 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 		"another prefix":         {opts: Options{KeyPrefix: "eu-"}, rules: all, wants: "it needs ~eu-ration:*"},
 		"its prefix":             {opts: Options{KeyPrefix: "eu-"}, rules: append(without("~ration:*"), "~eu-ration:*")},
 		"it waits for replicas":  {opts: Options{WaitReplicas: 1}, rules: all, wants: "it needs +wait"},
-		"it may wait":            {opts: Options{WaitReplicas: 1}, rules: append(without(), "+wait")},
+		"it may wait":            {opts: Options{WaitReplicas: 1}, rules: append(without(), "+wait"), wants: "of which there are 0"},
 		"it may not run scripts": {rules: without("+eval", "+evalsha"), wants: "'evalsha' command"},
 		"it may not load them":   {rules: without("+eval"), wants: "it needs +eval"},
 		"no clock":               {rules: without("+time"), wants: "can't run this command or subcommand"},

@@ -109,6 +109,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Parted implements store.Parted: of a cluster a part of the nodes may be away.
+func (s *Store) Parted() bool { return s.cluster != nil }
+
 // Close ends all connections.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -433,7 +436,9 @@ func (s *Store) masters(
 		mu.Lock()
 		masters[node] = true
 		mu.Unlock()
-		return ask(ctx, node)
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout) // another one may have used up ctx
+		defer cancel()
+		return ask(own, node)
 	})
 	return masters, err
 }

@@ -547,3 +547,47 @@ func histories(t *testing.T, many int) {
 	}
 	t.Cleanup(func() { _ = checks.Value.Set(before) })
 }
+
+// The commonest mistake of all is named.
+func TestReadyNamesTheMissingPassword(t *testing.T) {
+	server := redistest.Start(t)
+	url := server.URL()
+	server.Client(t).ConfigSet(t.Context(), "requirepass", "secret")
+	s := newStore(t, redis.Options{URL: url})
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+		t.Errorf("%v, want NOAUTH", err)
+	}
+}
+
+// A Redis whose replicas cannot have what is written is not ready.
+func TestReadyCountsReplicas(t *testing.T) {
+	s := newStore(t, redis.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1, Timeout: 200 * time.Millisecond})
+	err := s.Ready(t.Context())
+	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "on 1 replicas") {
+		t.Errorf("%v, want that there are too few replicas", err)
+	}
+}
+
+// While one node of a Cluster hangs, the store is ready, and only that node is named.
+func TestReadyWhileANodeHangs(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	s := newStore(t, redis.Options{URL: "redis-cluster://" + nodes[0].Addr, Timeout: 300 * time.Millisecond})
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodes[1].Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nodes[1].Resume() }()
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if err := s.Ready(ctx); err != nil {
+			t.Errorf("%v, want it ready: two nodes are", err)
+		}
+		all := s.Warnings(ctx)
+		cancel()
+		if len(all) != 1 || !strings.Contains(all[0], nodes[1].Addr) {
+			t.Errorf("warned of %q, want of %s alone", all, nodes[1].Addr)
+		}
+	}
+}

@@ -2,9 +2,9 @@ package redis
 
 import (
 	"embed"
-	"regexp"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -22,7 +22,7 @@ var (
 	}
 	leaseFiles = []string{"decide/pending", "decide/holds", "decide/lease"}
 
-	// Made when it is needed: that takes some milliseconds.
+	// Made when it is needed.
 	source = sync.OnceValue(func() string {
 		return inline(read("apply", "plain") +
 			"local function strict()\n" + read(limitFiles...) + read("decide/bucket", "decide/step") +
@@ -48,25 +48,71 @@ func read(names ...string) string {
 
 // inline puts the values of constants in their places: numbers and strings that are given to a name in capitals. To
 // Lua they are variables, each of which every function that uses it holds on to: that alone would make half of what
-// it costs to define these functions.
+// it costs to define these functions. Comments stay behind.
 func inline(source string) string {
-	comment := regexp.MustCompile(`(?m)(^| )-- .*$|^--$`)
-	constant := regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|'[^']*')(?:, (?:\d+|'[^']*'))*)\n`)
-	word := regexp.MustCompile(`'[^']*'|\w+`)
-	source = comment.ReplaceAllString(source, "")
 	values := make(map[string]string)
-	source = constant.ReplaceAllStringFunc(source, func(line string) string {
-		found := constant.FindStringSubmatch(line)
-		given := strings.Split(found[2], ", ")
-		for i, name := range strings.Split(found[1], ", ") {
-			values[name] = given[i]
+	var all strings.Builder
+	for line := range strings.Lines(source) {
+		code, _, _ := strings.Cut(strings.TrimRight(line, "\n"), " -- ")
+		if strings.HasPrefix(strings.TrimSpace(code), "--") || define(values, code) {
+			continue
 		}
-		return ""
-	})
-	return word.ReplaceAllStringFunc(source, func(w string) string {
-		if value, ok := values[w]; ok {
-			return value
+		replaceWords(&all, code, values)
+		all.WriteByte('\n')
+	}
+	return all.String()
+}
+
+// define notes the constants that a line defines, and reports whether that is what it does.
+func define(values map[string]string, line string) bool {
+	definition, isLocal := strings.CutPrefix(line, "local ")
+	left, right, isGiven := strings.Cut(definition, " = ")
+	names, given := strings.Split(left, ", "), strings.Split(right, ", ")
+	if !isLocal || !isGiven || len(names) != len(given) {
+		return false
+	}
+	for i, name := range names {
+		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" || !isLiteral(given[i]) {
+			return false
 		}
-		return w
-	})
+	}
+	for i, name := range names {
+		values[name] = given[i]
+	}
+	return true
+}
+
+func isLiteral(s string) bool {
+	return strings.Trim(s, "0123456789") == "" || len(s) > 1 && s[0] == '\'' && strings.IndexByte(s[1:], '\'') == len(s)-2
+}
+
+// replaceWords appends code with words replaced that have a value, but not in strings.
+func replaceWords(all *strings.Builder, code string, values map[string]string) {
+	isWord := func(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+	for i, part := range strings.Split(code, "'") {
+		if i > 0 {
+			all.WriteByte('\'')
+		}
+		if i%2 == 1 {
+			all.WriteString(part)
+			continue
+		}
+		for part != "" {
+			start := strings.IndexFunc(part, isWord)
+			if start < 0 {
+				start = len(part)
+			}
+			word := part[start:]
+			if end := strings.IndexFunc(word, func(r rune) bool { return !isWord(r) }); end >= 0 {
+				word = word[:end]
+			}
+			all.WriteString(part[:start])
+			if value, ok := values[word]; ok {
+				all.WriteString(value)
+			} else {
+				all.WriteString(word)
+			}
+			part = part[start+len(word):]
+		}
+	}
 }

@@ -362,3 +362,28 @@ func TestLargeSteps(t *testing.T) {
 		}
 	}
 }
+
+// A bucket is deleted while something is held of it, and its holds are not. What is held of it then is held as
+// of any other.
+func TestDeletedBucketWithHolds(t *testing.T) {
+	for _, spec := range []limit.Spec{
+		{Algorithm: limit.SlidingLog, Limit: 5, Window: 3600 * second},
+		{Limit: 5, Window: 3600 * second},
+		{Algorithm: limit.Concurrency, Limit: 5},
+	} {
+		t.Run(spec.Algorithm.String(), func(t *testing.T) {
+			server := redistest.Start(t)
+			look := server.Client(t)
+			clock := storetest.NewClock(noon)
+			s := newStore(t, redis.Options{URL: server.URL(), Clock: clock.Now})
+			apply(t, s, lease(1, store.LeaseOpen), hold("b", spec, 3, 0))
+			look.Del(t.Context(), look.Keys(t.Context(), "*b:5").Val()...)
+			apply(t, s, lease(1, store.LeaseSettle))
+			apply(t, s, lease(2, store.LeaseOpen), hold("b", spec, 5, 0))
+			clock.Advance(2 * minute)
+			if out := apply(t, s, nil, strict("b", spec, 1)); out.Refused || out.Results[0].Held != 0 {
+				t.Errorf("the hold was due a minute ago, and lapses to nothing: %+v", out.Results)
+			}
+		})
+	}
+}

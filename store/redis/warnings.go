@@ -18,7 +18,7 @@ func (s *Store) Warnings(ctx context.Context) []string {
 	}
 	var mu sync.Mutex
 	var all []string
-	_ = s.cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+	_, _ = s.masters(ctx, func(ctx context.Context, node *redis.Client) error {
 		found := warnings(ctx, node)
 		if err := s.ready(ctx, node); err != nil {
 			found = append(found, fmt.Sprintf("Redis at %s decides nothing: %v", node.Options().Addr, err))

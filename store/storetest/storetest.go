@@ -117,6 +117,7 @@ func whole() []test { return []test{{"is linearizable", testLinearizable}} }
 func walks() []test {
 	return []test{
 		{"algorithms", testAlgorithms},
+		{"long logs", testLongLogs},
 		{"leases", testLeases},
 		{"holds", testHolds},
 		{"waits for holds", testForeseen},

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -208,4 +209,32 @@ func calendar(name string) *limit.Calendar {
 		panic(err)
 	}
 	return c
+}
+
+// testLongLogs lets a sliding log of some dozen entries grow and shrink, in steps of all lengths.
+func testLongLogs(t *testing.T, open Open) {
+	clock := NewClock(noon)
+	s, model := open(t, clock), &Model{}
+	spec := limit.Spec{Algorithm: limit.SlidingLog, Limit: 300, Window: 30 * sec}
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range 1500 {
+		pause := limit.Micros(random.Int64N(int64(sec)))
+		if n%25 == 0 {
+			pause = limit.Micros(random.Int64N(int64(32 * sec)))
+		}
+		clock.Advance(pause)
+		step := &store.Step{Ops: []store.Op{strict("b", spec, int64(random.IntN(3)))}}
+		next, want, err := model.Apply(clock.Now(), step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		model = next
+		var got store.Outcome
+		if err := s.Apply(t.Context(), step, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !same(got, want) {
+			t.Fatalf("step %d:\n got %+v\nwant %+v", n, got, want)
+		}
+	}
 }

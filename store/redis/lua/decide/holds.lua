@@ -41,9 +41,10 @@ local function settle(s, b, t, h, actual)
   correct(s, b, t, h, h.amount, actual)
 end
 
--- Takes a hold from the live ones, and reports whether it was one.
+-- Takes a hold from the live ones, and reports whether it was one. A bucket that knows of none is not the one that
+-- it was: somebody has deleted that.
 local function remove(b, member)
-  if call('ZREM', b.key .. '#holds', member) == 0 then return false end
+  if b.live == 0 or call('ZREM', b.key .. '#holds', member) == 0 then return false end
   b.live = b.live - 1
   return true
 end

@@ -39,7 +39,7 @@ local function sliding_log()
 
   -- Makes the log one that is written whole, of these entries from number first on.
   local function keep_whole(st, raw, first)
-    st.log = raw:sub(first * ENTRY_SIZE + 1)
+    st.log, st.chunk_from = raw:sub(first * ENTRY_SIZE + 1), nil
     st.entered, st.rest = #st.log / ENTRY_SIZE, 0
   end
 
