@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -42,6 +44,11 @@ func parseAddress(raw string) (*address, error) {
 			return nil, fmt.Errorf("unknown parameter %q in the store's URL: known are %s", name, strings.Join(parameters, ", "))
 		}
 	}
+	for _, name := range []string{"tls", "skip_verify"} {
+		if is := query.Get(name); query.Has(name) && is != "true" && is != "false" {
+			return nil, fmt.Errorf("%s=%s in the store's URL is not valid: it is true or false", name, is)
+		}
+	}
 	authority, path, _ := strings.Cut(rest, "/")
 	a := &address{scheme: scheme, path: strings.Trim(path, "/"), query: query}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
@@ -54,7 +61,29 @@ func parseAddress(raw string) (*address, error) {
 	if slices.Contains(a.hosts, "") {
 		return nil, fmt.Errorf("the store's URL lacks a host: use one of %s", Forms)
 	}
+	for i := range a.hosts {
+		if err := a.completePort(&a.hosts[i]); err != nil {
+			return nil, err
+		}
+	}
 	return a, nil
+}
+
+// completePort gives a host the usual port if it has none.
+func (a *address) completePort(host *string) error {
+	usual := "6379"
+	if a.scheme == "redis-sentinel" {
+		usual = "26379"
+	}
+	_, port, err := net.SplitHostPort(*host)
+	if err != nil {
+		*host = net.JoinHostPort(strings.Trim(*host, "[]"), usual)
+		return nil
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("the port of a host in the store's URL is not valid: it is a number from 1 to 65535")
+	}
+	return nil
 }
 
 // connect makes the client that opts.URL asks for. Nothing is dialled yet.
@@ -86,6 +115,9 @@ func connect(opts Options) (redis.UniversalClient, error) {
 	common, err := redis.ParseURL(a.ofFirstHost(db))
 	if err != nil {
 		return nil, fmt.Errorf("the store's URL is not valid (%s): use one of %s", withoutURL(err), Forms)
+	}
+	if common.DB < 0 {
+		return nil, fmt.Errorf("the database %d in the store's URL is not valid: they are numbered from 0", common.DB)
 	}
 	u := settings(opts, common)
 	u.Addrs = a.hosts

@@ -523,11 +523,17 @@ func TestURLs(t *testing.T) {
 		"redis-cluster://a:1,b:2/0":  "no path",
 		"redis-cluster://a:1,,b:2":   "lacks a host",
 		"redis-cluster://a:1?%zz":    "query",
+		"redis://a:99999":            "65535",
+		"redis://a/-1":               "numbered from 0",
+		"redis://a?tls=maybe":        "true or false",
 	} {
 		_, err := redis.New(redis.Options{URL: url})
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want an error that says %q and no password", url, err, says)
 		}
+	}
+	for _, url := range []string{"redis://h", "redis://[::1]", "redis-cluster://a,b:7", "redis-sentinel://a/m?tls=false"} {
+		newStore(t, redis.Options{URL: url})
 	}
 	if _, err := redis.New(redis.Options{URL: "redis://h", KeyPrefix: "{x}"}); err == nil {
 		t.Error("a prefix with braces was taken")
