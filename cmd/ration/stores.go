@@ -54,7 +54,9 @@ func (f *serveFlags) storeWait() time.Duration {
 }
 
 // redisTimeout is the longest wait for Redis; 0 stands for the default, as to the store.
-func (f *serveFlags) redisTimeout() time.Duration { return cmp.Or(time.Duration(f.RedisTimeout), time.Second) }
+func (f *serveFlags) redisTimeout() time.Duration {
+	return cmp.Or(time.Duration(f.RedisTimeout), time.Second)
+}
 
 // localBytes bounds what this process counts by itself while the store cannot decide.
 const localBytes = 64 << 20
