@@ -75,14 +75,13 @@ func (a *address) completePort(host *string) error {
 	if a.scheme == "redis-sentinel" {
 		usual = "26379"
 	}
-	_, port, err := net.SplitHostPort(*host)
-	if err != nil {
-		*host = net.JoinHostPort(strings.Trim(*host, "[]"), usual)
+	if _, port, err := net.SplitHostPort(*host); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("the port of a host in the store's URL is not valid: it is a number from 1 to 65535")
+		}
 		return nil
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("the port of a host in the store's URL is not valid: it is a number from 1 to 65535")
-	}
+	*host = net.JoinHostPort(strings.Trim(*host, "[]"), usual)
 	return nil
 }
 
