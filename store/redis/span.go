@@ -15,12 +15,12 @@ import (
 )
 
 // Decisions across shards. The shards of a Redis Cluster live on different machines, and no script sees two
-// of them. So a step whose strict ops lie in several, or that has a lease, is decided in two rounds, each of
+// of them. So a step whose strict ops lie in several, or that has a lease, is decided in rounds, each of
 // one message to every shard at the same time:
 //
 //	claim    (only with a lease) to the lease's own shard, the hash of its id: its directory notes the
-//	         request and the shards in which the lease has something. This is where a conflict is found. A
-//	         step that would have written something by then is not prepared before that is known.
+//	         request and the shards in which the lease has something. This is where a conflict is found, and
+//	         goes before the rest: a step in conflict writes nothing anywhere.
 //	prepare  to the shards of the ops: plain ops are counted, strict ones judged. What they would charge or
 //	         hold is promised to the step's transaction, a random id, unless a limit of that shard refuses.
 //	         A promise lies beside its bucket (lua/decide/pending.lua). To others it is as good as held; it
@@ -31,7 +31,7 @@ import (
 //	         too late, and the step is not admitted. Only when all have written is the caller answered.
 //	refuse   instead: the promise is taken back, and written is what is written whatever the verdict: ends of
 //	         leases, give-backs, records, refusals that count.
-//	repeat   instead, where the step was done before: only what a repeat writes is written, give-backs.
+//	repeat   instead, where the step was done before: only what a repeat writes is written.
 //	forget   when something went wrong: the promise is taken back, nothing is written.
 //
 // Since every amount is promised in every shard before any of it is written, never is one too many
@@ -41,8 +41,6 @@ import (
 // lease, each shard in which it has something keeps its own record of what was opened and settled there. A
 // repeat of the request asks each of them, and finishes what a server that died has left open; where nobody
 // repeats it, holds lapse by the clock, and charges stay, as those of any call without an answer.
-//
-// A settlement is claimed first and then written in all shards of the lease, likewise.
 type span struct {
 	store       *Store
 	step        *store.Step
@@ -54,6 +52,7 @@ type span struct {
 	// repeated are the shards in which the step was done before.
 	repeated map[uint16]bool
 	claimed  bool // the directory may have noted it
+	prepared bool // some shard may have heard of the step
 	writing  bool // some shard may have heard the verdict
 }
 
@@ -135,28 +134,14 @@ func (sp *span) first(ctx context.Context) error {
 	lease := sp.step.Lease
 	wrote := plain
 	if lease != nil {
-		home, err := directory{}, error(nil)
-		if lease.Do == store.LeaseOpen && !plain {
-			var claiming sync.WaitGroup
-			sp.home.madeBy = sp.transaction // as far as is known
-			claiming.Go(func() { home, err = sp.claim(ctx) })
-			prepared := sp.prepare(ctx)
-			claiming.Wait()
-			sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
-			switch {
-			case errors.Is(err, store.ErrConflict):
-				return err
-			case err == nil && home.state == store.LeaseReplayed:
-				return sp.prepare(ctx) // the shards have taken it for a new one
-			}
-			return errors.Join(err, prepared)
-		}
-		if home, err = sp.claim(ctx); err != nil {
+		home, err := sp.claim(ctx)
+		if err != nil {
 			return err
 		}
 		sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
 		wrote = plain || lease.Do != store.LeaseOpen
 	}
+	sp.prepared = true
 	err := sp.prepare(ctx)
 	if err != nil && wrote {
 		return partly(err)
@@ -271,13 +256,12 @@ func resumed(lease *store.Lease, messages []*encoding, states []store.LeaseState
 }
 
 // shardsToWrite returns the strict ops by shard, and the other shards of the lease that the step ends,
-// without those in which it was done before and there is nothing to write.
+// if it was not done there before.
 func (sp *span) shardsToWrite() []part {
 	var parts []part
 	for _, p := range sp.parts {
 		ops := slices.DeleteFunc(slices.Clone(p.ops), func(i int) bool { return !sp.strict(i) })
-		givesBack := slices.ContainsFunc(ops, func(i int) bool { return sp.step.Ops[i].Kind == store.GiveBack })
-		if len(ops) > 0 && (givesBack || !sp.repeated[p.shard]) {
+		if len(ops) > 0 {
 			parts = append(parts, part{shard: p.shard, ops: ops})
 		}
 	}
@@ -305,7 +289,7 @@ func (sp *span) abandon(ctx context.Context) {
 	behind.step, behind.out = &step, &store.Outcome{Results: make([]limit.Status, len(step.Ops))}
 	var messages []*encoding
 	for _, p := range behind.shardsToWrite() {
-		if len(p.ops) > 0 {
+		if len(p.ops) > 0 && sp.prepared {
 			messages = append(messages, behind.encoding(p, forget))
 		}
 	}

@@ -151,10 +151,13 @@ local function write(step, refuse, replay, opened)
   end
 end
 
--- Writes the buckets and counters that have changed.
+-- Writes the buckets and counters that have changed; of a step that may yet fail, PREPARE and FORGET, only the
+-- counters.
 local function commit(step)
-  for i = 1, buckets_count do
-    if buckets[i].wrote then save(buckets[i]) end
+  if step.phase ~= PREPARE and step.phase ~= FORGET then
+    for i = 1, buckets_count do
+      if buckets[i].wrote then save(buckets[i]) end
+    end
   end
   if not step.plain then return end
   for i = 1, step.n do
@@ -203,7 +206,6 @@ end
 
 -- Judges the step and has promised to it what it needs, if no limit of this shard refuses.
 local function prepare(step, replay)
-  reserving().redeem_all(step, false) -- those of an attempt that took the lease for a new one
   local refuse = judge(step, replay)
   if not refuse and not replay then reserving().promise_all(step) end
   commit(step)
