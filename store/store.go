@@ -32,7 +32,7 @@ type Store interface {
 	// step and some before it, until it is answered. A lease counts as opened or settled from when that is
 	// begun: another request under its id is ErrConflict meanwhile, and for as long as a lease is remembered
 	// if the step ends by an error that leaves its outcome unknown. Then some buckets may be written and some
-	// not, until the step is applied again under its lease. Each bucket goes by the clock of its own machine. To
+	// not, until the step is applied again under its lease, or, if that is refused, until they lapse. Each bucket goes by the clock of its own machine. To
 	// one caller at a time there is no difference, as long as each step is answered.
 	//
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
