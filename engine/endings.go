@@ -34,17 +34,19 @@ func (e *endings) within(
 	if wait > longestShared || tick-now < wait/2 {
 		return context.WithTimeout(ctx, wait)
 	}
-	return &ended{Context: ctx, deadline: started.Add(tick - now), done: e.at(tick, now)}, func() {}
+	deadline := started.Add(tick - now)
+	return &ended{Context: ctx, deadline: deadline, done: e.at(tick, deadline)}, func() {}
 }
 
-func (e *endings) at(tick, now time.Duration) <-chan struct{} {
+// at is closed at a tick, which is at deadline.
+func (e *endings) at(tick time.Duration, deadline time.Time) <-chan struct{} {
 	slot := &e.slots[tick/endingTick%time.Duration(len(e.slots))]
 	found := slot.Load()
 	if found != nil && found.tick == tick {
 		return found.done
 	}
 	made := &ending{tick: tick, done: make(chan struct{})}
-	time.AfterFunc(tick-now, func() { close(made.done) })
+	time.AfterFunc(time.Until(deadline), func() { close(made.done) })
 	slot.CompareAndSwap(found, made) // whoever comes too late has one for itself
 	return made.done
 }

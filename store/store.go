@@ -27,13 +27,13 @@ type Store interface {
 	//
 	// A store whose counters lie on several machines, and that answers for it, may decide a step that
 	// touches several of them less strictly. To others an amount counts as held before it is charged, so
-	// that one too many may be refused, for a moment, and never is one admitted; of two that apply the same
-	// step at once, one may be refused by what the other is promised. They may see some buckets after the
+	// that one too many may be refused, for a moment, and never is one admitted. They may see some buckets after the
 	// step and some before it, until it is answered. A lease counts as opened or settled from when that is
 	// begun: another request under its id is ErrConflict meanwhile, and for as long as a lease is remembered
 	// if the step ends by an error that leaves its outcome unknown. Then some buckets may be written and some
-	// not, until the step is applied again under its lease, or, if that is refused, until they lapse. Each bucket goes by the clock of its own machine. To
-	// one caller at a time there is no difference, as long as each step is answered.
+	// not, until the step is applied again under its lease: if that is refused, the holds of the first are gone,
+	// while charges stay. Each bucket goes by the clock of its own machine. To one caller at a time there is no
+	// difference, as long as each step is answered.
 	//
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
 	// nothing has to run for a window to end or a hold to lapse. A counter outlives what it counts:
@@ -62,7 +62,8 @@ type Store interface {
 	// says of the time to wait holds from there on.
 	//
 	// On an error nothing of step was written, or (only ErrUnavailable and the errors of ctx) it is
-	// unknown whether all of it was, or some, or nothing. A store never repeats a write whose outcome it does not know.
+	// unknown whether all of it was, or some, or nothing. A store never repeats a write whose outcome it does
+	// not know.
 	// Apply returns by the deadline of ctx; with none it may bound the call by a timeout of its own.
 	//
 	// A store that keeps its state on disk has written the step there before Apply returns if the

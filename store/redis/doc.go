@@ -2,7 +2,7 @@
 //
 // Every decision is one run of one script (lua/), atomic in Redis; decisions that come at the same
 // time travel in one batch. The server keeps nothing but an estimate of Redis's clock. Only in a Cluster,
-// where what a decision needs may lie on several nodes, it is two rounds of such runs (span.go).
+// where what a decision needs may lie on several nodes, it is rounds of such runs (span.go).
 //
 // A step is written down for the script (encode.go, key.go), waits for others (batch.go), travels
 // (run.go), is decided by the script, and its answer is read (decode.go). The script judges and counts,

@@ -52,7 +52,7 @@ type Store struct {
 	single   *batcher            // the only one, where there is no cluster
 	asked    map[string]*visited // by address: see clientOf
 	closed   bool
-	leaving  sync.WaitGroup // dropDeparted
+	leaving  sync.WaitGroup // what goes on behind callers' backs
 }
 
 // New connects lazily: it fails only on options that can never work. Ask [Store.Ready] whether
@@ -353,7 +353,7 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 	var few [512]byte
 	all := few[:0]
 	var ends [8]int
-	until := ends[:0]
+	until := append(ends[:0], 0)
 	for i := range e.part.ops {
 		all = appendKey(all, s.prefix, e.op(i), now)
 		until = append(until, len(all))
@@ -362,23 +362,22 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 		all = e.appendLeaseKey(all, s.prefix)
 		until = append(until, len(all))
 	}
-	named := len(until)
+	named := len(until) - 1
 	if s.cluster != nil {
 		for i := range e.part.ops {
 			if e.op(i).Manner == limit.Strict {
 				for _, suffix := range [...]string{"#holds", "#pending"} {
-					all = append(appendKey(all, s.prefix, e.op(i), now), suffix...)
+					all = append(append(all, all[until[i]:until[i+1]]...), suffix...)
 					until = append(until, len(all))
 				}
 			}
 		}
 	}
 	// One string for all keys is one allocation.
-	keys := make([]string, len(until))
-	names, from := string(all), 0
-	for i, end := range until {
-		keys[i] = names[from:end]
-		from = end
+	keys := make([]string, len(until)-1)
+	names := string(all)
+	for i := range keys {
+		keys[i] = names[until[i]:until[i+1]]
 	}
 	c.keys, c.beside = keys[:named:named], keys[named:]
 	e.keys, e.now = c.keys, now

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
@@ -40,7 +41,16 @@ import (
 // No message is sent twice. What writes does so once: a promise is taken once, and where there is a
 // lease, each shard in which it has something keeps its own record of what was opened and settled there. A
 // repeat of the request asks each of them, and finishes what a server that died has left open; where nobody
-// repeats it, holds lapse by the clock, and charges stay, as those of any call without an answer.
+// repeats it, holds lapse by the clock, and charges stay, as those of any call without an answer. A repeat that
+// comes while the first is on its way shares what that is promised.
+//
+// Where some shards have opened a lease, and another has forgotten its promise and has no room any more, the lease
+// cannot be finished:
+//
+//	bury     to the shards of the ops: those that have not opened the lease note that they never will. If all
+//	         have, it is open after all.
+//	undo     to those that have: its holds end, with nothing used.
+//	dismiss  to the lease's own shard: the directory goes, and the id is free.
 type span struct {
 	store       *Store
 	step        *store.Step
@@ -53,6 +63,7 @@ type span struct {
 	repeated map[uint16]bool
 	claimed  bool // the directory may have noted it
 	prepared bool // some shard may have heard of the step
+	wrote    bool // some shard may have written something of it
 	writing  bool // some shard may have heard the verdict
 }
 
@@ -66,11 +77,14 @@ const (
 	refuse
 	repeat
 	forget
+	bury
+	undo
 	claim
 	disclaim
+	dismiss
 )
 
-// errLate means that a promise has lapsed.
+// errLate means that a promise has lapsed, or that the lease is buried.
 var errLate = fmt.Errorf("%w: a shard did not hear in time that the step is admitted", store.ErrUnavailable)
 
 // directory is what a lease's own shard says of the lease.
@@ -106,52 +120,80 @@ func (s *Store) applySpan(ctx context.Context, step *store.Step, parts []part, o
 }
 
 func (sp *span) apply(ctx context.Context) error {
-	if err := sp.first(ctx); err != nil {
-		return err
-	}
-	for _, p := range sp.parts {
-		if sp.home.foreign(p.shard) {
-			for _, i := range p.ops {
-				if sp.step.Ops[i].Manner == limit.Strict {
-					sp.out.Results[i].Refused = false // a repeat is not judged
-				}
-			}
+	refused, err := sp.decide(ctx)
+	unfinished := errors.Is(err, errLate) || err == nil && refused && sp.begun()
+	if unfinished && sp.opens() {
+		opened, buried := sp.bury(ctx)
+		switch {
+		case buried != nil:
+			err = errors.Join(err, buried)
+		case opened:
+			sp.out.Lease, err = store.LeaseReplayed, nil
+			sp.unjudge(func(uint16) bool { return true })
+		default:
+			sp.out.Lease = store.LeaseNone
+			sp.claimed, sp.prepared = false, false // nothing is left of it
 		}
 	}
-	refused := refuses(sp.step, sp.out.Results)
-	sp.writing = true
-	state, err := sp.write(ctx, refused)
-	if err != nil {
-		return partly(err)
-	}
-	sp.out.Lease = state
-	return nil
-}
-
-// first claims the lease and prepares the shards.
-func (sp *span) first(ctx context.Context) error {
-	plain := slices.ContainsFunc(sp.step.Ops, func(op store.Op) bool { return op.Manner == limit.Plain })
-	lease := sp.step.Lease
-	wrote := plain
-	if lease != nil {
-		home, err := sp.claim(ctx)
-		if err != nil {
-			return err
-		}
-		sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
-		wrote = plain || lease.Do != store.LeaseOpen
-	}
-	sp.prepared = true
-	err := sp.prepare(ctx)
-	if err != nil && wrote {
+	if err != nil && sp.wrote {
 		return partly(err)
 	}
 	return err
 }
 
+func (sp *span) opens() bool { return sp.step.Lease != nil && sp.step.Lease.Do == store.LeaseOpen }
+
+// begun says that a shard had opened the lease already.
+func (sp *span) begun() bool {
+	for shard := range sp.repeated {
+		if !sp.home.foreign(shard) {
+			return true
+		}
+	}
+	return false
+}
+
+// decide goes through the rounds, and returns the verdict.
+func (sp *span) decide(ctx context.Context) (refused bool, err error) {
+	if err := sp.first(ctx); err != nil {
+		return false, err
+	}
+	sp.unjudge(sp.home.foreign)
+	refused = refuses(sp.step, sp.out.Results)
+	sp.wrote, sp.writing = true, true
+	sp.out.Lease, err = sp.write(ctx, refused)
+	return refused, err
+}
+
+// unjudge admits the strict ops of shards, since a repeat is not judged.
+func (sp *span) unjudge(in func(shard uint16) bool) {
+	for _, p := range sp.parts {
+		for _, i := range p.ops {
+			if sp.strict(i) && in(p.shard) {
+				sp.out.Results[i].Refused = false
+			}
+		}
+	}
+}
+
+// first claims the lease and prepares the shards.
+func (sp *span) first(ctx context.Context) error {
+	if sp.step.Lease != nil {
+		home, err := sp.claim(ctx)
+		if err != nil {
+			return err
+		}
+		sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
+		sp.wrote = !sp.opens()
+	}
+	sp.prepared = true
+	sp.wrote = sp.wrote || slices.ContainsFunc(sp.step.Ops, func(op store.Op) bool { return op.Manner == limit.Plain })
+	return sp.prepare(ctx)
+}
+
 // claim asks the lease's own shard.
 func (sp *span) claim(ctx context.Context) (directory, error) {
-	e := sp.encoding(part{shard: shardOfLease(&sp.step.Lease.ID)}, claim)
+	e := sp.toHome(claim)
 	for _, p := range sp.parts {
 		if slices.ContainsFunc(p.ops, sp.strict) {
 			e.shards = append(e.shards, p.shard)
@@ -216,12 +258,11 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 		if sp.repeated[p.shard] || sp.home.foreign(p.shard) {
 			e = sp.encoding(p, repeat)
 		}
-		e.judged = sp.out.Results
 		messages = append(messages, e)
 	}
 	lease := sp.step.Lease
-	if refused && lease != nil && lease.Do == store.LeaseOpen {
-		messages = append(messages, sp.encoding(part{shard: shardOfLease(&lease.ID)}, disclaim))
+	if refused && sp.opens() {
+		messages = append(messages, sp.toHome(disclaim))
 	}
 	states, err := sp.send(ctx, messages)
 	switch {
@@ -233,6 +274,38 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 		return store.LeaseNone, nil
 	}
 	return sp.home.state, nil
+}
+
+// bury ends the opening of a lease that cannot be finished. It returns true if it has been, by a twin.
+func (sp *span) bury(ctx context.Context) (opened bool, err error) {
+	parts := sp.shardsToWrite()
+	var messages []*encoding
+	for _, p := range parts {
+		messages = append(messages, sp.encoding(p, bury))
+	}
+	states, err := sp.send(ctx, messages)
+	if err != nil {
+		return false, err
+	}
+	messages = nil
+	for i, state := range states {
+		if state == store.LeaseReplayed {
+			messages = append(messages, sp.encoding(parts[i], undo))
+		}
+	}
+	if len(messages) == len(parts) {
+		return true, nil
+	}
+	if _, err = sp.send(ctx, messages); err != nil {
+		return false, err
+	}
+	_, err = sp.send(ctx, []*encoding{sp.toHome(dismiss)})
+	return false, err
+}
+
+// toHome is a message to the lease's own shard.
+func (sp *span) toHome(as phase) *encoding {
+	return sp.encoding(part{shard: shardOfLease(&sp.step.Lease.ID)}, as)
 }
 
 // resumed returns what became of a lease whose directory knew of the step: nothing new, if that was done in all
@@ -265,7 +338,7 @@ func (sp *span) shardsToWrite() []part {
 			parts = append(parts, part{shard: p.shard, ops: ops})
 		}
 	}
-	if sp.step.Lease == nil || sp.step.Lease.Do == store.LeaseOpen {
+	if sp.step.Lease == nil || sp.opens() {
 		return parts
 	}
 	for _, shard := range sp.home.shards {
@@ -279,8 +352,15 @@ func (sp *span) shardsToWrite() []part {
 // abandon takes all promises back that there may be, for as long as ctx lasts in the sight of the caller,
 // and else behind its back.
 func (sp *span) abandon(ctx context.Context) {
+	if !sp.claimed && !sp.prepared {
+		return
+	}
 	step := *sp.step // which is the caller's again when it has its answer
 	step.Ops = slices.Clone(step.Ops)
+	if step.Lease != nil {
+		lease := *step.Lease
+		step.Lease = &lease
+	}
 	for i := range step.Ops {
 		op := &step.Ops[i]
 		op.Bucket, op.Owner = bytes.Clone(op.Bucket), bytes.Clone(op.Owner)
@@ -293,10 +373,8 @@ func (sp *span) abandon(ctx context.Context) {
 			messages = append(messages, behind.encoding(p, forget))
 		}
 	}
-	if l := step.Lease; l != nil && l.Do == store.LeaseOpen && sp.claimed && !sp.writing {
-		lease := *l
-		step.Lease = &lease
-		messages = append(messages, behind.encoding(part{shard: shardOfLease(&lease.ID)}, disclaim))
+	if sp.opens() && sp.claimed && !sp.writing {
+		messages = append(messages, behind.toHome(disclaim))
 	}
 	done := make(chan struct{})
 	if !sp.store.inBackground(func(ctx context.Context) {
@@ -330,13 +408,22 @@ func unknown(err error) bool {
 // encoding is a message to a shard.
 func (sp *span) encoding(p part, as phase) *encoding {
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
-	if l := sp.step.Lease; l != nil && as != whole && as != repeat && as != forget {
-		e.lease = l
-		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
-			late := *l
-			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
-			e.lease = &late
-		}
+	if as >= admit && as <= undo {
+		e.judged = sp.out.Results
+	}
+	if as == dismiss {
+		e.transaction = sp.home.madeBy
+	}
+	if sp.step.Lease == nil || as == whole || as == repeat || as == forget && !sp.opens() {
+		return e
+	}
+	l := *sp.step.Lease
+	e.lease = &l
+	switch {
+	case l.Do == store.LeaseSettle: // the shard's record is to be forgotten when the directory is
+		l.Lasts = sp.home.due - sp.home.now // whose clock may be another
+	case as == bury || as == undo: // nobody is under way for longer
+		l.Lasts = limit.Micros((2*sp.store.timeout + time.Minute).Microseconds())
 	}
 	return e
 }

@@ -206,8 +206,9 @@ end
 
 -- Judges the step and has promised to it what it needs, if no limit of this shard refuses.
 local function prepare(step, replay)
-  local refuse = judge(step, replay)
-  if not refuse and not replay then reserving().promise_all(step) end
+  local promised = replay or reserving().join(step)
+  local refuse = judge(step, promised)
+  if not refuse and not promised then reserving().promise_all(step) end
   commit(step)
 end
 
@@ -223,12 +224,12 @@ local function decide_step(step)
   local phase, lease = step.phase, step.lease
   taken, buckets_count = 0, 0
   if phase == CLAIM then return answer_claim(step) end
-  if phase == DISCLAIM then
-    reserving().disclaim(step)
+  if phase > CLAIM then
+    reserving()[phase == DISCLAIM and 'disclaim' or 'dismiss'](step)
     return describe(step, NONE)
   end
   calendars = step.calendars
-  local state = lease and reserving().recall(step) or NONE
+  local state = lease and phase ~= FORGET and reserving().recall(step) or NONE
   if not look(step) then error({ code = MORE }) end
   local replay = state == IS_REPLAYED or phase >= REPEAT
   if phase == PREPARE then
@@ -247,7 +248,9 @@ local function decide_step(step)
     state = IS_OPENED
     opened = reserving().open(lease)
   end
-  if phase ~= FORGET then
+  if phase == BURY or phase == UNDO then
+    reserving().bury(step)
+  elseif phase ~= FORGET then
     if lease then reserving().end_lease(step, state) end
     write(step, refuse, replay, opened)
   end

@@ -3,11 +3,34 @@
 --
 --   sum    how much all of them are
 --   next   when the first of them lapses, or may (µs)
---   and under the id of each transaction (16 bytes) when its promise lapses, and how much it is, as float64
+--   and under the id of each transaction (16 bytes) when its promise lapses and how much it is, as float64, and
+--   the transactions, 16 bytes each, that share it
+--
+-- Those are twins: a request to open a lease that is sent more than once, perhaps by several servers at once. What
+-- they are promised is under the id of the transaction that made the lease's directory. Whichever of them is
+-- first to write does so for all.
 
 local PROVISIONAL = 5000000 -- see span.go
-local PROMISE = '<dd'
+local PROMISE, PROMISE_SIZE = '<dd', 16
 local TRANSACTION_SIZE = 16
+local MOST_TWINS, NOBODY = 16, string.rep('\0', TRANSACTION_SIZE)
+
+-- Adds a transaction to a list of them. Beyond the most that are noted stands nobody, who never leaves it.
+local function with(list, transaction)
+  local n = #list / TRANSACTION_SIZE
+  if n == MOST_TWINS then return list end
+  return list .. (n < MOST_TWINS - 1 and transaction or NOBODY)
+end
+
+-- Takes a transaction from a list of them.
+local function without(list, transaction)
+  local others = ''
+  for i = 1, #list, TRANSACTION_SIZE do
+    local other = list:sub(i, i + TRANSACTION_SIZE - 1)
+    if other ~= transaction then others = others .. other end
+  end
+  return others
+end
 
 local function save_pending(b, next_due)
   local key = b.key .. '#pending'
@@ -30,7 +53,7 @@ local function lapse_pending(b)
       local due, amount = unpack(PROMISE, all[i + 1])
       if due > now + PROVISIONAL then
         due = now + PROVISIONAL
-        call('HSET', key, all[i], pack(PROMISE, due, amount))
+        call('HSET', key, all[i], pack(PROMISE, due, amount) .. all[i + 1]:sub(PROMISE_SIZE + 1))
       end
       if due <= now then
         call('HDEL', key, all[i])
@@ -53,28 +76,38 @@ local function read_pending(b)
   if b.pending_next <= now or b.pending_next > now + PROVISIONAL then lapse_pending(b) end
 end
 
--- Promises a transaction an amount of a bucket.
-local function promise(b, transaction, amount)
-  local due = now + PROVISIONAL
-  local next_due = b.pending == 0 and due or min(b.pending_next, due)
-  b.pending = b.pending + amount
-  call('HSET', b.key .. '#pending', transaction, pack(PROMISE, due, amount))
+-- Under which id a step is promised something.
+local function holder(step)
+  local lease = step.lease
+  return lease and lease.action == OPEN and lease.made_by or step.transaction
+end
+
+local function write_promise(b, id, p)
+  call('HSET', b.key .. '#pending', id, pack(PROMISE, p.due, p.amount) .. p.twins)
+  call('PEXPIRE', b.key .. '#pending', time_to_live(p.due))
+end
+
+-- Promises an amount of a bucket.
+local function promise(b, id, p)
+  local next_due = b.pending == 0 and p.due or min(b.pending_next, p.due)
+  b.pending = b.pending + p.amount
   save_pending(b, next_due)
-  call('PEXPIRE', b.key .. '#pending', time_to_live(due))
+  write_promise(b, id, p)
 end
 
--- Returns what a transaction has been promised of a bucket; nil if that has lapsed, or there was nothing.
-local function promised(b, transaction)
+-- Returns what has been promised of a bucket; nil if that has lapsed, or there was nothing.
+local function promised(b, id)
   if b.pending == 0 then return nil end
-  local raw = call('HGET', b.key .. '#pending', transaction)
+  local raw = call('HGET', b.key .. '#pending', id)
   if not raw then return nil end
-  local _, amount = unpack(PROMISE, raw)
-  return amount
+  local p = { twins = raw:sub(PROMISE_SIZE + 1) }
+  p.due, p.amount = unpack(PROMISE, raw)
+  return p
 end
 
--- Ends the promise of an amount to a transaction.
-local function redeem(b, transaction, amount)
-  call('HDEL', b.key .. '#pending', transaction)
+-- Ends a promise.
+local function redeem(b, id, amount)
+  call('HDEL', b.key .. '#pending', id)
   if b.pending > MAX_AMOUNT then -- and so perhaps rounded
     lapse_pending(b)
     return
@@ -98,15 +131,41 @@ end
 
 -- Promises the step all that it asks for.
 local function promise_all(step)
-  for b, amount in pairs(asks(step)) do promise(b, step.transaction, amount) end
+  for b, amount in pairs(asks(step)) do
+    promise(b, holder(step), { due = now + PROVISIONAL, amount = amount, twins = step.transaction })
+  end
 end
 
--- Ends the promises of the step. Where it needs them and one has lapsed, it is too late: nothing is written.
-local function redeem_all(step, needed)
-  local amounts, found = asks(step), {}
-  for b in pairs(amounts) do
-    found[b] = promised(b, step.transaction)
-    if needed and not found[b] then error({ code = LATE }) end
+-- Has the step share what was promised to a twin of it. Returns false if nothing was. If it asks for something else,
+-- since a policy has changed between the two, it has to wait until that is gone.
+local function join(step)
+  local lease = step.lease
+  if not lease or lease.action ~= OPEN then return false end
+  local id, found, other = holder(step), {}, false
+  for b, amount in pairs(asks(step)) do
+    found[b] = promised(b, id)
+    other = other or not found[b] or found[b].amount ~= amount
   end
-  for b, amount in pairs(found) do redeem(b, step.transaction, amount) end
+  if not next(found) then return false end
+  if other then error({ code = LATE }) end
+  for b, p in pairs(found) do
+    p.due, p.twins = now + PROVISIONAL, with(p.twins, step.transaction)
+    write_promise(b, id, p)
+  end
+  return true
+end
+
+-- Ends the promises of the step, unless a twin may still need them. Where the step itself does and one has lapsed, it
+-- is too late: nothing is written.
+local function redeem_all(step, needed)
+  local id, found = holder(step), {}
+  for b, amount in pairs(asks(step)) do
+    local p = promised(b, id)
+    if needed and not (p and p.amount == amount) then error({ code = LATE }) end
+    found[b] = p
+  end
+  for b, p in pairs(found) do
+    p.twins = needed and '' or without(p.twins, step.transaction)
+    if p.twins == '' then redeem(b, id, p.amount) else write_promise(b, id, p) end
+  end
 end
