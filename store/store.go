@@ -31,9 +31,9 @@ type Store interface {
 	// step and some before it, until it is answered. A lease counts as opened or settled from when that is
 	// begun: another request under its id is ErrConflict meanwhile, and for as long as a lease is remembered
 	// if the step ends by an error that leaves its outcome unknown. Then some buckets may be written and some
-	// not, until the step is applied again under its lease: if that is refused, the holds of the first are gone,
-	// while charges stay. Each bucket goes by the clock of its own machine. To one caller at a time there is no
-	// difference, as long as each step is answered.
+	// not, until the step is applied again under its lease; if that is refused, until the holds lapse, while charges
+	// stay. Each bucket goes by the clock of its own machine. To one caller at a time there is no difference, as
+	// long as each step is answered.
 	//
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
 	// nothing has to run for a window to end or a hold to lapse. A counter outlives what it counts:

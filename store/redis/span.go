@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
@@ -40,17 +39,10 @@ import (
 //
 // No message is sent twice. What writes does so once: a promise is taken once, and where there is a
 // lease, each shard in which it has something keeps its own record of what was opened and settled there. A
-// repeat of the request asks each of them, and finishes what a server that died has left open; where nobody
-// repeats it, holds lapse by the clock, and charges stay, as those of any call without an answer. A repeat that
-// comes while the first is on its way shares what that is promised.
-//
-// Where some shards have opened a lease, and another has forgotten its promise and has no room any more, the lease
-// cannot be finished:
-//
-//	bury     to the shards of the ops: those that have not opened the lease note that they never will. If all
-//	         have, it is open after all.
-//	undo     to those that have: its holds end, with nothing used.
-//	dismiss  to the lease's own shard: the directory goes, and the id is free.
+// repeat of the request asks each of them, and finishes what a server that died has left open; a repeat that
+// comes while the first is on its way shares what that is promised. Where nobody repeats it, or a shard has no room
+// for it any more, holds lapse by the clock, and charges stay, as those of any call without an answer: to undo
+// them at once would take them from a twin that is about to be answered.
 type span struct {
 	store       *Store
 	step        *store.Step
@@ -63,7 +55,6 @@ type span struct {
 	repeated map[uint16]bool
 	claimed  bool // the directory may have noted it
 	prepared bool // some shard may have heard of the step
-	wrote    bool // some shard may have written something of it
 	writing  bool // some shard may have heard the verdict
 }
 
@@ -77,14 +68,11 @@ const (
 	refuse
 	repeat
 	forget
-	bury
-	undo
 	claim
 	disclaim
-	dismiss
 )
 
-// errLate means that a promise has lapsed, or that the lease is buried.
+// errLate means that a promise has lapsed.
 var errLate = fmt.Errorf("%w: a shard did not hear in time that the step is admitted", store.ErrUnavailable)
 
 // directory is what a lease's own shard says of the lease.
@@ -120,80 +108,52 @@ func (s *Store) applySpan(ctx context.Context, step *store.Step, parts []part, o
 }
 
 func (sp *span) apply(ctx context.Context) error {
-	refused, err := sp.decide(ctx)
-	unfinished := errors.Is(err, errLate) || err == nil && refused && sp.begun()
-	if unfinished && sp.opens() {
-		opened, buried := sp.bury(ctx)
-		switch {
-		case buried != nil:
-			err = errors.Join(err, buried)
-		case opened:
-			sp.out.Lease, err = store.LeaseReplayed, nil
-			sp.unjudge(func(uint16) bool { return true })
-		default:
-			sp.out.Lease = store.LeaseNone
-			sp.claimed, sp.prepared = false, false // nothing is left of it
-		}
-	}
-	if err != nil && sp.wrote {
-		return partly(err)
-	}
-	return err
-}
-
-func (sp *span) opens() bool { return sp.step.Lease != nil && sp.step.Lease.Do == store.LeaseOpen }
-
-// begun says that a shard had opened the lease already.
-func (sp *span) begun() bool {
-	for shard := range sp.repeated {
-		if !sp.home.foreign(shard) {
-			return true
-		}
-	}
-	return false
-}
-
-// decide goes through the rounds, and returns the verdict.
-func (sp *span) decide(ctx context.Context) (refused bool, err error) {
 	if err := sp.first(ctx); err != nil {
-		return false, err
+		return err
 	}
-	sp.unjudge(sp.home.foreign)
-	refused = refuses(sp.step, sp.out.Results)
-	sp.wrote, sp.writing = true, true
-	sp.out.Lease, err = sp.write(ctx, refused)
-	return refused, err
-}
-
-// unjudge admits the strict ops of shards, since a repeat is not judged.
-func (sp *span) unjudge(in func(shard uint16) bool) {
 	for _, p := range sp.parts {
-		for _, i := range p.ops {
-			if sp.strict(i) && in(p.shard) {
-				sp.out.Results[i].Refused = false
+		if sp.home.foreign(p.shard) {
+			for _, i := range p.ops {
+				if sp.step.Ops[i].Manner == limit.Strict {
+					sp.out.Results[i].Refused = false // a repeat is not judged
+				}
 			}
 		}
 	}
+	refused := refuses(sp.step, sp.out.Results)
+	sp.writing = true
+	state, err := sp.write(ctx, refused)
+	if err != nil {
+		return partly(err)
+	}
+	sp.out.Lease = state
+	return nil
 }
 
 // first claims the lease and prepares the shards.
 func (sp *span) first(ctx context.Context) error {
-	if sp.step.Lease != nil {
+	plain := slices.ContainsFunc(sp.step.Ops, func(op store.Op) bool { return op.Manner == limit.Plain })
+	lease := sp.step.Lease
+	wrote := plain
+	if lease != nil {
 		home, err := sp.claim(ctx)
 		if err != nil {
 			return err
 		}
 		sp.home, sp.out.Now = home, max(sp.out.Now, home.now)
-		sp.wrote = !sp.opens()
+		wrote = plain || !sp.opens()
 	}
 	sp.prepared = true
-	sp.wrote = sp.wrote || slices.ContainsFunc(sp.step.Ops, func(op store.Op) bool { return op.Manner == limit.Plain })
-	return sp.prepare(ctx)
+	err := sp.prepare(ctx)
+	if err != nil && wrote {
+		return partly(err)
+	}
+	return err
 }
 
 // claim asks the lease's own shard.
 func (sp *span) claim(ctx context.Context) (directory, error) {
-	e := sp.toHome(claim)
+	e := sp.encoding(part{shard: shardOfLease(&sp.step.Lease.ID)}, claim)
 	for _, p := range sp.parts {
 		if slices.ContainsFunc(p.ops, sp.strict) {
 			e.shards = append(e.shards, p.shard)
@@ -215,16 +175,26 @@ func (sp *span) claim(ctx context.Context) (directory, error) {
 
 func (sp *span) strict(op int) bool { return sp.step.Ops[op].Manner == limit.Strict }
 
-// prepare asks the shards of the ops, where there is anything to be judged or counted.
+func (sp *span) opens() bool { return sp.step.Lease != nil && sp.step.Lease.Do == store.LeaseOpen }
+
+// prepare asks the shards of the ops, where there is anything to be judged or counted; and of a lease that is opened
+// again those in which the step asks for nothing any more, since a policy has changed.
 func (sp *span) prepare(ctx context.Context) error {
 	ask := false
 	for i := range sp.step.Ops {
 		ask = ask || sp.step.Ops[i].Judged() || !sp.strict(i)
 	}
+	var messages []*encoding
+	for _, shard := range sp.home.shards {
+		asks := func(p part) bool { return p.shard == shard && slices.ContainsFunc(p.ops, sp.strict) }
+		if sp.opens() && !slices.ContainsFunc(sp.parts, asks) {
+			messages = append(messages, sp.encoding(part{shard: shard}, prepare))
+			ask = true
+		}
+	}
 	if !ask {
 		return nil
 	}
-	var messages []*encoding
 	for _, p := range sp.parts {
 		as := prepare
 		switch {
@@ -239,8 +209,12 @@ func (sp *span) prepare(ctx context.Context) error {
 	}
 	states, err := sp.send(ctx, messages)
 	for i, state := range states {
-		if e := messages[i]; e.phase == forget || e.phase == prepare && state == store.LeaseReplayed {
+		e := messages[i]
+		switch {
+		case e.phase == forget, e.phase == prepare && state == store.LeaseReplayed:
 			sp.repeated[e.part.shard] = true
+		case len(e.part.ops) == 0 && err == nil:
+			err = store.ErrConflict // begun for what this step does not ask for, and not finished
 		}
 	}
 	return err
@@ -258,11 +232,12 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 		if sp.repeated[p.shard] || sp.home.foreign(p.shard) {
 			e = sp.encoding(p, repeat)
 		}
+		e.judged = sp.out.Results
 		messages = append(messages, e)
 	}
 	lease := sp.step.Lease
 	if refused && sp.opens() {
-		messages = append(messages, sp.toHome(disclaim))
+		messages = append(messages, sp.encoding(part{shard: shardOfLease(&lease.ID)}, disclaim))
 	}
 	states, err := sp.send(ctx, messages)
 	switch {
@@ -274,38 +249,6 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 		return store.LeaseNone, nil
 	}
 	return sp.home.state, nil
-}
-
-// bury ends the opening of a lease that cannot be finished. It returns true if it has been, by a twin.
-func (sp *span) bury(ctx context.Context) (opened bool, err error) {
-	parts := sp.shardsToWrite()
-	var messages []*encoding
-	for _, p := range parts {
-		messages = append(messages, sp.encoding(p, bury))
-	}
-	states, err := sp.send(ctx, messages)
-	if err != nil {
-		return false, err
-	}
-	messages = nil
-	for i, state := range states {
-		if state == store.LeaseReplayed {
-			messages = append(messages, sp.encoding(parts[i], undo))
-		}
-	}
-	if len(messages) == len(parts) {
-		return true, nil
-	}
-	if _, err = sp.send(ctx, messages); err != nil {
-		return false, err
-	}
-	_, err = sp.send(ctx, []*encoding{sp.toHome(dismiss)})
-	return false, err
-}
-
-// toHome is a message to the lease's own shard.
-func (sp *span) toHome(as phase) *encoding {
-	return sp.encoding(part{shard: shardOfLease(&sp.step.Lease.ID)}, as)
 }
 
 // resumed returns what became of a lease whose directory knew of the step: nothing new, if that was done in all
@@ -374,7 +317,7 @@ func (sp *span) abandon(ctx context.Context) {
 		}
 	}
 	if sp.opens() && sp.claimed && !sp.writing {
-		messages = append(messages, behind.toHome(disclaim))
+		messages = append(messages, behind.encoding(part{shard: shardOfLease(&step.Lease.ID)}, disclaim))
 	}
 	done := make(chan struct{})
 	if !sp.store.inBackground(func(ctx context.Context) {
@@ -408,22 +351,13 @@ func unknown(err error) bool {
 // encoding is a message to a shard.
 func (sp *span) encoding(p part, as phase) *encoding {
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
-	if as >= admit && as <= undo {
-		e.judged = sp.out.Results
-	}
-	if as == dismiss {
-		e.transaction = sp.home.madeBy
-	}
-	if sp.step.Lease == nil || as == whole || as == repeat || as == forget && !sp.opens() {
-		return e
-	}
-	l := *sp.step.Lease
-	e.lease = &l
-	switch {
-	case l.Do == store.LeaseSettle: // the shard's record is to be forgotten when the directory is
-		l.Lasts = sp.home.due - sp.home.now // whose clock may be another
-	case as == bury || as == undo: // nobody is under way for longer
-		l.Lasts = limit.Micros((2*sp.store.timeout + time.Minute).Microseconds())
+	if l := sp.step.Lease; l != nil && as != whole && as != repeat && (as != forget || sp.opens()) {
+		e.lease = l
+		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
+			late := *l
+			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
+			e.lease = &late
+		}
 	}
 	return e
 }

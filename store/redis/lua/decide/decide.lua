@@ -214,7 +214,9 @@ end
 
 local function answer_claim(step)
   local state, l = reserving().claim(step)
-  local content = char(state) .. pack('<d', l.due) .. l.made_by .. l.shards
+  -- What was not opened of a lease that is over is not opened any more.
+  local over = step.lease.action == OPEN and (l.settled or l.lapsed)
+  local content = char(state) .. pack('<d', l.due) .. l.made_by .. (over and '' or l.shards)
   length = length + 1
   reply[length] = char(OK) .. pack('<I2', #content) .. content
 end
@@ -224,8 +226,8 @@ local function decide_step(step)
   local phase, lease = step.phase, step.lease
   taken, buckets_count = 0, 0
   if phase == CLAIM then return answer_claim(step) end
-  if phase > CLAIM then
-    reserving()[phase == DISCLAIM and 'disclaim' or 'dismiss'](step)
+  if phase == DISCLAIM then
+    reserving().disclaim(step)
     return describe(step, NONE)
   end
   calendars = step.calendars
@@ -248,9 +250,7 @@ local function decide_step(step)
     state = IS_OPENED
     opened = reserving().open(lease)
   end
-  if phase == BURY or phase == UNDO then
-    reserving().bury(step)
-  elseif phase ~= FORGET then
+  if phase ~= FORGET then
     if lease then reserving().end_lease(step, state) end
     write(step, refuse, replay, opened)
   end

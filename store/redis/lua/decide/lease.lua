@@ -8,13 +8,9 @@
 -- without holds. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
 -- another one of the same id that is forgotten. Behind that a directory has uint8 how many steps have claimed it
 -- and not said that they were refused, their transactions, 16 bytes each, and the shards, uint16 each.
---
--- Where some shards have opened a lease and in others there is no room, it is buried: the others note that they will
--- not open it, for as long as somebody may still be about to, and then it is undone in those that have. That it is
--- another lease of the same id, which begins when the directory is gone, tells the transaction.
 
 local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I4c0BdBc0BBc0'
-local OPENED, SETTLED, LAPSED, BURIED = 1, 2, 4, 8
+local OPENED, SETTLED, LAPSED = 1, 2, 4
 local RETENTION = 86400000000
 local NO_REQUEST = string.rep('\0', 8)
 
@@ -28,7 +24,6 @@ local function load_lease(key)
   _, flags, l.due, l.opened_by, l.settled_by, count, pos = unpack(LEASE, raw)
   if now >= l.due + RETENTION then return nil end
   l.opened, l.settled, l.lapsed = has(flags, OPENED), has(flags, SETTLED), has(flags, LAPSED)
-  l.buried = has(flags, BURIED)
   for i = 1, count do
     local key_of, algorithm, window, calendar, class, member
     key_of, algorithm, window, calendar, class, member, pos = unpack(LEASE_HOLD, raw, pos)
@@ -52,7 +47,6 @@ end
 
 local function save_lease(key, l)
   local flags = (l.opened and OPENED or 0) + (l.settled and SETTLED or 0) + (l.lapsed and LAPSED or 0)
-    + (l.buried and BURIED or 0)
   local parts = { pack(LEASE, 1, flags, l.due, l.opened_by, l.settled_by, #l.holds) }
   for i, h in ipairs(l.holds) do
     local s = h.spec
@@ -69,12 +63,7 @@ end
 local function recall(step)
   local asked = step.lease
   local known = load_lease(asked.key)
-  if known and asked.made_by and known.made_by ~= asked.made_by then
-    asked.of_another, known = true, nil
-  elseif known and known.buried then
-    if step.phase == PREPARE or step.phase == ADMIT then error({ code = LATE }) end
-    known = nil
-  end
+  if known and asked.made_by and known.made_by ~= asked.made_by then known = nil end
   asked.known = known
   if not known then return asked.action == OPEN and NONE or IS_UNKNOWN end
   local ended = known.settled or known.lapsed or now >= known.due
@@ -95,7 +84,7 @@ end
 -- Returns the holds that the step would end.
 local function ends(step)
   local lease = step.lease
-  if not lease.known or lease.action == OPEN and step.phase ~= UNDO then return NOTHING end
+  if not lease.known or lease.action == OPEN then return NOTHING end
   return lease.known.holds
 end
 
@@ -153,22 +142,6 @@ local function end_lease(step, state)
   end
 end
 
--- Buries a lease. In phase BURY a shard that has opened it leaves it as it is; in phase UNDO it ends the holds with
--- nothing, unless somebody has settled them meanwhile.
-local function bury(step)
-  local asked = step.lease
-  local known = asked.known
-  if asked.of_another then return end
-  if known then
-    if step.phase == BURY or known.settled then return end
-    end_holds(step, function() return 0 end)
-  end
-  save_lease(asked.key, {
-    due = now + asked.lasts - RETENTION, made_by = asked.made_by, buried = true,
-    opened_by = NO_REQUEST, settled_by = NO_REQUEST, holds = {},
-  })
-end
-
 -- Adds shards to those of a lease, each once.
 local function add_shards(known, more)
   for i = 1, #more, 2 do
@@ -214,15 +187,9 @@ local function disclaim(step)
   if others == '' then call('DEL', step.lease.key) else save_lease(step.lease.key, l) end
 end
 
--- Drops the directory of a lease that is buried: that which the transaction of the step has made.
-local function dismiss(step)
-  local l = load_lease(step.lease.key)
-  if l and l.made_by == step.transaction and not l.settled and not l.lapsed then call('DEL', step.lease.key) end
-end
-
 return {
   lapse = lapse, earliest = earliest, hold = hold,
   recall = recall, ends = ends, open = open, save_lease = save_lease, end_lease = end_lease,
-  bury = bury, claim = claim, disclaim = disclaim, dismiss = dismiss,
+  claim = claim, disclaim = disclaim,
   read_pending = read_pending, promise_all = promise_all, join = join, redeem_all = redeem_all,
 }

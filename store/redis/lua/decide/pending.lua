@@ -84,8 +84,10 @@ end
 
 local function write_promise(b, id, p)
   call('HSET', b.key .. '#pending', id, pack(PROMISE, p.due, p.amount) .. p.twins)
-  call('PEXPIRE', b.key .. '#pending', time_to_live(p.due))
 end
+
+-- Keeps the promises of a bucket until the last of them lapses, which is one that is made now.
+local function keep_pending(b) call('PEXPIRE', b.key .. '#pending', time_to_live(now + PROVISIONAL)) end
 
 -- Promises an amount of a bucket.
 local function promise(b, id, p)
@@ -93,6 +95,7 @@ local function promise(b, id, p)
   b.pending = b.pending + p.amount
   save_pending(b, next_due)
   write_promise(b, id, p)
+  keep_pending(b)
 end
 
 -- Returns what has been promised of a bucket; nil if that has lapsed, or there was nothing.
@@ -137,7 +140,7 @@ local function promise_all(step)
 end
 
 -- Has the step share what was promised to a twin of it. Returns false if nothing was. If it asks for something else,
--- since a policy has changed between the two, it has to wait until that is gone.
+-- since a policy has changed between the two, it is too late.
 local function join(step)
   local lease = step.lease
   if not lease or lease.action ~= OPEN then return false end
@@ -151,21 +154,26 @@ local function join(step)
   for b, p in pairs(found) do
     p.due, p.twins = now + PROVISIONAL, with(p.twins, step.transaction)
     write_promise(b, id, p)
+    keep_pending(b)
   end
   return true
 end
 
--- Ends the promises of the step, unless a twin may still need them. Where the step itself does and one has lapsed, it
--- is too late: nothing is written.
+-- Ends the promises of the step, unless a twin may still need them. Where the step itself does and has none any more,
+-- it is too late: nothing is written.
 local function redeem_all(step, needed)
   local id, found = holder(step), {}
   for b, amount in pairs(asks(step)) do
     local p = promised(b, id)
+    if p then
+      p.others = without(p.twins, step.transaction)
+      if p.others == p.twins then p = nil end
+    end
     if needed and not (p and p.amount == amount) then error({ code = LATE }) end
     found[b] = p
   end
   for b, p in pairs(found) do
-    p.twins = needed and '' or without(p.twins, step.transaction)
-    if p.twins == '' then redeem(b, id, p.amount) else write_promise(b, id, p) end
+    p.twins = p.others
+    if needed or p.twins == '' then redeem(b, id, p.amount) else write_promise(b, id, p) end
   end
 end

@@ -4,11 +4,10 @@
 --   span        if flags say so, which is in a cluster: phase uint8 (see below), transaction 16 bytes
 --   calendars   uint16: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
---               shards: until the lease is due, or was; of BURY and UNDO: for how long that is
---               remembered), request 8 bytes,
+--               shards: until the lease is due, or was), request 8 bytes,
 --               actual: uint16 how many, each float64 (−1 unknown); where the step spans shards, but not of
---               CLAIM and those behind it, the transaction that made the directory, 16 bytes
---   shards      of CLAIM and those behind it: uint16 how many, each uint16
+--               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
+--   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
 --               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
 --               as float64, name of the calendar; of a plain op only kind, amount and limit count, and in
@@ -18,8 +17,7 @@ local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED = 2, 4, 8, 16, 32, 6
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
 
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
-local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, BURY, UNDO = 0, 1, 2, 3, 4, 5, 6, 7
-local CLAIM, DISCLAIM, DISMISS = 8, 9, 10
+local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 3, 4, 5, 6, 7
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
 local OPEN, SETTLE = 0, 1 -- and 2 to let it lapse
 
