@@ -212,16 +212,27 @@ func check(models []Model) error {
 
 // dearest returns for each instant from which some entry counts the highest price of each class from then on.
 func dearest(entries []*entry) []priced {
-	var all []priced
+	var (
+		always  Rates    // the highest of those that never change, which are most
+		changes []*entry // the others
+		all     []priced
+	)
 	for _, e := range entries {
+		if len(e.prices) == 1 && e.prices[0].from.IsZero() {
+			always = always.dearer(e.prices[0].rates)
+			continue
+		}
+		changes = append(changes, e)
 		for _, p := range e.prices {
 			all = append(all, priced{from: p.from})
 		}
 	}
+	all = append(all, priced{}) // the beginning of time
 	slices.SortFunc(all, func(a, b priced) int { return b.from.Compare(a.from) })
 	all = slices.CompactFunc(all, func(a, b priced) bool { return a.from.Equal(b.from) })
 	for i := range all {
-		for _, e := range entries {
+		all[i].rates = always
+		for _, e := range changes {
 			if p := e.at(all[i].from); p != nil {
 				all[i].rates = all[i].rates.dearer(p.rates)
 			}
