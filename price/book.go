@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/rationhq/ration/limit"
@@ -150,17 +151,25 @@ func (b *Book) newVersion() string {
 	if b.base != nil && len(b.own.entries) == 0 {
 		return b.base.version
 	}
-	sum := sha256.New()
+	var content []byte
 	if b.base != nil {
-		fmt.Fprintln(sum, b.base.version)
+		content = strconv.AppendQuote(content, b.base.version)
 	}
 	for _, e := range b.own.entries {
 		for _, p := range e.prices {
-			fmt.Fprintf(sum, "%q %d %+v %d %t\n", e.name, p.from.Unix(), p.rates, p.maxOutput, p.unpriced)
+			content = strconv.AppendQuote(content, e.name)
+			content = strconv.AppendBool(content, p.unpriced)
+			for _, n := range []int64{
+				p.from.Unix(), int64(p.rates.Input), int64(p.rates.CacheRead), int64(p.rates.CacheWrite), int64(p.rates.Output),
+				p.maxOutput,
+			} {
+				content = strconv.AppendInt(append(content, ' '), n, 10)
+			}
 		}
 	}
 	const length = 4 // bytes
-	version := hex.EncodeToString(sum.Sum(nil)[:length])
+	sum := sha256.Sum256(content)
+	version := hex.EncodeToString(sum[:length])
 	if b.date.IsZero() {
 		return version
 	}
@@ -193,7 +202,7 @@ func check(models []Model) error {
 			problems = append(problems, errors.New("a price has no model"))
 			continue
 		}
-		k := key{lower(m.Name), m.From.UnixNano()}
+		k := key{lower(m.Name), m.From.Unix()}
 		if seen[k] {
 			problems = append(problems, fmt.Errorf("model %q has two prices from the same day on", m.Name))
 		}

@@ -40,7 +40,7 @@ func TestParseDollars(t *testing.T) {
 		"1__0":               "is no amount in dollars",
 		"_1":                 "is no amount in dollars",
 		"1.5_0":              "is no amount in dollars",
-		"1 ":                 "is no amount in dollars",
+		"1 USD":              "is no amount in dollars",
 		"5,000":              "has a comma",
 		"-1":                 "is negative",
 		"$-1":                "is negative",

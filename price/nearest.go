@@ -3,8 +3,8 @@ package price
 import "strings"
 
 // Nearest returns the known name that is most like the model's, for messages, or "" where none is like it. Of names
-// that are equally near the first one counts, in the order of [Book.Models]; of a pattern what stands without its stars. It compares
-// with every name of the book, in up to a millisecond or two: it is for the few who have it wrong.
+// that are equally near the first one counts, in the order of [Book.Models]; of a pattern what stands without its
+// stars. It compares with every name of the book, in a millisecond or two: it is for the few who have it wrong.
 func (b *Book) Nearest(model string) string {
 	var room [longestName]byte
 	const longest = 128
