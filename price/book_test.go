@@ -229,6 +229,9 @@ func TestNearest(t *testing.T) {
 		"anthropic/claude-opsu-4-5":  "claude-opus-4-5",
 		"gpt-4x":                     "gpt-4a", // as near as gpt-4o, and the policy's own
 		"gpt-4":                      "gpt-4a",
+		"gpt-xy":                     "gpt-4a",
+		"gpt-xyz":                    "",
+		"pgt-o4":                     "gpt-4o", // two pairs are swapped
 		"llama-70b":                  "",
 		"groq/lama-70b":              "groq/llama-70b",
 		"mixtral":                    "",
@@ -266,6 +269,7 @@ func TestVersion(t *testing.T) {
 		"another name":      newBook(t, nil, model(t, "b", "1"), c),
 		"one over the rest": newBook(t, newBook(t, nil, c), a),
 		"no price":          newBook(t, nil, price.Model{Name: "a", Unpriced: true}, c),
+		"nothing to pay":    newBook(t, nil, price.Model{Name: "a"}, c),
 	} {
 		if other, ok := seen[b.Version()]; ok || b.Version() == "" {
 			t.Errorf("%s has the version %q of %s", name, b.Version(), other)

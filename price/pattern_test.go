@@ -12,6 +12,9 @@ import (
 
 // A pattern stands for the names for which the regular expression does that has .* for each star.
 func TestMatches(t *testing.T) {
+	if price.Matches("*a*a*", "bab") || !price.Matches("*a*a*", "baa") {
+		t.Error("one letter is matched twice")
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		pattern := rapid.StringMatching(`[ab*]{0,6}`).Draw(t, "pattern")
 		name := rapid.StringMatching(`[abAB]{0,8}`).Draw(t, "name")

@@ -81,8 +81,8 @@ func TestPricesImport(t *testing.T) {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
 	models := policy.Prices.Models
-	if len(models) != 16 {
-		t.Errorf("%d models, want 16:\n%s", len(models), stdout)
+	if len(models) != 17 {
+		t.Errorf("%d models, want 17:\n%s", len(models), stdout)
 	}
 	var one entry
 	node := models["haiku-4-5*"]

@@ -46,6 +46,7 @@ func TestRatesThatCannotBe(t *testing.T) {
 		"1e-401":                       "out of range",
 		"1e99999999999999999999":       "out of range",
 		"1e400":                        "more than can be counted",
+		"9.007199254740992":            "more than can be counted", // 2^53 of them
 		"1" + strings.Repeat("0", 500): "a price of 501 digits",
 	} {
 		if r, err := rate(json.Number(text), perToken); err == nil || !strings.Contains(err.Error(), says) {

@@ -105,6 +105,7 @@ func TestGenAIPrices(t *testing.T) {
 		"haiku-5@20* 0.80/4.00 read 0.08 write 1.00",
 		"haiku-latest 0.80/4.00 read 0.08 write 1.00",
 		"hourly 1.00/2.00",
+		"hourly-cache 2.00/2.00 read 2.00", // what has no price of its own costs as much as input
 		"sonnet* 3.00/15.00",
 		"together_ai/meta/Llama-70B 0.88/0.88",
 	})

@@ -106,8 +106,8 @@ func exclude(models []price.Model, names []string) ([]price.Model, error) {
 	}
 	for _, name := range names {
 		// In place of its stars a name may have anything, also a letter that no name has.
-		q, found := book.Find(strings.ReplaceAll(name, "*", "~"), time.Unix(1<<40, 0))
-		if key := strings.ToLower(name); found && strings.Contains(q.Model, "*") && !known[key] {
+		_, found := book.Find(strings.ReplaceAll(name, "*", "~"), time.Unix(1<<40, 0))
+		if key := strings.ToLower(name); found && !known[key] {
 			known[key] = true
 			models = append(models, price.Model{Name: name, Unpriced: true})
 		}

@@ -30,8 +30,8 @@ func TestBook(t *testing.T) {
 				{"id": "x", "match": {"equals": "x"}, "prices": {"input_mtok": 1, "output_mtok": 2}}]}]`),
 		pricesFrom: "genai-prices 1",
 		lengths: file(t, `{
-			"gemini-pro-a": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 10},
-			"gemini/gemini-pro-b": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 30},
+			"gemini-pro-a": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 30},
+			"gemini/gemini-pro-b": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 10},
 			"gemini-pro-c": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 20},
 			"o1": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 99},
 			"other": {"mode": "chat", "input_cost_per_token": 1, "output_cost_per_token": 1, "max_output_tokens": 99}}`),
