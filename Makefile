@@ -67,6 +67,10 @@ generate: ## Generate gen/ from proto/, and the pictures of docs/
 	$(BUF) generate
 	go run ./docs/algorithms
 
+.PHONY: prices
+prices: ## Write the price book that ships, from the public lists that tools/prices/update.sh names; needs PyPI
+	tools/prices/update.sh
+
 .PHONY: fmt
 fmt: ## Format Go and proto files in place
 	gofmt -w .

@@ -57,6 +57,10 @@ func layers() []layer {
 		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
+		// What tokens cost. It must not know what limits money, nor who asks.
+		{of: "price", may: []string{"limit"}, mustNot: outsideWorld},
+		{of: "price/pricelist", may: []string{"price", "limit"}, mustNot: outsideWorld},
+		{of: "price/internal/makebook", may: []string{"price", "price/pricelist"}},
 		// What users write. It must not know where counters are kept, nor who asks.
 		{of: "policy", may: []string{"limit"}, mustNot: slices.Concat(transports, storage)},
 		// The storage contract and the stores. They must not know policies, descriptors or transports.
@@ -138,6 +142,9 @@ func TestImportDirectionRefuses(t *testing.T) {
 		{"limit/limit.go", "context", false},
 		{"limit/limit.go", "log/slog", false},
 		{"limit/limit_test.go", "pgregory.net/rapid", true},
+		{"price/rates.go", module + "/limit", true},
+		{"price/book.go", module + "/policy", false},
+		{"price/book.go", "os", false},
 		{"policy/load.go", module + "/limit", true},
 		{"policy/load.go", module + "/store", false},
 		{"store/memory/memory.go", module + "/policy", false},

@@ -63,7 +63,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md"} {
+	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md"} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {

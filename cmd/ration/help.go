@@ -55,6 +55,36 @@ Examples:
 `)
 }
 
+// Help implements kong.HelpProvider.
+func (pricesShowCmd) Help() string {
+	return strings.TrimSpace(`
+The book has its date and source in its head; what a policy says wins over it. A name is looked up as requests' names
+are: exactly, then by the patterns of the book, then without what stands before it and does not change the price, as
+openrouter/ and anthropic/ in openrouter/anthropic/claude-sonnet-4-5.
+
+Examples:
+
+  ration prices
+
+  ration prices us.anthropic.claude-sonnet-4-5-20250929-v1:0
+`)
+}
+
+// Help implements kong.HelpProvider.
+func (pricesImportCmd) Help() string {
+	return strings.TrimSpace(`
+Prints a section for a policy. What it leaves out, and why, it prints to the standard error: models that do not only
+write text, and those without prices per token. A price of the list that is finer than a billionth of a dollar per
+million tokens is rounded up.
+
+Examples:
+
+  ration prices import model_prices_and_context_window.json 'groq/*' >groq.yaml
+
+  ration prices import data.json
+`)
+}
+
 // Groups of flags in the help of serve.
 const (
 	groupPolicy    = "policy"

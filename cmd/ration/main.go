@@ -1,4 +1,4 @@
-// Command ration serves rate limit decisions, checks policies, and says what it is.
+// Command ration serves rate limit decisions, checks policies, shows prices, and says what it is.
 //
 // It turns flags and environment into the parts of the project and puts them together; what a limit
 // is, how a policy reads or what a transport answers it does not know. Read serve.go first.
@@ -27,6 +27,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve rate limit decisions to Envoy and others. With no flags at all: an example policy, counters in memory."`
 	Check   checkCmd   `cmd:"" help:"Check policies: print what is wrong, or what each rule means."`
+	Prices  pricesCmd  `cmd:"" help:"Show what models cost, or turn a public list of prices into those of a policy."`
 	Version versionCmd `cmd:"" help:"Print version, commit and date of this build."`
 }
 
