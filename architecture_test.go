@@ -62,7 +62,7 @@ func layers() []layer {
 		{of: "price/pricelist", may: []string{"price", "limit"}, mustNot: outsideWorld},
 		{of: "price/internal/makebook", may: []string{"price", "price/pricelist"}},
 		// What users write. It must not know where counters are kept, nor who asks.
-		{of: "policy", may: []string{"limit"}, mustNot: slices.Concat(transports, storage)},
+		{of: "policy", may: []string{"limit", "price"}, mustNot: slices.Concat(transports, storage)},
 		// The storage contract and the stores. They must not know policies, descriptors or transports.
 		{of: "store", may: []string{"limit"}, mustNot: slices.Concat(transports, storage)},
 		{
@@ -146,6 +146,7 @@ func TestImportDirectionRefuses(t *testing.T) {
 		{"price/book.go", module + "/policy", false},
 		{"price/book.go", "os", false},
 		{"policy/load.go", module + "/limit", true},
+		{"policy/prices.go", module + "/price", true},
 		{"policy/load.go", module + "/store", false},
 		{"store/memory/memory.go", module + "/policy", false},
 		{"store/memory/memory.go", "github.com/redis/go-redis/v9", false},

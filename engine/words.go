@@ -49,16 +49,20 @@ func (a *Applied) message(d *Decision) string {
 	case q.Message != "":
 		return q.Message
 	case a.TooLarge:
-		return fmt.Sprintf("Request too large: %s, %s per request%s.", meter.Amount(a.Amount), policy.Grouped(q.PerRequest), plan)
+		return fmt.Sprintf("Request too large: %s, %s per request%s.", meter.Amount(a.Amount), meter.Number(q.PerRequest), plan)
 	case ceiling == 0:
 		return fmt.Sprintf("This request is not allowed%s: its limit is zero.", plan)
 	case a.Status.Never:
-		return fmt.Sprintf("Request too large: %s at once, of at most %s%s.", meter.Amount(a.Amount), policy.Grouped(ceiling), plan)
+		return fmt.Sprintf("Request too large: %s at once, of at most %s%s.", meter.Amount(a.Amount), meter.Number(ceiling), plan)
 	case meter == policy.InFlight:
-		return fmt.Sprintf("Too many requests at once: at most %s%s. Try again when one of them has ended.", policy.Grouped(ceiling), plan)
+		return fmt.Sprintf("Too many requests at once: at most %s%s. Try again when one of them has ended.", meter.Number(ceiling), plan)
 	case a.verdict() == Exhausted:
-		return fmt.Sprintf("%s used up: %s of %s; %s left. Resets %s.", q.Quota(), policy.Grouped(a.Status.Used+a.Status.Held),
-			meter.Amount(ceiling), policy.Grouped(max(0, a.Status.Remaining)), instantWords(now, now+a.Status.RetryAfter, zone))
+		left := ""
+		if a.Status.Remaining > 0 {
+			left = fmt.Sprintf("; %s left", meter.Number(a.Status.Remaining))
+		}
+		return fmt.Sprintf("%s used up: %s of %s%s. Resets %s.", q.Quota(meter), meter.Number(a.Status.Used+a.Status.Held),
+			meter.Amount(ceiling), left, instantWords(now, now+a.Status.RetryAfter, zone))
 	}
 	return fmt.Sprintf("Rate limit reached: %s%s. Try again in %s.", q.Rate(meter), plan, waitWords(a.Status.RetryAfter.Seconds()))
 }

@@ -20,7 +20,9 @@ type compiler struct {
 	drafts  []*draft          // of all domains, also of those that cannot be used
 	domains map[string]*draft // of those that can
 	zones   map[string]*time.Location
-	paths   int // bytes in the paths of all descriptors so far
+	paths   int  // bytes in the paths of all descriptors so far
+	priced  int  // prices so far
+	shipped bool // the book that ships is in use
 }
 
 // maxPaths bounds the paths of all descriptors together. A path holds the keys of all levels above
@@ -248,13 +250,14 @@ func (c *compiler) invalidUnit(l *rateLimit) {
 
 // policy returns what was compiled.
 func (c *compiler) policy(sources []Source) *Policy {
-	p := &Policy{domains: make(map[string]*Domain, len(c.domains)), version: version(sources)}
+	p := &Policy{domains: make(map[string]*Domain, len(c.domains))}
 	for _, s := range sources {
 		p.files = append(p.files, s.Name)
 	}
 	for _, dr := range c.drafts {
 		c.finish(dr)
 	}
+	p.version = version(sources, c.shipped)
 	for _, name := range slices.Sorted(maps.Keys(c.domains)) {
 		d := c.domains[name].domain
 		p.domains[name] = d
@@ -273,12 +276,15 @@ func (c *compiler) policy(sources []Source) *Policy {
 }
 
 // version hashes the content of sources, not their names: a policy has the same version in every
-// place that it lies in.
-func version(sources []Source) string {
+// place that it lies in. With the book that ships it means something else when that has other prices.
+func version(sources []Source, shipped bool) string {
 	h := sha256.New()
 	for _, s := range sources {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s.Data))))
 		h.Write(s.Data)
+	}
+	if shipped {
+		h.Write([]byte(shippedBook().Version()))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }

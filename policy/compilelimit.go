@@ -32,7 +32,9 @@ func (c *compiler) limit(d *Domain, s scope, e *limitEntry) *Limit {
 		return nil
 	}
 	ld.options()
-	ld.quantities()
+	if ld.inUnits() {
+		ld.quantities()
+	}
 	if c.rep.errors > errors {
 		return nil
 	}
@@ -93,10 +95,6 @@ func (ld *limitDraft) begin() bool {
 func (ld *limitDraft) choose() bool {
 	e, l := ld.entry, ld.limit
 	var ok [3]bool
-	if e.meter.value == Cost.String() {
-		ld.error(e.meter.at, "meter: cost: %v", errNoPrices)
-		return false
-	}
 	l.Meter, ok[0] = choice(ld, e.meter, "meter", Requests, meterNames[:])
 	l.OnLapse, ok[1] = choice(ld, e.onLapse, "on_lapse", LapseInput, lapseNames[:])
 	l.OnStoreError, ok[2] = choice(ld, e.onStoreError, "on_store_error", l.Meter.storeError(), storeErrorNames[:])
@@ -117,9 +115,18 @@ func (ld *limitDraft) choose() bool {
 	case ld.any(func(q *quantityEntry) bool { return q.limit.value.per.calendar && q.limit.value.per.length == 0 }):
 		ld.algorithm = limit.CalendarWindow // nothing else knows months and years
 	default:
-		ld.error(e.at, "it needs an algorithm: sliding_window (close to exact, small), sliding_log (exact, up to %d), "+
+		log := fmt.Sprintf("sliding_log (exact, up to %d), ", limit.MaxLog)
+		if l.Meter == Cost {
+			log = ""
+		}
+		ld.error(e.at, "it needs an algorithm: sliding_window (close to exact, small), %s"+
 			"fixed_window (anew with each window of the clock) or calendar (anew each hour, day or month of a time zone); "+
-			"a `rate` with a `burst` is a token_bucket", limit.MaxLog)
+			"a `rate` with a `burst` is a token_bucket", log)
+		return false
+	}
+	if l.Meter == Cost && ld.algorithm == limit.SlidingLog {
+		ld.error(e.algorithm.at, "a sliding_log remembers every unit, %d at most, and those of money are billionths of a dollar: "+
+			"take sliding_window, which remembers two numbers", limit.MaxLog)
 		return false
 	}
 	if (l.Meter == InFlight) != (ld.algorithm == limit.Concurrency) {
@@ -157,11 +164,16 @@ func choice[T ~uint8](ld *limitDraft, f field[string], name string, unset T, nam
 
 // unknown reports a word that is none of those wanted.
 func (ld *limitDraft) unknown(f field[string], name string, names []string) {
-	p := Problem{Message: fmt.Sprintf("limit %s: %s %s is unknown", quote(ld.entry.name.value), name, quote(f.value))}
-	if p.Suggestion = nearest(f.value, names); p.Suggestion == "" {
+	ld.unknownWord(f, "limit "+quote(ld.entry.name.value)+": "+name, names)
+}
+
+// unknownWord reports a word that is none of those that what may be.
+func (c *compiler) unknownWord(f field[string], what string, names []string) {
+	p := Problem{Message: fmt.Sprintf("%s %s is unknown", what, quote(f.value)), Suggestion: nearest(f.value, names)}
+	if p.Suggestion == "" {
 		p.Message += ": it is " + alternatives(names)
 	}
-	ld.rep.add(f.at, p)
+	c.rep.add(f.at, p)
 }
 
 // options judges what goes with the meter and the algorithm.
@@ -173,13 +185,14 @@ func (ld *limitDraft) options() {
 		}
 	}
 	tokens := l.Meter == OutputTokens || l.Meter == Tokens
-	only(e.clamp.value, e.clamp.at, "clamp", tokens, "the meters output_tokens and tokens: nothing else can be made smaller")
+	only(e.clamp.value, e.clamp.at, "clamp", tokens || l.Meter == Cost,
+		"the meters output_tokens, tokens and cost: nothing else can be made smaller")
 	only(e.countCacheRead.given, e.countCacheRead.at, "count_cache_read", l.Meter == InputTokens,
 		"the meter input_tokens: tokens count cache reads anyway")
 	flying := l.Meter == InFlight
 	only(e.countDenied.value, e.countDenied.at, "count_denied", !flying, "what is counted: a refused request takes no place")
-	only(e.onLapse.given, e.onLapse.at, "on_lapse", tokens || l.Meter == InputTokens,
-		"the meters of tokens: nothing else is held until it is known")
+	only(e.onLapse.given, e.onLapse.at, "on_lapse", tokens || l.Meter == InputTokens || l.Meter == Cost,
+		"the meters of tokens and cost: nothing else is held until it is known")
 	only(e.localShare.given, e.localShare.at, "local_share", l.OnStoreError == StoreErrorLocal,
 		"`on_store_error: local`: else no process decides by itself")
 

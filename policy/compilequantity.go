@@ -81,6 +81,42 @@ func (ld *limitDraft) ceilingEntries(ceilings []field[ceiling]) (ok bool) {
 	return ok
 }
 
+// amount returns so much of what the limit counts.
+func (ld *limitDraft) amount(n int64) amount { return amount{n, ld.limit.Meter == Cost} }
+
+// inUnits reports amounts that are not in what the limit counts: money has a dollar sign, and nothing else has.
+func (ld *limitDraft) inUnits() (ok bool) {
+	ok = true
+	judge := func(given bool, at place, a amount, per string) {
+		switch {
+		case !given || a.money == (ld.limit.Meter == Cost):
+			return
+		case a.money:
+			ld.error(at, "%v is money, and its meter is %v: write the number alone, or `meter: cost`", a, ld.limit.Meter)
+		default:
+			if per != "" {
+				per = "/" + per
+			}
+			ld.error(at, "cost is counted in dollars: write $%v%s", a, clip(per))
+		}
+		ok = false
+	}
+	judgeCeiling := func(c field[ceiling]) { judge(c.given && !c.value.part, c.at, c.value.amount, "") }
+	for _, q := range append([]*quantityEntry{&ld.entry.base}, ld.entry.tiers...) {
+		for _, f := range []field[quantity]{q.limit, q.rate} {
+			judge(f.given && !f.value.unlimited, f.at, f.value.amount, f.value.per.text)
+		}
+		for _, f := range []field[amount]{q.burst, q.perRequest} {
+			judge(f.given, f.at, f.value, "")
+		}
+		judgeCeiling(q.ceiling)
+	}
+	for _, c := range ld.entry.ceilings {
+		judgeCeiling(c.ceiling)
+	}
+	return ok
+}
+
 // quantity compiles what the limit allows to the tier that t says more about; t may be nil. It returns
 // nil where that is anything, or was reported.
 func (ld *limitDraft) quantity(t *quantityEntry, byTier field[ceiling]) *Quantity {
@@ -106,11 +142,11 @@ func (ld *limitDraft) quantity(t *quantityEntry, byTier field[ceiling]) *Quantit
 	case !ld.sameWindow(amount):
 		return nil
 	}
-	spec := limit.Spec{Algorithm: ld.algorithm, FirstUse: ld.firstUse(), Limit: amount.value.amount}
+	spec := limit.Spec{Algorithm: ld.algorithm, FirstUse: ld.firstUse(), Limit: amount.value.amount.n}
 	switch ld.algorithm {
 	case limit.TokenBucket:
 		if spec.Window, spec.Burst = amount.value.per.length, spec.Limit; q.burst.given {
-			spec.Burst = q.burst.value
+			spec.Burst = q.burst.value.n
 		}
 	case limit.CalendarWindow:
 		if ld.calendar == nil {
@@ -125,12 +161,11 @@ func (ld *limitDraft) quantity(t *quantityEntry, byTier field[ceiling]) *Quantit
 		q.ceiling = byTier
 	}
 	ld.leave(q.ceiling, &spec)
-	if q.perRequest.given && q.perRequest.value > spec.Ceiling() && spec.Capacity() > 0 {
-		ld.warn(q.perRequest.at, "`per_request` of %d is above the %d that fit at most, and never matters",
-			q.perRequest.value, spec.Ceiling())
+	if most := ld.amount(spec.Ceiling()); q.perRequest.value.n > most.n && spec.Capacity() > 0 {
+		ld.warn(q.perRequest.at, "`per_request` of %v is above the %v that fit at most, and never matters", q.perRequest.value, most)
 	}
 	compiled := &Quantity{
-		Spec: spec, PerRequest: q.perRequest.value, Message: q.message.value, UpgradeURL: q.upgradeURL.value,
+		Spec: spec, PerRequest: q.perRequest.value.n, Message: q.message.value, UpgradeURL: q.upgradeURL.value,
 	}
 	if share := ld.limit.LocalShare; share > 0 {
 		compiled.Local = localSpec(spec, share)
@@ -163,7 +198,7 @@ func (ld *limitDraft) nothingBeside(t, q *quantityEntry) {
 	if t == nil {
 		t = q
 	}
-	for _, f := range []field[int64]{t.burst, t.perRequest} {
+	for _, f := range []field[amount]{t.burst, t.perRequest} {
 		if f.given {
 			ld.error(f.at, "nothing stands beside unlimited: give a large limit if single requests are to be capped")
 		}
@@ -203,6 +238,9 @@ func (ld *limitDraft) missing(t *quantityEntry) {
 		write = "`limit: 3`"
 	case limit.FixedWindow, limit.SlidingWindow, limit.SlidingLog:
 	}
+	if ld.limit.Meter == Cost {
+		write = strings.Replace(write, ": ", ": $", 1)
+	}
 	if t != nil {
 		ld.error(t.tier.at, "tier `%s` says no quantity: write %s, or the word unlimited", clip(t.tier.value), write)
 		return
@@ -220,7 +258,7 @@ func (ld *limitDraft) sameWindow(amount field[quantity]) bool {
 	case ld.algorithm == limit.Concurrency:
 		return true
 	case text == "":
-		ld.error(amount.at, "%d in what time? Write it as %d/minute", amount.value.amount, amount.value.amount)
+		ld.error(amount.at, "%v in what time? Write it as %[1]v/minute", amount.value.amount)
 		return false
 	case ld.algorithm == limit.CalendarWindow && !per.calendar:
 		ld.error(amount.at, "a calendar has periods of one minute, hour, day, week, month or year, not of %s", quote(text))
@@ -246,7 +284,7 @@ func (ld *limitDraft) judge(q *quantityEntry, amount field[quantity], spec *limi
 			limit.MaxLog)
 	case ld.algorithm == limit.SlidingWindow && spec.Window > limit.Micros(limit.MaxAmount/2):
 		ld.error(amount.at, "a sliding_window looks at the window before too, so it is at most 142 years")
-	case q.perRequest.given && q.perRequest.value == 0:
+	case q.perRequest.given && q.perRequest.value.n == 0:
 		ld.error(q.perRequest.at, "a `per_request` of 0 refuses everything: a limit of 0 says that more clearly")
 	case ld.algorithm == limit.TokenBucket && spec.Burst == 0 && spec.Limit > 0:
 		ld.warn(q.burst.at, "a burst of 0 admits nothing, whatever the rate: write at least 1")
@@ -263,7 +301,7 @@ func (ld *limitDraft) leave(c field[ceiling], spec *limit.Spec) {
 		spec.Headroom = capacity - most
 		return
 	}
-	ld.error(c.at, "a ceiling of %d is above the limit, which is %d", c.value.amount, capacity)
+	ld.error(c.at, "a ceiling of %v is above the limit, which is %v", c.value.amount, ld.amount(capacity))
 }
 
 // hang fills in where the periods of the calendar begin.

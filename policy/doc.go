@@ -2,11 +2,12 @@
 // [limit.Spec]s, finds the rule that applies to a descriptor, checks policies for mistakes, says in
 // words what each rule means, and watches files for changes.
 //
-// It knows package limit and nothing else of the project: no stores, no transports, no clock.
+// It knows packages limit and price and nothing else of the project: no stores, no transports, no clock.
 //
 // A file is read twice over (reader.go), becomes a document (document.go for what the established
 // language has, entries.go for what ration adds), and is compiled: rate_limit rules at once (compile.go),
-// limits when all files of a domain are there (draft.go, compilelimit.go), since they need its tiers.
+// limits when all files of a domain are there (draft.go, compilelimit.go), since they need its tiers, and
+// prices after them (compileprices.go), since limits of cost need them.
 //
 // A policy written for envoyproxy/ratelimit means here what it meant there, down to how its YAML 1.1
 // is read (testdata/established.jsonl holds recorded answers). What differs: all errors are found and

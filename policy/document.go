@@ -12,6 +12,7 @@ type (
 		limits    []*limitEntry
 		upstreams []*upstreamEntry
 		subjects  []*subjectEntry
+		prices    *pricesEntry // nil: there are none
 	}
 
 	descriptor struct {

@@ -17,6 +17,7 @@ type draft struct {
 	subjects  []*subjectEntry
 	upstreams []*upstreamEntry
 	scopes    []scope
+	prices    *pricesEntry // nil: no file has any
 }
 
 // scope is a place with a list of limits.
@@ -58,6 +59,7 @@ func (c *compiler) sections(dr *draft, doc *document) {
 	default:
 		dr.trustTier = doc.trustTier
 	}
+	c.addPrices(dr, doc.prices)
 	dr.subjects = append(dr.subjects, doc.subjects...)
 	dr.upstreams = append(dr.upstreams, doc.upstreams...)
 	dr.scope(scope{path: dr.domain.name, node: &dr.domain.root, entries: doc.limits})
@@ -83,6 +85,7 @@ func (c *compiler) finish(dr *draft) {
 			}
 		}
 	}
+	c.prices(dr)
 }
 
 func (c *compiler) tiers(dr *draft) {

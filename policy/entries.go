@@ -1,5 +1,11 @@
 package policy
 
+import (
+	"time"
+
+	"github.com/rationhq/ration/price"
+)
+
 // The parts of a policy file that ration adds, as they are written.
 type (
 	tierEntry struct {
@@ -18,6 +24,26 @@ type (
 		name   field[string]
 		models []field[string]
 		limits []*limitEntry
+	}
+
+	pricesEntry struct {
+		at                 place
+		book, unknownModel field[string]
+		models             []*modelEntry
+	}
+
+	// modelEntry is what the prices say of a model, or of all whose names match.
+	modelEntry struct {
+		name   field[string]
+		prices []*priceEntry
+	}
+
+	priceEntry struct {
+		at                                   place
+		broken                               bool // a value could not be read, and has been reported
+		from                                 field[time.Time]
+		input, output, cacheRead, cacheWrite field[price.Rate]
+		maxOutput                            field[int64]
 	}
 
 	limitEntry struct {
@@ -43,7 +69,7 @@ type (
 		tier                field[string]
 		unlimited           bool // the word in place of the mapping
 		limit, rate         field[quantity]
-		burst, perRequest   field[int64]
+		burst, perRequest   field[amount]
 		ceiling             field[ceiling]
 		message, upgradeURL field[string]
 	}
@@ -56,7 +82,7 @@ type (
 	// ceiling is how much of a limit's capacity may be in use: a part of it, or an amount.
 	ceiling struct {
 		share  Share
-		amount int64
+		amount amount
 		part   bool // share counts, not amount
 	}
 
@@ -69,5 +95,5 @@ func (c ceiling) of(capacity int64) int64 {
 	if c.part {
 		return c.share.Of(capacity)
 	}
-	return c.amount
+	return c.amount.n
 }

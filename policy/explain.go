@@ -23,6 +23,7 @@ func (p *Policy) Explain() []string {
 		}
 		lines = append(lines, fmt.Sprintf("domain %s: %s", word(d.name), strings.Join(has, ", ")))
 		lines = d.explainTiers(lines)
+		lines = d.explainPrices(lines)
 		lines = indented(lines, d.root.limits)
 		lines = d.root.explain(lines)
 		for _, u := range d.upstreams {

@@ -92,10 +92,10 @@ func (l *Limit) allows(q *Quantity) string {
 	}
 	says := []string{l.rate(s)}
 	if s.Headroom > 0 {
-		says = append(says, fmt.Sprintf("of which these callers may use %s", grouped(s.Ceiling())))
+		says = append(says, fmt.Sprintf("of which these callers may use %s", l.Meter.Number(s.Ceiling())))
 	}
 	if q.PerRequest > 0 {
-		says = append(says, fmt.Sprintf("at most %s in one request", grouped(q.PerRequest)))
+		says = append(says, fmt.Sprintf("at most %s in one request", l.Meter.Number(q.PerRequest)))
 	}
 	return strings.Join(says, ", ")
 }
@@ -106,7 +106,7 @@ func (l *Limit) rate(s *limit.Spec) string {
 	per := lengthInWords(s.Window)
 	switch s.Algorithm {
 	case limit.TokenBucket:
-		return fmt.Sprintf("%s per %s, flowing steadily, up to %s at once", units, per, grouped(s.Burst))
+		return fmt.Sprintf("%s per %s, flowing steadily, up to %s at once", units, per, l.Meter.Number(s.Burst))
 	case limit.SlidingWindow:
 		return fmt.Sprintf("%s per sliding %s, estimated from two windows", units, per)
 	case limit.SlidingLog:
@@ -183,10 +183,12 @@ func (l *Limit) notes() (notes []string) {
 }
 
 // grouped writes an amount with commas: 50,000.
-func grouped(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
+func grouped(n int64) string { return commas(strconv.FormatInt(n, 10)) }
+
+// commas puts a comma before every third digit from the end.
+func commas(digits string) string {
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
 	}
-	return s
+	return digits
 }

@@ -16,6 +16,8 @@ const (
 	inAnchor     site = "`anchor`"
 	inUpstream   site = "an entry of `upstreams`"
 	inSubject    site = "an entry of `subjects`"
+	inPrices     site = "`prices`"
+	inPrice      site = "a price of `models`"
 )
 
 // knownKeys are the keys of the established language and where they mean something. detailed_metric
@@ -47,11 +49,12 @@ var ownKeys = map[string][]site{
 	"limits":     {inRoot, inDescriptor, inUpstream},
 	"upstreams":  {inRoot},
 	"subjects":   {inRoot},
+	"prices":     {inRoot},
 	"subject":    {inDescriptor},
 
 	"name":       {inTier, inLimit, inUpstream},
 	"attributes": {inTier},
-	"models":     {inUpstream},
+	"models":     {inUpstream, inPrices},
 	"tier":       {inSubject},
 	"time_zone":  {inLimit, inSubject},
 
@@ -71,6 +74,15 @@ var ownKeys = map[string][]site{
 	"local_share":      {inLimit},
 	"warn_at":          {inLimit},
 
+	"book":          {inPrices},
+	"unknown_model": {inPrices},
+	"from":          {inPrice},
+	"input":         {inPrice},
+	"output":        {inPrice},
+	"cache_read":    {inPrice},
+	"cache_write":   {inPrice},
+	"max_output":    {inPrice},
+
 	"limit":       {inLimit, inQuantity},
 	"rate":        {inLimit, inQuantity},
 	"burst":       {inLimit, inQuantity},
@@ -82,7 +94,6 @@ var ownKeys = map[string][]site{
 
 // laterKeys are keys of ration's language that this version does not have yet.
 var laterKeys = map[string]string{
-	"prices":    "this version has no prices yet, so nothing can be limited in money",
 	"lanes":     "this version has no lanes yet: nobody waits for a turn",
 	"anonymous": "this version has no rule for anonymous callers yet: an unknown subject is in the first tier",
 }

@@ -34,25 +34,16 @@ policy.yaml:10:53: unknown key ´brust´ in an entry of ´limits´ (did you mean
 policy.yaml:10:63: unknown key ´shadow_mode´ in an entry of ´limits´ (did you mean ´shadow´?)
 policy.yaml:10:82: unknown key ´unit´ in an entry of ´limits´ (did you mean ´limit´?)
 policy.yaml:10:93: ´key´ means nothing in an entry of ´limits´: it belongs in a descriptor
-policy.yaml:10:101: ´models´ means nothing in an entry of ´limits´: it belongs in an entry of ´upstreams´
+policy.yaml:10:101: ´models´ means nothing in an entry of ´limits´: it belongs in an entry of ´upstreams´ or ´prices´
 policy.yaml:10:114: unknown key ´requestsPerUnit´ in an entry of ´limits´
 `)},
 		{"what this version does not have", `
 domain: d
-prices: {book: builtin}
 anonymous: deny
 lanes: [{name: a}]
-descriptors:
-- key: a
-  limits:
-  - {name: spend, meter: cost, algorithm: calendar, limit: $5/month}
-  - {name: more, algorithm: calendar, limit: $5/month}
 `, expected(`
-policy.yaml:2:1: ´prices´: this version has no prices yet, so nothing can be limited in money
-policy.yaml:3:1: ´anonymous´: this version has no rule for anonymous callers yet: an unknown subject is in the first tier
-policy.yaml:4:1: ´lanes´: this version has no lanes yet: nobody waits for a turn
-policy.yaml:8:60: ´limit´: this version has no prices yet, so nothing can be limited in money
-policy.yaml:9:46: ´limit´: this version has no prices yet, so nothing can be limited in money
+policy.yaml:2:1: ´anonymous´: this version has no rule for anonymous callers yet: an unknown subject is in the first tier
+policy.yaml:3:1: ´lanes´: this version has no lanes yet: nobody waits for a turn
 `)},
 		{"limits of the wrong shape", `
 domain: d
@@ -193,9 +184,9 @@ policy.yaml:13:40: limit ´l´: concurrency counts what is in flight at the same
 policy.yaml:14:44: limit ´m´: what is in flight at the same time takes both meter: concurrency and algorithm: concurrency (which is its default), not concurrency with sliding_log
 policy.yaml:15:24: limit ´n´: what is in flight at the same time takes both meter: concurrency and algorithm: concurrency (which is its default), not requests with concurrency
 policy.yaml:16:57: limit ´o´: a request takes one place, so there is no ´per_request´
-policy.yaml:16:70: limit ´o´: ´on_lapse´ is only for the meters of tokens: nothing else is held until it is known
+policy.yaml:16:70: limit ´o´: ´on_lapse´ is only for the meters of tokens and cost: nothing else is held until it is known
 policy.yaml:16:89: limit ´o´: ´count_denied´ is only for what is counted: a refused request takes no place
-policy.yaml:17:76: limit ´p´: ´clamp´ is only for the meters output_tokens and tokens: nothing else can be made smaller
+policy.yaml:17:76: limit ´p´: ´clamp´ is only for the meters output_tokens, tokens and cost: nothing else can be made smaller
 policy.yaml:17:100: limit ´p´: ´count_cache_read´ is only for the meter input_tokens: tokens count cache reads anyway
 policy.yaml:18:60: limit ´q´: ´starts´ is only for fixed_window
 policy.yaml:18:78: limit ´q´: ´time_zone´ is only for the algorithm calendar

@@ -1,21 +1,29 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
-// lintBudget bounds the search for wildcards that never apply, in bytes compared: it is quadratic in
-// the wildcards of a level that begin alike.
+// lintBudget bounds the search for wildcards that never apply, and for models without a price, in bytes
+// compared: it is quadratic in the wildcards that begin alike.
 const lintBudget = 50 << 20
 
 // lint reports what loads and is probably not meant. whole says that every file could be read, so
-// that a name that nothing has is missing indeed.
-func (p *Policy) lint(rep *report, whole bool) {
+// that a name that nothing has is missing indeed; now may be nil.
+func (p *Policy) lint(rep *report, whole bool, now func() time.Time) {
 	l := linter{rep: rep, budget: lintBudget, paths: map[string]place{}}
+	if now != nil {
+		l.now = now()
+	}
 	for _, d := range p.sorted {
 		l.reach(&d.root)
 		l.names(d, whole)
 		l.upstreams(d)
+		l.prices(d)
 		if whole {
 			l.subjects(d)
+			l.priced(d)
 		}
 	}
 	for _, r := range p.rules {
@@ -31,6 +39,9 @@ type linter struct {
 	rep    *report
 	budget int
 	paths  map[string]place // where what has this path stands
+	now    time.Time        // zero where nobody has said
+
+	suggested int // how many models without a price came with a suggestion
 }
 
 // reach warns of children that no request can reach because a wildcard of the same level is tried
@@ -69,7 +80,7 @@ func (l *linter) spend(cost int) bool {
 	if l.budget >= 0 {
 		if l.budget -= cost; l.budget < 0 {
 			l.rep.add(place{}, Problem{
-				Message: "there are too many wildcards to find all of those that never apply",
+				Message: "there are too many wildcards to find all that is wrong with them",
 				Warning: true,
 			})
 		}

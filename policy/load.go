@@ -1,5 +1,7 @@
 package policy
 
+import "time"
+
 // Options says how policies are read. The zero Options is ration's own way.
 type Options struct {
 	// MergeDomains lets several files add descriptors to one domain, each at its top level, in the
@@ -12,6 +14,9 @@ type Options struct {
 	AllFiles bool
 	// DotFiles reads files and directories too whose names begin with a dot.
 	DotFiles bool
+	// Now tells the time, by which prices of models that a policy names are looked up, and the book that ships may
+	// be found old. nil: it is never old, and every price is there that will ever count.
+	Now func() time.Time
 }
 
 // Source is one policy file.
@@ -58,7 +63,7 @@ func (f *files) compile(opts Options) (*Policy, []Problem, error) {
 		}
 	}
 	p := c.policy(f.sources)
-	p.lint(rep, whole)
+	p.lint(rep, whole, opts.Now)
 	warnings, err := rep.result(f.sources)
 	if err != nil {
 		return nil, warnings, err

@@ -40,5 +40,5 @@ func (ld *limitDraft) judgeLocal(q *Quantity, at place) {
 		at = ld.entry.localShare.at
 	}
 	ld.warn(at, "%v of %s is less than 1, so nothing is admitted while the store cannot decide: "+
-		"write a larger `local_share`, or `on_store_error: deny`", ld.limit.LocalShare, grouped(q.Spec.Ceiling()))
+		"write a larger `local_share`, or `on_store_error: deny`", ld.limit.LocalShare, ld.limit.Meter.Number(q.Spec.Ceiling()))
 }

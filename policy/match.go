@@ -16,6 +16,7 @@ type Domain struct {
 	subjects   map[string]Subject
 	upstreams  []*Upstream
 	models     models
+	prices     prices
 }
 
 // Name returns the name of the domain.

@@ -9,7 +9,7 @@ const (
 	InputTokens        // uncached input and cache writes; with CountCacheRead, cache reads too
 	OutputTokens       // what the model wrote
 	Tokens             // all classes together: uncached input, cache read, cache write, output
-	Cost               // money: no limit of this version counts it
+	Cost               // money, in nano-dollars
 	InFlight           // places taken at the same time: `concurrency`
 	meters
 )
@@ -19,10 +19,10 @@ var meterNames = [meters]string{
 	Cost: "cost", InFlight: "concurrency",
 }
 
-// unitNames say one unit of each meter.
+// unitNames say one unit of each meter, or what there is of it where nobody says units.
 var unitNames = [meters]string{
 	Requests: "request", InputTokens: "input token", OutputTokens: "output token", Tokens: "token",
-	Cost: "dollar", InFlight: "request",
+	Cost: "money", InFlight: "request",
 }
 
 // String returns the name that policies use: "input_tokens".

@@ -649,7 +649,7 @@ func TestLintIsBounded(t *testing.T) {
 		fmt.Fprintf(&b, "- {key: 'k*%05d'}\n", i)
 	}
 	_, failures, warnings := parse(t, b.String(), Options{Strict: true})
-	if failures != "" || warnings != "there are too many wildcards to find all of those that never apply\n" {
+	if failures != "" || warnings != "there are too many wildcards to find all that is wrong with them\n" {
 		t.Errorf("got errors\n%.300sand warnings\n%.300s", failures, warnings)
 	}
 }

@@ -26,8 +26,8 @@ func (p *Policy) Rules() []*Rule { return p.rules }
 // Files returns the names of the files that the policy was read from, in the order of reading.
 func (p *Policy) Files() []string { return p.files }
 
-// Version returns a short hexadecimal hash of the content of the files: the same content has the
-// same version, wherever it lies.
+// Version returns a short hexadecimal hash of the content of the files, and of the book that ships where
+// the policy uses its prices: the same content has the same version, wherever it lies.
 func (p *Policy) Version() string { return p.version }
 
 // Rule is one `rate_limit` of a policy. All fields are for reading only.

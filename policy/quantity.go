@@ -8,41 +8,81 @@ import (
 	"strings"
 
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/price"
 )
 
-// quantity is an amount, mostly per a length of time, as people write it: `10/minute`.
+// quantity is an amount, mostly per a length of time, as people write it: `10/minute`, `$5/month`.
 type quantity struct {
-	amount    int64
+	amount    amount
 	unlimited bool // the word in place of all else
 	per       span // zero where none is named
 }
 
+// amount is a number of units, or money.
+type amount struct {
+	n     int64 // in nano-dollars, if it is money
+	money bool  // written with a dollar sign
+}
+
+// String returns the amount as policies write it: "5000", "$0.50".
+func (a amount) String() string {
+	if a.money {
+		return price.Nanos(a.n).String()
+	}
+	return strconv.FormatInt(a.n, 10)
+}
+
 const unlimitedWord = "unlimited"
 
-// parseQuantity reads `10/minute`, `5/10m`, `50_000 per hour`, `20` or `unlimited`.
+// parseQuantity reads `10/minute`, `5/10m`, `50_000 per hour`, `$5/month`, `20` or `unlimited`.
 func parseQuantity(s string) (q quantity, err error) {
 	s = strings.TrimSpace(s)
 	if s == unlimitedWord {
 		return quantity{unlimited: true}, nil
 	}
-	amount, per, hasWindow := strings.Cut(s, "/")
+	text, per, hasWindow := strings.Cut(s, "/")
 	if !hasWindow {
-		amount, per, hasWindow = strings.Cut(s, " per ")
+		text, per, hasWindow = strings.Cut(s, " per ")
 	}
-	if q.amount, err = parseAmount(amount); err != nil || !hasWindow {
+	if q.amount, err = parseAmount(text); err != nil || !hasWindow {
 		return q, err
 	}
 	q.per, err = parseSpan(per)
 	return q, err
 }
 
-var errNoPrices = errors.New("this version has no prices yet, so nothing can be limited in money")
+// parseAmount reads a number of units, or money: `10`, `5M`, `$0.50`.
+func parseAmount(s string) (a amount, err error) {
+	s = strings.TrimSpace(s)
+	if a.money = strings.Contains(s, "$"); a.money {
+		a.n, err = parseMoney(s)
+	} else {
+		a.n, err = parseUnits(s)
+	}
+	return a, err
+}
+
+// parseMoney reads dollars: `$5`, `$0.50`, `$5_000`. It returns nano-dollars.
+func parseMoney(s string) (int64, error) {
+	digits, signed := strings.CutPrefix(s, "$")
+	whole, fraction, pointed := strings.Cut(digits, ".")
+	switch {
+	case strings.HasPrefix(s, "-"), strings.HasPrefix(digits, "-"):
+		return 0, fmt.Errorf("%s is negative: write $0 to refuse everything, or the word unlimited", quote(s))
+	case strings.Contains(s, ","):
+		return 0, fmt.Errorf("%s has a comma: write $5_000, and $1.50 with a point", quote(s))
+	case !signed, !isDigits(whole), pointed && (!isDigits(fraction) || strings.Contains(fraction, "_")), len(s) > clipAt:
+		return 0, fmt.Errorf("%s is no amount in dollars: write it as $5, $0.50 or $5_000", quote(s))
+	}
+	n, err := price.ParseDollars(s)
+	return int64(n), err
+}
 
 // multiples are the letters that may stand behind a number.
 var multiples = map[byte]int{'k': 3, 'M': 6, 'B': 9}
 
-// parseAmount reads a number of units: `10`, `50_000`, `5M`, `1.5k`.
-func parseAmount(s string) (int64, error) {
+// parseUnits reads a number of units: `10`, `50_000`, `5M`, `1.5k`.
+func parseUnits(s string) (int64, error) {
 	s = strings.TrimSpace(s)
 	var zeros int
 	digits := s
@@ -92,8 +132,6 @@ func notAnAmount(s string) error {
 	switch {
 	case s == "":
 		return errors.New("an amount is missing: write it as 10/minute")
-	case s[0] == '$':
-		return errNoPrices
 	case s[0] == '-':
 		return fmt.Errorf("%s is negative: write 0 to refuse everything, or the word unlimited", quote(s))
 	case strings.Contains(s, ","):

@@ -44,6 +44,8 @@ func (r *reader) document(root *yaml.Node) *document {
 			doc.upstreams = r.upstreams(v)
 		case "subjects":
 			doc.subjects = r.subjects(v)
+		case "prices":
+			doc.prices = r.prices(v)
 		}
 	})
 	return doc

@@ -78,7 +78,7 @@ func parseSpan(s string) (span, error) {
 		switch {
 		case number != "":
 			var err error
-			if times, err = parseAmount(number); err != nil {
+			if times, err = parseUnits(number); err != nil {
 				return sp, err
 			}
 		case terms > 0 || rest != "":

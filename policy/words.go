@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"strings"
 	"time"
 
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/price"
 )
 
 // Words for the callers of a limit, as opposed to those for the writers of a policy (explain.go).
@@ -27,18 +29,31 @@ func (l *Limit) Algorithm() limit.Algorithm {
 	return limit.FixedWindow // unlimited for all: nothing is counted
 }
 
-// Unit returns one unit of the meter in words: "input token".
+// Unit returns one unit of the meter in words: "input token"; "money" of Cost.
 func (m Meter) Unit() string { return unitNames[m] }
 
-// Amount says a number of units: "1 request", "50,000 tokens".
+// Amount says a number of units: "1 request", "50,000 tokens", "$1.50".
 func (m Meter) Amount(n int64) string {
-	if n == 1 {
+	switch {
+	case m == Cost:
+		return m.Number(n)
+	case n == 1:
 		return "1 " + m.Unit()
 	}
-	return grouped(n) + " " + m.Unit() + "s"
+	return m.Number(n) + " " + m.Unit() + "s"
 }
 
-// Rate says a quantity of a limit with that meter in short: "10 requests per minute".
+// Number says a number of units where what they are goes without saying: "50,000", and "$1.50" all the same.
+func (m Meter) Number(n int64) string {
+	if m != Cost {
+		return grouped(n)
+	}
+	dollars, fraction, _ := strings.Cut(price.Nanos(n).String(), ".")
+	sign := strings.IndexByte(dollars, '$') + 1
+	return dollars[:sign] + commas(dollars[sign:]) + "." + fraction
+}
+
+// Rate says a quantity of a limit with that meter in short: "10 requests per minute", "$1.00 per month".
 func (q *Quantity) Rate(m Meter) string {
 	s := &q.Spec
 	switch {
@@ -50,26 +65,30 @@ func (q *Quantity) Rate(m Meter) string {
 	return m.Amount(s.Limit) + " per " + lengthInWords(s.Window)
 }
 
-// Quota names what is used up when the quantity is: "Hourly quota".
-func (q *Quantity) Quota() string {
+// Quota names what is used up when the quantity of a limit with that meter is: "Hourly quota", "Monthly budget".
+func (q *Quantity) Quota(m Meter) string {
 	s := &q.Spec
 	name := lengthInWords(s.Window)
 	if s.Calendar != nil {
 		name = periodNames[s.Calendar.Period]
 	}
+	what := "quota"
+	if m == Cost {
+		what = "budget"
+	}
 	switch name {
 	case "hour":
-		return "Hourly quota"
+		return "Hourly " + what
 	case "day":
-		return "Daily quota"
+		return "Daily " + what
 	case "week":
-		return "Weekly quota"
+		return "Weekly " + what
 	case "month":
-		return "Monthly quota"
+		return "Monthly " + what
 	case "year":
-		return "Yearly quota"
+		return "Yearly " + what
 	}
-	return "Quota"
+	return strings.ToUpper(what[:1]) + what[1:]
 }
 
 // Zone returns where the calendar of the quantity hangs; UTC where there is none.
@@ -79,6 +98,3 @@ func (q *Quantity) Zone() *time.Location {
 	}
 	return time.UTC
 }
-
-// Grouped writes an amount with commas: 50,000.
-func Grouped(n int64) string { return grouped(n) }

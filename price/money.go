@@ -62,7 +62,7 @@ func parseDecimal(s string) (int64, error) {
 		return 0, errors.New("is no amount in dollars: write it as 1, 1.50, 0.0028 or 5_000")
 	}
 	if fraction = strings.TrimRight(fraction, "0"); len(fraction) > decimals {
-		return 0, errors.New("is finer than a billionth of a dollar")
+		return 0, errors.New("is finer than a billionth of a dollar: round it up")
 	}
 	digits := strings.ReplaceAll(whole, "_", "") + fraction + strings.Repeat("0", decimals-len(fraction))
 	n, err := strconv.ParseInt(digits, 10, 64)

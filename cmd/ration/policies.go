@@ -14,7 +14,9 @@ import (
 
 // options returns how policies are to be read.
 func (f *policyFlags) options() policy.Options {
-	return policy.Options{MergeDomains: f.MergeDomains, Strict: f.Strict, AllFiles: f.AllFiles, DotFiles: f.DotFiles}
+	return policy.Options{
+		MergeDomains: f.MergeDomains, Strict: f.Strict, AllFiles: f.AllFiles, DotFiles: f.DotFiles, Now: time.Now,
+	}
 }
 
 // policies are what a server decides by: files that may change, or the example.
