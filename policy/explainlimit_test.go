@@ -3,6 +3,9 @@ package policy
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rationhq/ration/limit"
 )
 
 func TestExplainLimits(t *testing.T) {
@@ -75,5 +78,98 @@ domain llm: 1 rule, 14 limits
 	}
 	if l := p.Limits()[1]; l.Allows(0) != "10 requests per minute, flowing steadily, up to 5 at once" || l.Allows(1) != "unlimited and not counted" {
 		t.Errorf("limit %s allows %q and %q", l.Path, l.Allows(0), l.Allows(1))
+	}
+}
+
+// Money is said in dollars, and where its prices are from.
+func TestExplainMoney(t *testing.T) {
+	p, failures, _ := parse(t, `
+=== a.yaml
+domain: a
+tiers: [{name: free}, {name: pro}]
+prices: {unknown_model: assume_max, models: {x: {input: 1, output: 1}, "y*": {input: 1, output: 1}}}
+limits:
+- {name: company, meter: cost, limit: $5_000/month, time_zone: Europe/Berlin, ceiling: {free: 60%, pro: 100%}}
+- {name: pace, meter: cost, rate: $1/minute, burst: $5, per_request: $0.25}
+- {name: none, meter: cost, limit: $0/month}
+descriptors:
+- key: user
+  subject: true
+  limits:
+  - {name: spend, meter: cost, tiers: {free: {limit: $1/month}, pro: {limit: $1234.5678/month}}, on_store_error: local}
+- {key: org, limits: [{name: day, meter: cost, algorithm: sliding_window, limit: $20/day, on_lapse: all}]}
+=== b.yaml
+domain: b
+prices: {book: none, unknown_model: allow, models: {x: {input: 1, output: 1}}}
+=== c.yaml
+domain: c
+prices: {book: none}
+=== d.yaml
+domain: d
+limits: [{name: spend, meter: cost, limit: $1/year}]
+`, Options{})
+	if failures != "" {
+		t.Fatal(failures)
+	}
+	want := strings.ReplaceAll(expected(`
+domain a: 5 limits
+  tiers: free and pro; the subject is each value of user; who is unknown is in free
+  prices: those of 2 models here, then the book of DATE; a model without one costs as much as the dearest
+  all requests of the domain together (limit a.company), by tier; refused while the store cannot decide
+    free: $5,000.00 per calendar month (Europe/Berlin), of which these callers may use $3,000.00
+    pro: $5,000.00 per calendar month (Europe/Berlin)
+  all requests of the domain together (limit a.pace): $1.00 per minute, flowing steadily, up to $5.00 at once, at most $0.25 in one request; refused while the store cannot decide
+  all requests of the domain together (limit a.none): no money at all; refused while the store cannot decide
+  each value of user (limit a.user.spend), by tier; while the store cannot decide, each replica admits 10% of it by itself
+    free: $1.00 per calendar month (UTC)
+    pro: $1,234.5678 per calendar month (UTC)
+  each value of org (limit a.org.day): $20.00 per sliding day, estimated from two windows; a hold that nobody settles stays charged; refused while the store cannot decide
+domain b: no rules
+  prices: those of 1 model here; a model without one costs nothing
+domain c: no rules
+  prices: none; a model without one is refused where money is limited
+domain d: 1 limit
+  prices: the book of DATE; a model without one is refused where money is limited
+  all requests of the domain together (limit d.spend): $1.00 per calendar year (UTC); refused while the store cannot decide
+`), "DATE", shippedBook().Date().Format(time.DateOnly))
+	if got := strings.Join(p.Explain(), "\n") + "\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// What callers are told of a quantity.
+func TestQuantitiesInWords(t *testing.T) {
+	for entry, want := range map[string]string{
+		"meter: cost, limit: $1/month":                            "Monthly budget, $1.00 per month",
+		"meter: cost, algorithm: calendar, limit: $0.5/year":      "Yearly budget, $0.50 per year",
+		"meter: cost, algorithm: calendar, limit: $1_000_000/w":   "Weekly budget, $1,000,000.00 per week",
+		"meter: cost, algorithm: sliding_window, limit: $100/day": "Daily budget, $100.00 per day",
+		"meter: cost, algorithm: fixed_window, limit: $1/h":       "Hourly budget, $1.00 per hour",
+		"meter: cost, rate: $1000/minute":                         "Budget, $1,000.00 per minute",
+		"meter: tokens, limit: 1000/month":                        "Monthly quota, 1,000 tokens per month",
+		"rate: 1/5m":                                              "Quota, 1 request per 5 minutes",
+	} {
+		p, failures, _ := parse(t, "domain: d\nlimits: [{name: x, "+entry+"}]", Options{})
+		if failures != "" {
+			t.Errorf("%s: %s", entry, failures)
+			continue
+		}
+		l := p.Limits()[0]
+		if got := l.For(0).Quota(l.Meter) + ", " + l.For(0).Rate(l.Meter); got != want {
+			t.Errorf("%s is %q, want %q", entry, got, want)
+		}
+	}
+	for n, want := range map[int64]string{
+		0: "$0.00", 1: "$0.000000001", 1_001_200_000: "$1.0012", 999_990_000_000: "$999.99", 1_000_000_000_000: "$1,000.00",
+		-1_500_000_000: "-$1.50", -1_500_000_000_000: "-$1,500.00", limit.MaxAmount: "$9,007,199.254740991",
+	} {
+		if got := Cost.Amount(n); got != want || Cost.Number(n) != want {
+			t.Errorf("%d is %q and %q, want %q", n, got, Cost.Number(n), want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0 tokens, 0", 1: "1 token, 1", 1000: "1,000 tokens, 1,000"} {
+		if got := Tokens.Amount(n) + ", " + Tokens.Number(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
 	}
 }

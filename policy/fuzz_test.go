@@ -25,35 +25,47 @@ func FuzzParse(f *testing.F) {
 			"  - {<<: *l, name: s, algorithm: fixed_window, starts: first_use, shadow: true}\n" +
 			"  descriptors: [{key: m, value: 'x*', limits: [{name: q, meter: concurrency, limit: 3}]}]\n",
 		"domain: d\nlimits: [{name: c, algorithm: calendar, limit: 5/week, week_start: sun, time_zone: UTC}, {name: l, algorithm: sliding_log, limit: 1.5k/250ms}]\n",
+		"domain: d\nprices: {book: none, unknown_model: assume_max, models: {m: &m {input: '0.80', output: 4, cache_read: 0.08, max_output: 8k}, " +
+			"n*: [*m, {<<: *m, from: 2026-01-31, cache_write: $1}]}}\nlimits: [{name: c, meter: cost, limit: $1/month, ceiling: $0.5, per_request: 5}]\n",
+		"domain: d\ntiers: [{name: f, attributes: {model: m}}]\nprices: \nlimits: [{name: c, meter: cost, rate: $0.000000001/day, burst: $9007199}]\n" +
+			"upstreams: [{name: u, models: [a*, m], limits: [{name: r, meter: cost, algorithm: sliding_window, limit: $5_000/hour}]}]\n",
 		"\xff\xfed\x00o\x00:\x00 \x00a\x00",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, _, err := Parse([]Source{{"a.yaml", data}, {"b.yaml", data}}, Options{MergeDomains: true})
-		if err != nil {
-			if strings.TrimSpace(err.Error()) == "" {
-				t.Fatal("an error without words")
-			}
-			return
-		}
-		for _, r := range p.Rules() {
-			descriptor, exact := pathOf(r.node)
-			if !exact {
-				continue // what leads to it may lead elsewhere first
-			}
-			if got, _ := p.Domain(r.Domain).Match(descriptor, nil); got.Rule != r {
-				t.Fatalf("%q leads to %v, not to rule %s", descriptor, got.Rule, r.Path)
-			}
-		}
-		buckets := map[string]*Limit{}
-		for _, l := range p.Limits() {
-			checkLimit(t, p, l, buckets)
-		}
-		if len(p.Explain()) < len(p.Rules())+len(p.Limits()) {
-			t.Fatal("a rule or a limit is not explained")
-		}
+		// A second file adds to the domain of the first, if it has nothing that stands but once in a domain.
+		checkPolicy(t, []Source{{"a.yaml", data}})
+		checkPolicy(t, []Source{{"a.yaml", data}, {"b.yaml", data}})
 	})
+}
+
+// checkPolicy compiles sources, and finds what it accepts usable.
+func checkPolicy(t *testing.T, sources []Source) {
+	t.Helper()
+	p, _, err := Parse(sources, Options{MergeDomains: true})
+	if err != nil {
+		if strings.TrimSpace(err.Error()) == "" {
+			t.Fatal("an error without words")
+		}
+		return
+	}
+	for _, r := range p.Rules() {
+		descriptor, exact := pathOf(r.node)
+		if !exact {
+			continue // what leads to it may lead elsewhere first
+		}
+		if got, _ := p.Domain(r.Domain).Match(descriptor, nil); got.Rule != r {
+			t.Fatalf("%q leads to %v, not to rule %s", descriptor, got.Rule, r.Path)
+		}
+	}
+	buckets := map[string]*Limit{}
+	for _, l := range p.Limits() {
+		checkLimit(t, p, l, buckets)
+	}
+	if len(p.Explain()) < len(p.Rules())+len(p.Limits()) {
+		t.Fatal("a rule or a limit is not explained")
+	}
 }
 
 // failer is a test of any kind.
@@ -64,6 +76,9 @@ type failer interface {
 // checkLimit finds a limit that was accepted usable for every tier, and counting where no other does.
 func checkLimit(t failer, p *Policy, l *Limit, buckets map[string]*Limit) {
 	d := p.Domain(l.Domain)
+	if l.Meter == Cost && d.Prices() == nil {
+		t.Fatalf("there are no prices for limit %s", l.Path)
+	}
 	for tier := range max(1, len(d.Tiers())) {
 		q := l.For(tier)
 		if q == nil {
@@ -74,6 +89,9 @@ func checkLimit(t failer, p *Policy, l *Limit, buckets map[string]*Limit) {
 		}
 		if l.Allows(tier) == "" || q.PerRequest < 0 || q.PerRequest > limit.MaxAmount {
 			t.Fatalf("limit %s allows %q, at most %d", l.Path, l.Allows(tier), q.PerRequest)
+		}
+		if dollars := strings.HasPrefix(q.Rate(l.Meter), "$"); dollars != (l.Meter == Cost) {
+			t.Fatalf("limit %s with meter %v is %s", l.Path, l.Meter, q.Rate(l.Meter))
 		}
 	}
 	m := d.Root()

@@ -76,6 +76,14 @@ func TestLimitsWithoutTiers(t *testing.T) {
 		"limit: 20/year, anchor: {month: april, day: 6}":                          "calendar 20 per year from Monday 6.4.",
 		"limit: 20/year, anchor: {month: 10}":                                     "calendar 20 per year from Monday 0.10.",
 		"meter: concurrency, limit: 3":                                            "concurrency 3",
+		"meter: cost, limit: $1/month":                                            "calendar 1000000000 per month",
+		"meter: cost, algorithm: calendar, limit: $0.50/hour, per_request: $0.25": "calendar 500000000 per hour at most 250000000",
+		"meter: cost, limit: $5000/month, ceiling: $4_000":                        "calendar 5000000000000 per month leaving 1000000000000",
+		"meter: cost, limit: $1/month, ceiling: 60%":                              "calendar 1000000000 per month leaving 400000000",
+		"meter: cost, rate: $1/minute, burst: $5":                                 "token_bucket 1000000000 burst 5000000000 per 1m0s",
+		"meter: cost, rate: $0.000000001/minute":                                  "token_bucket 1 burst 1 per 1m0s",
+		"meter: cost, algorithm: sliding_window, limit: $9007199.254740991/day":   "sliding_window 9007199254740991 per 24h0m0s",
+		"meter: cost, algorithm: fixed_window, limit: $0/day":                     "fixed_window 0 per 24h0m0s",
 		"meter: concurrency, limit: 4, ceiling: 75%":                              "concurrency 4 leaving 1",
 		"algorithm: sliding_log, limit: 0/day":                                    "sliding_log 0 per 24h0m0s",
 		"meter: tokens, algorithm: sliding_window, limit: 5M/d, per_request: 10k": "sliding_window 5000000 per 24h0m0s at most 10000",
@@ -99,14 +107,15 @@ func TestLimitsWithoutTiers(t *testing.T) {
 func TestLimitsByTier(t *testing.T) {
 	const tiers = "tiers: [{name: free}, {name: pro}, {name: max}]\n"
 	for entry, want := range map[string]string{
-		"tiers: {free: {rate: 10/minute, burst: 5}, pro: {rate: 60/minute}, max: unlimited}":                              "token_bucket 10 burst 5 per 1m0s / token_bucket 60 burst 60 per 1m0s / unlimited",
-		"rate: 10/minute, burst: 5, tiers: {pro: {rate: 60/minute}, max: {burst: 50}}":                                    "token_bucket 10 burst 5 per 1m0s / token_bucket 60 burst 5 per 1m0s / token_bucket 10 burst 50 per 1m0s",
-		"limit: 5/month, tiers: {max: {limit: unlimited}}":                                                                "calendar 5 per month / calendar 5 per month / unlimited",
-		"algorithm: calendar, limit: unlimited, tiers: {free: {limit: 5/month}}":                                          "calendar 5 per month / unlimited / unlimited",
-		"meter: concurrency, tiers: {free: {limit: 1}, pro: {limit: 2}, max: {limit: 3}}":                                 "concurrency 1 / concurrency 2 / concurrency 3",
-		"algorithm: sliding_log, limit: 9/day, tiers: {free: {limit: 3/24h, per_request: 2}, pro: {ceiling: 50%}}":        "sliding_log 3 per 24h0m0s at most 2 / sliding_log 9 per 24h0m0s leaving 5 / sliding_log 9 per 24h0m0s",
-		"algorithm: sliding_log, limit: 9/day, ceiling: 5, tiers: {pro: {limit: 7/day}, max: {limit: 8/day, ceiling: 8}}": "sliding_log 9 per 24h0m0s leaving 4 / sliding_log 7 per 24h0m0s leaving 2 / sliding_log 8 per 24h0m0s",
-		"algorithm: sliding_log, limit: 9/day":                                                                            "sliding_log 9 per 24h0m0s / sliding_log 9 per 24h0m0s / sliding_log 9 per 24h0m0s",
+		"tiers: {free: {rate: 10/minute, burst: 5}, pro: {rate: 60/minute}, max: unlimited}":                                          "token_bucket 10 burst 5 per 1m0s / token_bucket 60 burst 60 per 1m0s / unlimited",
+		"rate: 10/minute, burst: 5, tiers: {pro: {rate: 60/minute}, max: {burst: 50}}":                                                "token_bucket 10 burst 5 per 1m0s / token_bucket 60 burst 5 per 1m0s / token_bucket 10 burst 50 per 1m0s",
+		"limit: 5/month, tiers: {max: {limit: unlimited}}":                                                                            "calendar 5 per month / calendar 5 per month / unlimited",
+		"algorithm: calendar, limit: unlimited, tiers: {free: {limit: 5/month}}":                                                      "calendar 5 per month / unlimited / unlimited",
+		"meter: cost, per_request: $0.10, tiers: {free: {limit: $1/month}, pro: {limit: $20/month, per_request: $2}, max: unlimited}": "calendar 1000000000 per month at most 100000000 / calendar 20000000000 per month at most 2000000000 / unlimited",
+		"meter: concurrency, tiers: {free: {limit: 1}, pro: {limit: 2}, max: {limit: 3}}":                                             "concurrency 1 / concurrency 2 / concurrency 3",
+		"algorithm: sliding_log, limit: 9/day, tiers: {free: {limit: 3/24h, per_request: 2}, pro: {ceiling: 50%}}":                    "sliding_log 3 per 24h0m0s at most 2 / sliding_log 9 per 24h0m0s leaving 5 / sliding_log 9 per 24h0m0s",
+		"algorithm: sliding_log, limit: 9/day, ceiling: 5, tiers: {pro: {limit: 7/day}, max: {limit: 8/day, ceiling: 8}}":             "sliding_log 9 per 24h0m0s leaving 4 / sliding_log 7 per 24h0m0s leaving 2 / sliding_log 8 per 24h0m0s",
+		"algorithm: sliding_log, limit: 9/day":                                                                                        "sliding_log 9 per 24h0m0s / sliding_log 9 per 24h0m0s / sliding_log 9 per 24h0m0s",
 	} {
 		p := mustParse(t, "domain: d\n"+tiers+"descriptors: [{key: user, subject: true, limits: [{name: x, "+entry+"}]}]")
 		if got := compiled(p.Limits()[0], 3); got != want {

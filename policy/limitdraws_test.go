@@ -2,9 +2,14 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/rationhq/ration/price"
 )
 
 // drawLimit draws an entry of `limits` whose fields have values that each make sense by itself; most of
@@ -22,6 +27,9 @@ func drawLimit(t *rapid.T) map[string]any {
 		entry["meter"] = "concurrency"
 	}
 	some("meter", "requests", "input_tokens", "output_tokens", "tokens", "concurrency")
+	if rapid.IntRange(0, 3).Draw(t, "money?") == 0 {
+		entry["meter"] = "cost"
+	}
 	some("shadow", true)
 	some("clamp", true)
 	some("count_denied", true)
@@ -32,8 +40,8 @@ func drawLimit(t *rapid.T) map[string]any {
 	return entry
 }
 
-// drawQuantity adds how much a limit allows.
-func drawQuantity(t *rapid.T, algorithm any, into map[string]any) {
+// drawQuantity adds how much a limit allows. Of money the amounts are the same in nano-dollars, most of the time.
+func drawQuantity(t *rapid.T, algorithm, meter any, into map[string]any) {
 	switch algorithm {
 	case "token_bucket":
 		into["rate"] = rapid.SampledFrom([]string{
@@ -56,14 +64,34 @@ func drawQuantity(t *rapid.T, algorithm any, into map[string]any) {
 	if rapid.IntRange(0, 2).Draw(t, "ceiling?") == 0 {
 		into["ceiling"] = rapid.SampledFrom([]any{"0%", "33.33%", "100%", 3}).Draw(t, "ceiling")
 	}
+	if meter == "cost" && rapid.IntRange(0, 15).Draw(t, "in dollars") > 0 {
+		for field, written := range into {
+			if slices.Contains([]string{"rate", "limit", "burst", "per_request", "ceiling"}, field) {
+				into[field] = inDollars(fmt.Sprint(written))
+			}
+		}
+	}
+}
+
+// inDollars writes a quantity in money.
+func inDollars(units string) string {
+	number, per, _ := strings.Cut(units, "/")
+	n, err := parseUnits(number)
+	if err != nil {
+		return units // a part, or no limit
+	}
+	if per != "" {
+		per = "/" + per
+	}
+	return price.Nanos(n).String() + per
 }
 
 // Whatever is combined is refused with words, or can be used by every tier and counts by itself.
 func TestLimitsAreUsableOrRefused(t *testing.T) {
-	used, refused := 0, 0
+	used, refused, money := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		entry := drawLimit(t)
-		drawQuantity(t, entry["algorithm"], entry)
+		drawQuantity(t, entry["algorithm"], entry["meter"], entry)
 		user := map[string]any{"key": "user", "value": "alice", "subject": true}
 		file := map[string]any{
 			"domain": "d", "descriptors": []any{user},
@@ -78,7 +106,7 @@ func TestLimitsAreUsableOrRefused(t *testing.T) {
 			user["limits"] = []any{entry}
 			if rapid.Bool().Draw(t, "by tier") {
 				pro := map[string]any{}
-				drawQuantity(t, entry["algorithm"], pro)
+				drawQuantity(t, entry["algorithm"], entry["meter"], pro)
 				entry["tiers"] = map[string]any{"pro": pro}
 			}
 		}
@@ -93,7 +121,13 @@ func TestLimitsAreUsableOrRefused(t *testing.T) {
 		}
 		used++
 		checkLimit(t, p, p.Limits()[0], map[string]*Limit{})
+		if p.Limits()[0].Meter == Cost {
+			money++
+		}
 	})
+	if money == 0 {
+		t.Error("no policy limited money")
+	}
 	if all := used + refused; used < all/10 || refused < all/10 {
 		t.Errorf("%d policies could be used, and %d not: too few to say anything", used, refused)
 	}

@@ -24,6 +24,8 @@ limits:
 - {name: places, meter: concurrency, limit: 3}
 - {name: tokens, meter: tokens, limit: 3/month}
 - {name: shadow, algorithm: sliding_log, limit: 10/day, on_store_error: deny, shadow: true}
+- {name: cost, meter: cost, limit: $3/month}
+- {name: milder, meter: cost, limit: $3/month, on_store_error: local}
 `[1:], Options{})
 	if failures != "" || warnings != "" {
 		t.Fatal(failures, warnings)
@@ -45,12 +47,11 @@ local local 10% 1 while the store cannot decide, each replica admits 10% of it b
 share local 33.5% 3 while the store cannot decide, each replica admits 33.5% of it by itself
 places allow 0% 0
 tokens allow 0% 0
-shadow deny 0% 0 in shadow, so counted and reported but never refused`
+shadow deny 0% 0 in shadow, so counted and reported but never refused
+cost deny 0% 0
+milder local 10% 300000000`
 	if got := "\n" + strings.Join(got, "\n"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if got := Cost.storeError(); got != StoreErrorDeny {
-		t.Errorf("money: %v, want deny", got)
 	}
 }
 

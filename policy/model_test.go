@@ -33,6 +33,7 @@ type modelLimit struct {
 // ownLimit is an entry of `limits`, with a name that no other has.
 type ownLimit struct {
 	Name      string `json:"name"`
+	Meter     string `json:"meter"`
 	Algorithm string `json:"algorithm"`
 	Limit     string `json:"limit"`
 }
@@ -82,7 +83,7 @@ func modelMatch(level []modelNode, list []Entry) (a modelAnswer, arrived bool) {
 				owner, below = named[:paid+1], named[paid+1:]
 			}
 			a.limits = append(a.limits, modelName("d", owner)+" "+strings.TrimPrefix(modelName("", below), "|")+
-				strings.Repeat("|", min(1, len(below)))+l.Name+"|sliding_log|60s")
+				strings.Repeat("|", min(1, len(below)))+l.Name+"|"+l.Algorithm+"|60s")
 		}
 		return a, true
 	}
@@ -271,7 +272,11 @@ func drawLevel(t *rapid.T, depth int, paid bool, rules *int) []modelNode {
 		n.Subject = !paid && !n.Shared && rapid.IntRange(0, 3).Draw(t, "subject") == 0
 		for range max(0, rapid.IntRange(-2, 2).Draw(t, "limits")) {
 			*rules++
-			n.Limits = append(n.Limits, ownLimit{fmt.Sprint("limit", *rules), "sliding_log", "5/minute"})
+			own := ownLimit{fmt.Sprint("limit", *rules), "requests", "sliding_log", "5/minute"}
+			if rapid.Bool().Draw(t, "money") {
+				own = ownLimit{own.Name, "cost", "sliding_window", "$5/minute"}
+			}
+			n.Limits = append(n.Limits, own)
 		}
 		if depth < 2 && rapid.Bool().Draw(t, "deeper") {
 			n.Descriptors = drawLevel(t, depth+1, paid || n.Subject, rules)

@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 	"github.com/rationhq/ration/price"
 )
 
-// day returns a day's beginning, for prices and for what is found old.
+// date returns a day's beginning, for prices and for what is found old.
 func date(text string) time.Time {
 	d, err := time.Parse(time.DateOnly, text)
 	if err != nil {
@@ -229,4 +230,100 @@ func TestPricesAreExact(t *testing.T) {
 			t.Fatalf("%s\nhas the prices %+v\nwant             %+v", yaml, got.Models(), want.Models())
 		}
 	})
+}
+
+// A whole policy for a service of language models: tiers, prices, limits of requests, tokens, money and places on every
+// level, and the shared keys of providers.
+func TestWholeLanguage(t *testing.T) {
+	p, failures, warnings := parse(t, `
+domain: llm
+tiers:
+- {name: free, attributes: {model: claude-haiku-4-5-20251001, max_output: 1024}}
+- {name: pro, attributes: {model: claude-haiku-4-5-20251001, max_output: 4096}}
+- {name: premium, attributes: {model: claude-sonnet-4-6, max_output: 8192}}
+prices:
+  book: builtin
+  unknown_model: deny
+  models:
+    claude-haiku-4-5*: { input: "0.80", output: "4.00", cache_read: "0.08", cache_write: "1.00" }
+    claude-sonnet-4-6: { input: "3.00", output: "15.00" }
+    claude-opus-4-*:   { input: "15.00", output: "75.00" }
+limits:
+- { name: company-spend, meter: cost, algorithm: calendar, limit: $5000/month }
+descriptors:
+- key: user
+  subject: true
+  limits:
+  - name: requests
+    meter: requests
+    algorithm: token_bucket
+    tiers:
+      free:    { rate: 10/minute,  burst: 5 }
+      pro:     { rate: 60/minute,  burst: 20 }
+      premium: { rate: 300/minute, burst: 100 }
+  - name: tokens
+    meter: tokens
+    algorithm: sliding_window
+    clamp: true
+    tiers:
+      free:    { limit: 50_000/hour,    per_request: 2_000 }
+      pro:     { limit: 500_000/hour,   per_request: 10_000 }
+      premium: { limit: 5_000_000/hour, per_request: 50_000 }
+  - name: spend
+    meter: cost
+    algorithm: calendar
+    warn_at: [ 80%, 100% ]
+    on_store_error: deny
+    tiers:
+      free:    { limit: $1/month }
+      pro:     { limit: $20/month }
+      premium: { limit: $200/month }
+  - name: in-flight
+    meter: concurrency
+    tiers: { free: { limit: 2 }, pro: { limit: 10 }, premium: { limit: 50 } }
+  descriptors:
+  - key: model
+    value: claude-opus-*
+    limits:
+    - { name: opus, meter: requests, algorithm: sliding_log, limit: 20/day }
+- key: org
+  limits:
+  - { name: org-spend, meter: cost, algorithm: calendar, limit: $500/month }
+upstreams:
+- name: anthropic
+  models: [ claude-* ]
+  limits:
+  - { name: rpm,  meter: requests,      algorithm: token_bucket, rate: 1_000/minute,     ceiling: { free: 60%, pro: 85%, premium: 100% } }
+  - { name: itpm, meter: input_tokens,  algorithm: token_bucket, rate: 2_000_000/minute, ceiling: { free: 60%, pro: 85%, premium: 100% } }
+  - { name: otpm, meter: output_tokens, algorithm: token_bucket, rate: 400_000/minute,   ceiling: { free: 60%, pro: 85%, premium: 100% } }
+subjects:
+  alice: { tier: premium, time_zone: Europe/Berlin }
+  bob:   { tier: pro }
+`[1:], Options{})
+	want := expected(`
+policy.yaml:11:24: model ´claude-sonnet-4-6´ has no price of ´cache_read´ and ´cache_write´, so they are counted as input: write the input price if that is meant
+policy.yaml:12:24: model ´claude-opus-4-*´ has no price of ´cache_read´ and ´cache_write´, so they are counted as input: write the input price if that is meant
+policy.yaml:29:12: limit ´tokens´: ´clamp´ has no effect in this version yet: a request that is too large is refused
+policy.yaml:37:16: limit ´spend´: ´warn_at´ has no effect in this version yet
+`)
+	if failures != "" || warnings != want {
+		t.Fatalf("got errors\n%sand warnings\n%swant the warnings\n%s", failures, warnings, want)
+	}
+	var got []string
+	for _, l := range p.Limits() {
+		if l.Meter == Cost {
+			got = append(got, l.Path+" "+compiled(l, 3)+" "+l.OnStoreError.String())
+		}
+	}
+	wantLimits := []string{
+		"llm.company-spend calendar 5000000000000 per month / calendar 5000000000000 per month / calendar 5000000000000 per month deny",
+		"llm.user.spend calendar 1000000000 per month / calendar 20000000000 per month / calendar 200000000000 per month deny",
+		"llm.org.org-spend calendar 500000000000 per month / calendar 500000000000 per month / calendar 500000000000 per month deny",
+	}
+	if !slices.Equal(got, wantLimits) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(wantLimits, "\n"))
+	}
+	if got := says(p.Domain("llm"), "claude-opus-4-1-20250805", "2026-11-22"); !strings.HasPrefix(got, "claude-opus-4-*: 15.00 in, ") {
+		t.Errorf("opus is %s", got)
+	}
 }

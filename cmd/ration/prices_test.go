@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/price/pricelist"
 )
 
 // TestPrices walks through what ration prices says of models.
@@ -74,13 +78,13 @@ func TestPricesImport(t *testing.T) {
 		CacheRead           string `yaml:"cache_read"`
 		CacheWrite          string `yaml:"cache_write"`
 	}
-	var policy struct {
+	var imported struct {
 		Prices struct{ Models map[string]yaml.Node }
 	}
-	if err := yaml.Unmarshal([]byte(stdout), &policy); err != nil {
+	if err := yaml.Unmarshal([]byte(stdout), &imported); err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	models := policy.Prices.Models
+	models := imported.Prices.Models
 	if len(models) != 17 {
 		t.Errorf("%d models, want 17:\n%s", len(models), stdout)
 	}
@@ -129,5 +133,44 @@ func TestPricesImport(t *testing.T) {
 	}
 	if code, _, stderr := runs(t, nil, "prices", "import"); code != exitUsage || !strings.Contains(stderr, `expected "<file>`) {
 		t.Errorf("without a file: exit code %d, %q", code, stderr)
+	}
+}
+
+// TestPricesImportIsAPolicy: what is printed is the prices of a policy as it is, and says there what the list says.
+func TestPricesImportIsAPolicy(t *testing.T) {
+	for _, file := range []string{"genai-prices.json", "litellm.json"} {
+		path := "../../price/pricelist/testdata/" + file
+		code, stdout, _ := runs(t, nil, "prices", "import", path)
+		if code != exitOK {
+			t.Fatalf("%s: exit code %d", file, code)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := pricelist.Read(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := price.NewBook(list.Models, price.Builtin())
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := policy.Source{Name: file, Data: []byte("domain: d\n" + stdout)}
+		p, _, err := policy.Parse([]policy.Source{source}, policy.Options{})
+		if err != nil {
+			t.Errorf("%s:\n%v", file, err)
+			continue
+		}
+		if got := p.Domain("d").Prices(); got.Version() != want.Version() || len(list.Models) == 0 {
+			t.Errorf("%s: the policy's prices are %s, want %s:\n%s", file, got.Version(), want.Version(), stdout)
+		}
+	}
+}
+
+// TestPoliciesAreJudgedAsOfToday: ration tells the time to the reader of policies, which finds old prices by it.
+func TestPoliciesAreJudgedAsOfToday(t *testing.T) {
+	if now := (&policyFlags{}).options().Now; now == nil || now().Before(price.Builtin().Date()) {
+		t.Error("policies are read at no time, or before the price book that ships")
 	}
 }
