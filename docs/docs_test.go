@@ -237,7 +237,7 @@ func matches(want, got string) bool {
 // Every policy that a page shows is one, and is free of warnings.
 func TestPolicies(t *testing.T) {
 	fence := regexp.MustCompile("(?s)```yaml\n(domain:.*?)```")
-	for _, page := range []string{"../README.md", "policy.md", "algorithms.md"} {
+	for _, page := range []string{"../README.md", "policy.md", "prices.md", "algorithms.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ book: none
 input: 1
 models: {a: {input: 1, output: 1}}
 prices:
-  boook: none
+  buook: none
   tiers: []
   models:
     a: { inptu: 1, input: 1, output: 1, models: 5, model: x, rate: 5 }
@@ -28,7 +28,7 @@ descriptors:
 policy.yaml:2:1: config error, unknown key 'book': it belongs in ´prices´
 policy.yaml:3:1: config error, unknown key 'input': it belongs in a price of ´models´
 policy.yaml:4:1: config error, unknown key 'models': it belongs in an entry of ´upstreams´
-policy.yaml:6:3: unknown key ´boook´ in ´prices´ (did you mean ´book´?)
+policy.yaml:6:3: unknown key ´buook´ in ´prices´ (did you mean ´book´?)
 policy.yaml:7:3: ´tiers´ means nothing in ´prices´: it belongs in the top of the file or an entry of ´limits´
 policy.yaml:9:10: unknown key ´inptu´ in a price of ´models´ (did you mean ´input´?)
 policy.yaml:9:41: ´models´ means nothing in a price of ´models´: it belongs in an entry of ´upstreams´ or ´prices´
