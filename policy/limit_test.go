@@ -111,6 +111,7 @@ func TestLimitsByTier(t *testing.T) {
 		"rate: 10/minute, burst: 5, tiers: {pro: {rate: 60/minute}, max: {burst: 50}}":                                                "token_bucket 10 burst 5 per 1m0s / token_bucket 60 burst 5 per 1m0s / token_bucket 10 burst 50 per 1m0s",
 		"limit: 5/month, tiers: {max: {limit: unlimited}}":                                                                            "calendar 5 per month / calendar 5 per month / unlimited",
 		"algorithm: calendar, limit: unlimited, tiers: {free: {limit: 5/month}}":                                                      "calendar 5 per month / unlimited / unlimited",
+		"meter: cost, algorithm: calendar, limit: unlimited, tiers: {free: {limit: $1/month}, pro: {limit: unlimited}}":               "calendar 1000000000 per month / unlimited / unlimited",
 		"meter: cost, per_request: $0.10, tiers: {free: {limit: $1/month}, pro: {limit: $20/month, per_request: $2}, max: unlimited}": "calendar 1000000000 per month at most 100000000 / calendar 20000000000 per month at most 2000000000 / unlimited",
 		"meter: concurrency, tiers: {free: {limit: 1}, pro: {limit: 2}, max: {limit: 3}}":                                             "concurrency 1 / concurrency 2 / concurrency 3",
 		"algorithm: sliding_log, limit: 9/day, tiers: {free: {limit: 3/24h, per_request: 2}, pro: {ceiling: 50%}}":                    "sliding_log 3 per 24h0m0s at most 2 / sliding_log 9 per 24h0m0s leaving 5 / sliding_log 9 per 24h0m0s",

@@ -103,7 +103,8 @@ func (l *linter) model(d *Domain, model string, at place, what, name string) boo
 	return true
 }
 
-// known are the names of a book, in lower case.
+// known are the names of a book, in lower case. Among them are those that have no price: they stand under a pattern
+// that has one.
 type known struct {
 	book  *price.Book
 	names []string
@@ -112,9 +113,7 @@ type known struct {
 func (k *known) list() []string {
 	if k.names == nil {
 		for _, m := range k.book.Models() {
-			if !m.Unpriced {
-				k.names = append(k.names, strings.ToLower(m.Name))
-			}
+			k.names = append(k.names, strings.ToLower(m.Name))
 		}
 	}
 	return k.names
