@@ -89,6 +89,9 @@ type Outcome struct {
 	Refused bool
 	// Lease is what became of the step's lease.
 	Lease LeaseState
+	// Note is the note that the step found under its lease: of a repeat, what was left by the first; empty where
+	// there was none.
+	Note []byte
 	// Results has one entry per op, in order: the verdict on its amount by its own limit, shadow or
 	// not, and the state of its bucket directly after the step (plain: after the op). The first hold that
 	// makes room by its lapse ([limit.Spec.Frees]) is looked for among [Foreseen] of them.

@@ -50,6 +50,8 @@ type lease struct {
 
 	settled    bool
 	settlement uint64
+
+	note string
 }
 
 // clone returns a model that shares nothing with m which a decision changes.

@@ -119,6 +119,7 @@ func walks() []test {
 		{"algorithms", testAlgorithms},
 		{"long logs", testLongLogs},
 		{"leases", testLeases},
+		{"notes", testNotes},
 		{"holds", testHolds},
 		{"waits for holds", testForeseen},
 		{"follows the clock back", testClockBack},

@@ -1,6 +1,7 @@
 -- Decides one step. The twin of store/memory/decide.go.
 --
--- Reply of a step, behind OK: state of the lease uint8 (store.LeaseState), then for each op
+-- Reply of a step, behind OK: where it has a lease, the note that was found there, with uint16 length; state of the
+-- lease uint8 (store.LeaseState); then for each op
 --
 --   plain    what is used as float64, or −1 − used where its own limit refuses
 --   strict   refused uint8; the instant at which its bucket stands and, where it refuses, when the first
@@ -9,7 +10,7 @@
 --            sliding_log.lua)
 --
 -- CLAIM is answered by uint16 how many bytes follow: the state of the lease, when it is due as float64, the
--- transaction that made its directory, 16 bytes, and its shards, uint16 each.
+-- transaction that made its directory, 16 bytes, the note with uint16 length, and its shards, uint16 each.
 --
 -- FAILED is followed by what has failed, with uint16 length: an error of the script itself.
 
@@ -183,6 +184,10 @@ end
 local function describe(step, state)
   length = length + 1
   reply[length] = char(OK, state)
+  if step.lease and step.phase < CLAIM then
+    local found = step.lease.found or ''
+    reply[length] = char(OK) .. pack('<I2', #found) .. found .. char(state)
+  end
   for i = 1, step.n do
     local op, b, refused = step.ops[i], step.buckets[i], step.refused[i]
     length = length + 1
@@ -216,7 +221,8 @@ local function answer_claim(step)
   local state, l = reserving().claim(step)
   -- What was not opened of a lease that is over is not opened any more.
   local over = step.lease.action == OPEN and (l.settled or l.lapsed)
-  local content = char(state) .. pack('<d', l.due) .. l.made_by .. (over and '' or l.shards)
+  local found = step.lease.found or ''
+  local content = char(state) .. pack('<d', l.due) .. l.made_by .. pack('<I2', #found) .. found .. (over and '' or l.shards)
   length = length + 1
   reply[length] = char(OK) .. pack('<I2', #content) .. content
 end
