@@ -29,7 +29,7 @@ const (
 	// nothing.
 	Charge Kind = iota
 	// GiveBack returns units that were charged: to the current window only, never below 0, at once
-	// visible to every caller. It is never refused.
+	// visible to every caller. It is never refused. On a bucket that may be forgotten it writes nothing.
 	GiveBack
 	// Hold judges the amount, at least 1, and reserves it under the lease that the step opens.
 	Hold

@@ -38,7 +38,7 @@ type Store interface {
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
 	// nothing has to run for a window to end or a hold to lapse. A counter outlives what it counts:
 	// a plain one by [Grace], others by [limit.Tolerance], so that a clock stepping back by no more
-	// than that finds what was counted.
+	// than that finds what was counted. Then it may be forgotten, and is as good as one that never was.
 	//
 	// How the step is decided:
 	//

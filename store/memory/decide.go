@@ -227,7 +227,7 @@ func (w *work) earliest() limit.Micros {
 func (d *decision) lands(op *store.Op, w *work) bool {
 	switch {
 	case op.Kind == store.GiveBack:
-		return w.bucket != nil || w.wrote // of what was never counted nothing can come back
+		return w.wrote || w.bucket != nil && !w.bucket.mayBeForgotten(&op.Spec, d.now)
 	case d.replay:
 		return false
 	case op.Judged():

@@ -45,6 +45,7 @@ type sight struct {
 	demand  int64      // of all charges and holds on it, together
 	state   limit.State
 	now     limit.Micros // at which state stands
+	there   bool         // and may not be forgotten
 	written bool
 }
 
@@ -57,7 +58,7 @@ func (d *decision) look() {
 		}
 		d.lapse(name, d.now)
 		b, there := d.buckets[name]
-		s := &sight{spec: spec, state: cloneState(b.state)}
+		s := &sight{spec: spec, state: cloneState(b.state), there: there && !b.mayBeForgotten(&spec, d.now)}
 		s.now = spec.Advance(&s.state, d.now)
 		s.written = there && s.state.At < b.state.At // it has followed the clock back
 		d.sights[name] = s
@@ -212,8 +213,7 @@ func (d *decision) writeOp(op *store.Op) []hold {
 	land := op.Amount > 0
 	switch op.Kind {
 	case store.GiveBack:
-		_, there := d.buckets[nameOf(op)]
-		if land = land && (there || s.written); land {
+		if land = land && (s.there || s.written); land {
 			op.Spec.GiveBack(&s.state, s.now, op.Amount)
 		}
 	case store.Hold:

@@ -123,6 +123,7 @@ func walks() []test {
 		{"holds", testHolds},
 		{"waits for holds", testForeseen},
 		{"follows the clock back", testClockBack},
+		{"gives nothing back to what is forgotten", testForgottenGiveBack},
 		{"keeps namesakes apart", testNamesakes},
 		{"a hold outlives its lease", func(t *testing.T, open Open) { testForgotten(t, open, nil) }},
 		{"all or nothing", testAllOrNothing},

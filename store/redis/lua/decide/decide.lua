@@ -46,6 +46,9 @@ local function bring(step, key, spec, left)
   local b = keep(read(key, spec))
   if b.live > 0 and b.next <= now then left = reserving().lapse(b, left) end
   if step.spans then reserving().read_pending(b) end
+  if step.gives_back and b.found then -- what may be forgotten is as good as none
+    b.found = b.live > 0 or now < add(b.arithmetic.idle(spec, b), TOLERANCE)
+  end
   local before = b.at
   b.now = advance(spec, b, now)
   -- The clock has stepped back. Kept where it was, the bucket would follow it at each look anew.
@@ -125,7 +128,7 @@ end
 -- Says whether a strict op is written, given the verdict.
 local function lands(op, b, refuse, replay)
   if op.amount == 0 then return false end
-  if op.kind == GIVE_BACK then return b.found or b.wrote end -- of what was never counted nothing can come back
+  if op.kind == GIVE_BACK then return b.found or b.wrote end
   if replay then return false end
   if op.judged then return not refuse or op.counts_refusals end
   if op.kind == SETTLE_OP then return not b.leased end

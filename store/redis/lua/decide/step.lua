@@ -89,15 +89,15 @@ local function parse_step(pos, first, n, flags)
     step.shards = steps:sub(pos, pos + 2 * count - 1)
     pos = pos + 2 * count
   end
-  local ops, refused, plain = step.ops, step.refused, false
+  local ops, refused, plain, gives_back = step.ops, step.refused, false, false
   for i = 1, n do
     local last = pos + byte(steps, pos)
     local raw = sub(steps, pos + 1, last)
     local op = known_ops[raw] or parse_op(raw)
     ops[i], refused[i] = op, op.refused
-    plain = plain or op.plain
+    plain, gives_back = plain or op.plain, gives_back or op.kind == GIVE_BACK
     pos = last + 1
   end
-  step.plain = plain
+  step.plain, step.gives_back = plain, gives_back
   return step, pos
 end
