@@ -23,6 +23,9 @@ type Lease struct {
 	// Actual is what was really used, per [Op.Class] of the holds, where no settle op names the
 	// bucket. Unknown, and classes beyond its end, leave charged what a lapse would. Only for LeaseSettle.
 	Actual []int64
+	// Note is what the caller wants to find again under the id, at most [MaxNote] bytes. A step that opens the
+	// lease, or settles it, leaves it there, in place of the one before; nil leaves that.
+	Note []byte
 }
 
 // Unknown stands for an actual amount that nobody knows.
@@ -45,6 +48,8 @@ const (
 	// LeaseLapse ends the lease as if it were due now: the holder is gone. Where it has ended, the step
 	// is a repeat.
 	LeaseLapse
+	// LeaseLook only asks: the lease is LeaseOpened while it lives, LeaseSettled, LeaseLapsed or LeaseUnknown.
+	LeaseLook
 )
 
 // LeaseState is what became of a step's lease.
@@ -68,6 +73,8 @@ const (
 )
 
 const (
+	// MaxNote is the longest note of a lease, in bytes.
+	MaxNote = 16 << 10
 	// MaxLease is the longest that a lease lasts.
 	MaxLease = 3600 * limit.Second
 	// Retention is how long a lease is remembered after it was due; less where a store that is full

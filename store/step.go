@@ -29,7 +29,7 @@ const (
 	// nothing.
 	Charge Kind = iota
 	// GiveBack returns units that were charged: to the current window only, never below 0, at once
-	// visible to every caller. It is never refused.
+	// visible to every caller. It is never refused. On a bucket that may be forgotten it writes nothing.
 	GiveBack
 	// Hold judges the amount, at least 1, and reserves it under the lease that the step opens.
 	Hold
@@ -101,10 +101,12 @@ func (s *Step) Validate() error {
 
 func (l *Lease) validate() error {
 	switch {
-	case l.Do > LeaseLapse:
+	case l.Do > LeaseLook:
 		return fmt.Errorf("%w: lease action %d", ErrInvalid, l.Do)
 	case l.Do == LeaseOpen && (l.Lasts < 1 || l.Lasts > MaxLease):
 		return fmt.Errorf("%w: a lease of %d µs, want 1 µs to an hour", ErrInvalid, l.Lasts)
+	case len(l.Note) > MaxNote:
+		return fmt.Errorf("%w: a note of %d bytes, want at most %d", ErrInvalid, len(l.Note), MaxNote)
 	}
 	for class, actual := range l.Actual {
 		if actual < Unknown || actual > limit.MaxAmount {

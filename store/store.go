@@ -38,7 +38,7 @@ type Store interface {
 	// The instant is the store's own clock, read once. Windows are computed from it at each call;
 	// nothing has to run for a window to end or a hold to lapse. A counter outlives what it counts:
 	// a plain one by [Grace], others by [limit.Tolerance], so that a clock stepping back by no more
-	// than that finds what was counted.
+	// than that finds what was counted. Then it may be forgotten, and is as good as one that never was.
 	//
 	// How the step is decided:
 	//
@@ -89,6 +89,9 @@ type Outcome struct {
 	Refused bool
 	// Lease is what became of the step's lease.
 	Lease LeaseState
+	// Note is the note that the step found under its lease: of a repeat, what was left by the first; empty where
+	// there was none.
+	Note []byte
 	// Results has one entry per op, in order: the verdict on its amount by its own limit, shadow or
 	// not, and the state of its bucket directly after the step (plain: after the op). The first hold that
 	// makes room by its lapse ([limit.Spec.Frees]) is looked for among [Foreseen] of them.

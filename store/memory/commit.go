@@ -45,6 +45,11 @@ func (d *decision) put(w *work, b *bucket) int64 {
 	return b.bytes()
 }
 
+// mayBeForgotten says that the bucket is as good as none. What was due on it has lapsed.
+func (b *bucket) mayBeForgotten(spec *limit.Spec, now limit.Micros) bool {
+	return b.holds.first() == nil && now >= spec.Idle(&b.state)+limit.Tolerance
+}
+
 // keep says how long the bucket has to be kept.
 func (b *bucket) keep(spec *limit.Spec) {
 	idle := spec.Idle(&b.state)

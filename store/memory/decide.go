@@ -68,7 +68,7 @@ func (d *decision) begin(s *Store, step *store.Step, leases *leaseShard) (locks 
 
 // ends returns the holds that the step would end.
 func (d *decision) ends() []hold {
-	if d.lease == nil || d.step.Lease.Do == store.LeaseOpen {
+	if d.lease == nil || d.step.Lease.Do == store.LeaseOpen || d.step.Lease.Do == store.LeaseLook {
 		return nil
 	}
 	return d.lease.holds
@@ -154,7 +154,10 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 		d.work[i].load(d.now)
 	}
 	d.wrote = d.replay
-	out.Now, out.Results = d.now, out.Results[:0]
+	out.Now, out.Results, out.Note = d.now, out.Results[:0], out.Note[:0]
+	if d.lease != nil {
+		out.Note = append(out.Note, d.lease.note...)
+	}
 	d.judge(out)
 	if err := d.room(); err != nil {
 		return err
@@ -224,7 +227,7 @@ func (w *work) earliest() limit.Micros {
 func (d *decision) lands(op *store.Op, w *work) bool {
 	switch {
 	case op.Kind == store.GiveBack:
-		return w.bucket != nil || w.wrote // of what was never counted nothing can come back
+		return w.wrote || w.bucket != nil && !w.bucket.mayBeForgotten(&op.Spec, d.now)
 	case d.replay:
 		return false
 	case op.Judged():

@@ -169,8 +169,8 @@ func TestForeignDirectory(t *testing.T) {
 // A file of another version is refused, and says so.
 func TestOtherFormats(t *testing.T) {
 	for format, says := range map[uint32]string{
-		1: "was written by an older ration: it has format 1, and this one knows 2",
-		3: "was written by a newer ration: it has format 3, and this one knows 2",
+		2: "was written by an older ration: it has format 2, and this one knows 3",
+		4: "was written by a newer ration: it has format 4, and this one knows 3",
 	} {
 		clock := storetest.NewClock(noon)
 		file, _ := filled(t, clock)

@@ -11,7 +11,7 @@ import (
 )
 
 // format is the version of everything in this file, and of the file on disk.
-const format = 2
+const format = 3
 
 // Records have keys by what they are of. In this order they are read back: a hold that has lapsed is
 // known before its lease comes.
@@ -152,6 +152,7 @@ func appendLease(b []byte, key string, l *lease) []byte {
 		b = appendText(b, string(h.name))
 		b = appendSpec(b, &h.spec)
 	}
+	b = appendText(b, string(l.note))
 	return appendSum(b, start, key)
 }
 
@@ -201,6 +202,7 @@ func decodeLease(content []byte, to *lease, known calendars) error {
 			return err
 		}
 	}
+	to.note = []byte(r.text())
 	return r.end()
 }
 

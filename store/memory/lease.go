@@ -36,6 +36,7 @@ type lease struct {
 	openedBy, settledBy uint64
 	// holds is nil once the lease was settled.
 	holds []hold
+	note  []byte
 }
 
 // ending is how a lease has ended. One that is not settled and due has lapsed too.
@@ -112,7 +113,7 @@ func (s *Store) forget(sh *leaseShard, l *lease, now limit.Micros) {
 
 // bytes returns about how much memory the lease takes.
 func (l *lease) bytes() int64 {
-	n := leaseBytes
+	n := leaseBytes + int64(len(l.note))
 	for i := range l.holds {
 		n += holdBytes + int64(len(l.holds[i].name))
 	}

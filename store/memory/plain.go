@@ -35,7 +35,7 @@ func (s *Store) applyPlain(step *store.Step, out *store.Outcome) bool {
 		}
 	}
 	s.journal.enterStep(s, &locks, nil)
-	out.Now, out.Lease, out.Results = s.clock(), store.LeaseNone, out.Results[:0]
+	out.Now, out.Lease, out.Results, out.Note = s.clock(), store.LeaseNone, out.Results[:0], out.Note[:0]
 	var overall limit.Tally
 	if step.QuotaOpen {
 		overall.Add(true, false)

@@ -15,6 +15,9 @@ func (d *decision) recall() (store.LeaseState, error) {
 		return store.LeaseNone, nil
 	}
 	known := d.lease
+	if asked.Do == store.LeaseLook {
+		return known.state(d.now), nil
+	}
 	if known == nil {
 		if asked.Do == store.LeaseOpen {
 			return store.LeaseNone, nil
@@ -47,10 +50,25 @@ func (d *decision) recall() (store.LeaseState, error) {
 	return store.LeaseReplayed, nil
 }
 
+// state is how the lease stands: what [store.LeaseLook] asks. l may be nil.
+func (l *lease) state(now limit.Micros) store.LeaseState {
+	switch {
+	case l == nil:
+		return store.LeaseUnknown
+	case l.ended == settled:
+		return store.LeaseSettled
+	case l.hasLapsed(now):
+		return store.LeaseLapsed
+	}
+	return store.LeaseOpened
+}
+
 // open makes the step's lease. Its holds are added as they are written.
 func (d *decision) open() *lease {
 	asked := d.step.Lease
-	opened := &lease{id: asked.ID, due: d.now + asked.Lasts, opened: true, openedBy: asked.Request}
+	opened := &lease{
+		id: asked.ID, due: d.now + asked.Lasts, opened: true, openedBy: asked.Request, note: slices.Clone(asked.Note),
+	}
 	count := 0
 	for i := range d.step.Ops {
 		if d.step.Ops[i].Kind == store.Hold {
@@ -79,10 +97,13 @@ func (w *work) hold(op *store.Op, opened *lease) {
 // endLease settles the step's lease, or lets it lapse; state says which.
 func (d *decision) endLease(state store.LeaseState) {
 	asked := d.step.Lease
+	if asked == nil || asked.Do == store.LeaseLook {
+		return
+	}
 	switch state {
 	case store.LeaseUnknown:
 		if asked.Do == store.LeaseSettle {
-			l := &lease{id: asked.ID, due: d.now, ended: settled, settledBy: asked.Request}
+			l := &lease{id: asked.ID, due: d.now, ended: settled, settledBy: asked.Request, note: slices.Clone(asked.Note)}
 			d.leases.leases[asked.ID] = l
 			d.store.bytes.Add(l.bytes())
 			d.leases.changed(l)
@@ -92,6 +113,10 @@ func (d *decision) endLease(state store.LeaseState) {
 		d.endHolds(d.actual)
 		d.lease.ended, d.lease.settledBy = settled, asked.Request
 		d.forgetHolds()
+		if asked.Note != nil {
+			d.store.bytes.Add(int64(len(asked.Note) - len(d.lease.note)))
+			d.lease.note = slices.Clone(asked.Note)
+		}
 		d.leases.changed(d.lease)
 		d.wrote = true
 	case store.LeaseLapsed:

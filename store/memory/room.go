@@ -26,7 +26,7 @@ func (d *decision) need() int64 {
 		}
 	}
 	if asked := d.step.Lease; asked != nil && d.lease == nil && (asked.Do == store.LeaseSettle || asked.Do == store.LeaseOpen && !d.refuse) {
-		need += leaseBytes
+		need += leaseBytes + int64(len(asked.Note))
 	}
 	return need
 }

@@ -40,6 +40,8 @@ type call struct {
 	now    limit.Micros
 	size   int
 	answer string
+	noted  bool // the lease's note stands before the answer
+	note   string
 	again  bool
 	more   bool
 	need   []string

@@ -47,6 +47,8 @@ func (a *answer) take(n int) string {
 
 func (a *answer) byte() byte { return a.take(1)[0] }
 
+func (a *answer) length() int { return int(binary.LittleEndian.Uint16([]byte(a.take(2)))) }
+
 func (a *answer) number() int64 {
 	return int64(math.Float64frombits(binary.LittleEndian.Uint64([]byte(a.take(8)))))
 }
@@ -65,8 +67,11 @@ func (a *answer) readStep(c *call) error {
 	}
 	switch code := code(a.byte()); code {
 	case codeOK:
+		if c.noted {
+			c.note = a.take(a.length())
+		}
 		if c.size == sizedByAnswer {
-			c.size = int(binary.LittleEndian.Uint16([]byte(a.take(2))))
+			c.size = a.length()
 		}
 		c.answer = a.take(c.size)
 	case codeAgain:
@@ -85,7 +90,7 @@ func (a *answer) readStep(c *call) error {
 	case codeElsewhere:
 		return &redirection{cause: errElsewhere}
 	case codeFailed:
-		problem := a.take(int(binary.LittleEndian.Uint16([]byte(a.take(2)))))
+		problem := a.take(a.length())
 		return fmt.Errorf("%w: the script failed: %w", store.ErrUnavailable, errors.New(problem))
 	default:
 		return fmt.Errorf("%w: the script answered the code %d", store.ErrUnavailable, code)

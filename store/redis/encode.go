@@ -218,7 +218,10 @@ func appendLease(b []byte, l *store.Lease) []byte {
 	for _, n := range l.Actual {
 		b = appendNumber(b, n)
 	}
-	return b
+	if l.Note == nil {
+		return binary.LittleEndian.AppendUint16(b, math.MaxUint16)
+	}
+	return append(binary.LittleEndian.AppendUint16(b, uint16(len(l.Note))), l.Note...)
 }
 
 // appendNumber appends a number as Lua has them. Up to 2^53 none is rounded.

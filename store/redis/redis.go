@@ -147,8 +147,11 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	if err := step.Validate(); err != nil {
 		return err
 	}
-	out.Now, out.Lease = 0, store.LeaseNone
+	out.Now, out.Lease, out.Note = 0, store.LeaseNone, out.Note[:0]
 	out.Results = append(out.Results[:0], make([]limit.Status, len(step.Ops))...)
+	if s.cluster != nil && step.Lease != nil && step.Lease.Do == store.LeaseLook {
+		return s.applyLook(ctx, step, out)
+	}
 	parts := s.split(step)
 	var err error
 	if s.cluster != nil && (step.Lease != nil || len(parts) > 1 && !onlyPlain(step)) {
@@ -249,7 +252,7 @@ func (s *Store) applyPart(ctx context.Context, step *store.Step, p part, out *st
 	if err != nil {
 		return err
 	}
-	out.Now = c.now
+	out.Now, out.Note = c.now, append(out.Note, c.note...)
 	out.Lease = e.read(answer{rest: c.answer}, c.now, out.Results)
 	return nil
 }
@@ -382,7 +385,7 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 	c.keys, c.beside = keys[:named:named], keys[named:]
 	e.keys, e.now = c.keys, now
 	c.step = e.append(make([]byte, 0, stepBytes+opBytes*len(e.part.ops)))
-	c.size = e.size()
+	c.size, c.noted = e.size(), e.lease != nil && e.phase < claim
 	return c
 }
 

@@ -91,6 +91,18 @@ func (d *directory) foreign(shard uint16) bool {
 	return d.claimed && d.state == store.LeaseReplayed && !slices.Contains(d.shards, shard)
 }
 
+// applyLook asks for the lease, which is on a node of its own, and applies the step without it.
+func (s *Store) applyLook(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	without := *step
+	without.Lease = nil
+	if err := s.Apply(ctx, &without, out); err != nil {
+		return err
+	}
+	home, err := (&span{store: s, step: step, out: out}).claim(ctx)
+	out.Now, out.Lease = max(out.Now, home.now), home.state
+	return err
+}
+
 // applySpan applies a step that no single script can decide.
 func (s *Store) applySpan(ctx context.Context, step *store.Step, parts []part, out *store.Outcome) error {
 	bounded, cancel := context.WithTimeout(ctx, 2*s.timeout)
@@ -167,6 +179,7 @@ func (sp *span) claim(ctx context.Context) (directory, error) {
 	a := answer{rest: c.answer}
 	home := directory{claimed: true, now: c.now, state: store.LeaseState(a.byte()), due: limit.Micros(a.number())}
 	copy(home.madeBy[:], a.take(len(home.madeBy)))
+	sp.out.Note = append(sp.out.Note, a.take(a.length())...)
 	for len(a.rest) > 0 {
 		home.shards = append(home.shards, binary.LittleEndian.Uint16([]byte(a.take(2))))
 	}
@@ -352,12 +365,14 @@ func unknown(err error) bool {
 func (sp *span) encoding(p part, as phase) *encoding {
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
 	if l := sp.step.Lease; l != nil && as != whole && as != repeat && (as != forget || sp.opens()) {
-		e.lease = l
-		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
-			late := *l
-			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
-			e.lease = &late
+		own := *l
+		if as != claim {
+			own.Note = nil // which the directory keeps
 		}
+		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
+			own.Lasts = sp.home.due - sp.home.now // whose clock may be another
+		}
+		e.lease = &own
 	}
 	return e
 }

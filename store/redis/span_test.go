@@ -187,25 +187,25 @@ func TestLateAdmission(t *testing.T) {
 	c := startSpread(t)
 	slow, quick := c.open(t), c.open(t)
 	c.look(t, slow, "0+0 0+0 0+0")
-	var seen atomic.Int64
-	late := make(chan struct{})
-	c.proxies[1].Set(func(name string) redistest.Fault {
-		if strings.HasPrefix(name, "EVAL") && seen.Add(1) == 2 {
-			close(late)
-			return redistest.Fault{Delay: 500 * time.Millisecond}
-		}
-		return redistest.Fault{}
-	})
+	late := c.holdBack()
 	answered := make(chan error)
 	go func() {
 		var out store.Outcome
 		answered <- slow.Apply(context.Background(), &store.Step{Ops: c.all(store.Charge, 7)}, &out)
 	}()
-	<-late
+	<-late.held
+	for _, owner := range []string{c.owners[0], c.owners[2]} {
+		for since := time.Now(); apply(t, quick, nil, c.op(owner, store.Charge, 0)).Results[0].Used == 0; {
+			if time.Since(since) > 10*time.Second {
+				t.Fatalf("%s is not charged", owner)
+			}
+		}
+	}
 	c.clock.Advance(5 * second)
 	if out := apply(t, quick, nil, c.op(c.owners[1], store.Charge, 7)); out.Refused {
 		t.Errorf("refused when the promise has lapsed: %+v", out)
 	}
+	close(late.release)
 	if err := <-answered; !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("%v, want %v", err, store.ErrUnavailable)
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -93,7 +94,8 @@ func (w *twin) must(step *store.Step) store.Outcome {
 }
 
 func same(a, b store.Outcome) bool {
-	return a.Now == b.Now && a.Refused == b.Refused && a.Lease == b.Lease && slices.Equal(a.Results, b.Results)
+	return a.Now == b.Now && a.Refused == b.Refused && a.Lease == b.Lease && slices.Equal(a.Results, b.Results) &&
+		bytes.Equal(a.Note, b.Note)
 }
 
 // wall is a strict op that refuses: a step with it asks what would be, and writes nothing.

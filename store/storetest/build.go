@@ -80,7 +80,7 @@ func (step shown) String() string {
 		b.WriteString(" quota open")
 	}
 	if l := step.Lease; l != nil {
-		do := [...]string{"open", "settle", "lapse"}[min(l.Do, store.LeaseLapse)]
+		do := [...]string{"open", "settle", "lapse", "look at"}[min(l.Do, store.LeaseLook)]
 		fmt.Fprintf(&b, " %s lease %q request %d", do, bytes.TrimRight(l.ID[:], "\x00"), l.Request)
 		switch l.Do {
 		case store.LeaseOpen:

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -164,7 +165,8 @@ func (h *history) next(m *Model) *store.Step {
 		return h.settle(step, rapid.SampledFrom(known).Draw(h.r, "lease"))
 	case what < 19:
 		l := rapid.SampledFrom(known).Draw(h.r, "lease")
-		step.Lease = &store.Lease{ID: l.id, Do: store.LeaseLapse}
+		do := rapid.SampledFrom([]store.LeaseAction{store.LeaseLapse, store.LeaseLapse, store.LeaseLook}).Draw(h.r, "do")
+		step.Lease = &store.Lease{ID: l.id, Do: do}
 		h.addOps(step, store.Charge, store.Record)
 	default: // nobody has opened it
 		l := h.newLease(h.clock.Now())
@@ -189,13 +191,18 @@ func (h *history) open(step *store.Step) {
 	}).Draw(h.r, "lasts")
 	l := h.newLease(h.clock.Now() + lasts)
 	l.open = step
-	step.Lease = &store.Lease{ID: l.id, Lasts: lasts, Request: uint64(h.made)}
+	step.Lease = &store.Lease{ID: l.id, Lasts: lasts, Request: uint64(h.made), Note: h.note()}
 	h.addOps(step, store.Hold, store.Hold, store.Hold, store.Charge)
 	for i := range step.Ops {
 		if step.Ops[i].Kind == store.Hold {
 			l.targets = append(l.targets, h.targetOf(&step.Ops[i]))
 		}
 	}
+}
+
+// note draws the note of a lease; often none.
+func (h *history) note() []byte {
+	return rapid.SampledFrom([][]byte{nil, nil, {}, []byte("note"), bytes.Repeat([]byte{0, 255, '\n'}, 100)}).Draw(h.r, "note")
 }
 
 // reopen runs the step again that opened a lease, or another under its id.
@@ -213,7 +220,9 @@ func (h *history) settle(step *store.Step, l *leased) *store.Step {
 	if l.settle != nil && rapid.IntRange(0, 2).Draw(h.r, "again") > 0 {
 		return l.settle
 	}
-	step.Lease = &store.Lease{ID: l.id, Do: store.LeaseSettle, Request: 1 + uint64(rapid.IntRange(0, 1).Draw(h.r, "request"))}
+	step.Lease = &store.Lease{
+		ID: l.id, Do: store.LeaseSettle, Request: 1 + uint64(rapid.IntRange(0, 1).Draw(h.r, "request")), Note: h.note(),
+	}
 	scale := int64(5)
 	if len(l.targets) > 0 {
 		scale = l.targets[0].scale

@@ -73,6 +73,7 @@ func testInvalid(t *testing.T, open Open) {
 		"a lease of no time":           {lasting(0), ok, store.ErrInvalid},
 		"a lease of a negative time":   {lasting(-1), ok, store.ErrInvalid},
 		"a lease of more than an hour": {lasting(store.MaxLease + 1), ok, store.ErrInvalid},
+		"too long a note":              {&store.Lease{ID: id(1), Lasts: 1, Note: make([]byte, store.MaxNote+1)}, ok, store.ErrInvalid},
 		"an unknown end of a lease":    {&store.Lease{ID: id(1), Do: 7}, ok, store.ErrInvalid},
 		"negative usage":               {settles(1, 1, 0, -2), ok, store.ErrInvalid},
 		"usage of 2^53":                {settles(1, 1, limit.MaxAmount+1), ok, store.ErrInvalid},

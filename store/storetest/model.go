@@ -30,6 +30,11 @@ type bucket struct {
 	live  []hold // neither settled nor lapsed; in the order in which they were made
 }
 
+// mayBeForgotten says that the bucket is as good as none. What was due on it has lapsed.
+func (b *bucket) mayBeForgotten(spec *limit.Spec, now limit.Micros) bool {
+	return len(b.live) == 0 && now >= after(spec.Idle(&b.state), limit.Tolerance)
+}
+
 // hold is one hold of a lease. It never changes: whether it is live says its bucket.
 type hold struct {
 	number        int // no other hold has it
@@ -50,6 +55,8 @@ type lease struct {
 
 	settled    bool
 	settlement uint64
+
+	note string
 }
 
 // clone returns a model that shares nothing with m which a decision changes.

@@ -45,6 +45,7 @@ type sight struct {
 	demand  int64      // of all charges and holds on it, together
 	state   limit.State
 	now     limit.Micros // at which state stands
+	there   bool         // and may not be forgotten
 	written bool
 }
 
@@ -57,7 +58,7 @@ func (d *decision) look() {
 		}
 		d.lapse(name, d.now)
 		b, there := d.buckets[name]
-		s := &sight{spec: spec, state: cloneState(b.state)}
+		s := &sight{spec: spec, state: cloneState(b.state), there: there && !b.mayBeForgotten(&spec, d.now)}
 		s.now = spec.Advance(&s.state, d.now)
 		s.written = there && s.state.At < b.state.At // it has followed the clock back
 		d.sights[name] = s
@@ -73,7 +74,7 @@ func (d *decision) look() {
 			s.demand = limit.Add(s.demand, op.Amount)
 		}
 	}
-	if d.known && d.step.Lease.Do != store.LeaseOpen {
+	if d.known && d.step.Lease.Do != store.LeaseOpen && d.step.Lease.Do != store.LeaseLook {
 		for _, h := range d.lease.holds {
 			see(h.bucket, h.spec)
 		}
@@ -87,7 +88,21 @@ func (d *decision) decideLease() error {
 		return nil
 	}
 	ended := d.lease.settled || d.lease.lapsed || d.now >= d.lease.due
+	if d.known {
+		d.out.Note = []byte(d.lease.note)
+	}
 	switch l.Do {
+	case store.LeaseLook:
+		switch {
+		case !d.known:
+			d.fate = store.LeaseUnknown
+		case d.lease.settled:
+			d.fate = store.LeaseSettled
+		case ended:
+			d.fate = store.LeaseLapsed
+		default:
+			d.fate = store.LeaseOpened
+		}
 	case store.LeaseOpen:
 		switch {
 		case !d.known:
@@ -165,12 +180,13 @@ func (d *decision) plain(op *store.Op) limit.Status {
 // write does to the strict buckets what the verdict and the lease ask for: a lease ends first, and
 // one begins last.
 func (d *decision) write() {
-	switch d.fate {
-	case store.LeaseSettled, store.LeaseCorrected:
+	looks := d.step.Lease != nil && d.step.Lease.Do == store.LeaseLook
+	switch {
+	case looks:
+	case d.fate == store.LeaseSettled, d.fate == store.LeaseCorrected:
 		d.settle()
-	case store.LeaseLapsed:
+	case d.fate == store.LeaseLapsed:
 		d.endHolds(func(h hold) int64 { return h.lapse })
-	default:
 	}
 	var made []hold
 	for i := range d.step.Ops {
@@ -179,7 +195,7 @@ func (d *decision) write() {
 			made = append(made, d.writeOp(op)...)
 		}
 	}
-	if d.step.Lease != nil {
+	if d.step.Lease != nil && !looks {
 		d.remember(made)
 	}
 	for name, s := range d.sights {
@@ -197,8 +213,7 @@ func (d *decision) writeOp(op *store.Op) []hold {
 	land := op.Amount > 0
 	switch op.Kind {
 	case store.GiveBack:
-		_, there := d.buckets[nameOf(op)]
-		if land = land && (there || s.written); land {
+		if land = land && (s.there || s.written); land {
 			op.Spec.GiveBack(&s.state, s.now, op.Amount)
 		}
 	case store.Hold:
@@ -282,23 +297,26 @@ func (d *decision) endHolds(used func(hold) int64) {
 // remember notes what has become of the lease.
 func (d *decision) remember(made []hold) {
 	l := d.lease
-	request := d.step.Lease.Request
+	request, note := d.step.Lease.Request, string(d.step.Lease.Note)
 	switch d.fate {
 	case store.LeaseOpened:
 		if d.out.Refused {
 			d.fate = store.LeaseNone
 			return
 		}
-		l = lease{due: after(d.now, d.step.Lease.Lasts), holds: made, opened: true, request: request}
+		l = lease{due: after(d.now, d.step.Lease.Lasts), holds: made, opened: true, request: request, note: note}
 	case store.LeaseSettled, store.LeaseCorrected:
 		l.settled, l.settlement, l.holds = true, request, nil
+		if d.step.Lease.Note != nil {
+			l.note = note
+		}
 	case store.LeaseLapsed:
 		l.lapsed = true
 	case store.LeaseUnknown:
 		if d.step.Lease.Do == store.LeaseLapse {
 			return
 		}
-		l = lease{due: d.now, settled: true, settlement: request}
+		l = lease{due: d.now, settled: true, settlement: request, note: note}
 	default: // replayed
 		return
 	}

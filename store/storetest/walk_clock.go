@@ -19,6 +19,25 @@ func tens() map[string]limit.Spec {
 	}
 }
 
+// testForgottenGiveBack: what is given back to a bucket that may be forgotten leaves no trace, whether it was
+// forgotten or not: when the clock steps back, nothing is there.
+func testForgottenGiveBack(t *testing.T, open Open) {
+	for name, ten := range tens() {
+		t.Run(name, func(t *testing.T) {
+			clock := NewClock(noon)
+			s := open(t, clock)
+			apply(t, s, strict("b", ten, 10))
+			clock.Set(noon + 1000*hour)
+			apply(t, s, of(store.GiveBack, strict("b", ten, 1)))
+			clock.Advance(-1)
+			got := apply(t, s, strict("b", ten, 1)).Results[0]
+			if want := apply(t, s, strict("new", ten, 1)).Results[0]; got != want {
+				t.Errorf("%+v, want that of a new bucket, %+v", got, want)
+			}
+		})
+	}
+}
+
 // testClockBack: the clock steps back by an hour, a bucket follows it, and whoever asks first is told how
 // long to wait: whatever that step was, it is admitted then.
 func testClockBack(t *testing.T, open Open) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/rationhq/ration/limit"
@@ -112,6 +113,57 @@ func testLeases(t *testing.T, open Open) {
 		})
 	}
 	t.Run("who waits for a hold", func(t *testing.T) { testEstimate(t, open) })
+}
+
+// testNotes walks through what is noted under a lease, and found there.
+func testNotes(t *testing.T, open Open) {
+	clock := NewClock(noon)
+	s := open(t, clock)
+	tokens := limit.Spec{Limit: 100, Window: hour}
+	looks := &store.Lease{ID: id(1), Do: store.LeaseLook}
+	noting := func(l *store.Lease, note string) *store.Lease {
+		l.Note = []byte(note)
+		return l
+	}
+	long := strings.Repeat("note\x00\xff", store.MaxNote/6)
+	for i, line := range []struct {
+		later  limit.Micros
+		lease  *store.Lease
+		became store.LeaseState
+		note   string
+	}{
+		{0, looks, store.LeaseUnknown, ""},
+		{0, noting(opens(1, 7), "a"), store.LeaseOpened, ""},
+		{0, looks, store.LeaseOpened, "a"},
+		{0, noting(opens(1, 7), "b"), store.LeaseReplayed, "a"},
+		{0, noting(opens(2, 7), long), store.LeaseOpened, ""},
+		{minute - 1, looks, store.LeaseOpened, "a"},
+		{1, looks, store.LeaseLapsed, "a"},
+		{0, settles(1, 1, 5), store.LeaseCorrected, "a"},
+		{0, looks, store.LeaseSettled, "a"},
+		{0, noting(settles(2, 1, 5), "c"), store.LeaseCorrected, long},
+		{0, noting(settles(2, 1, 5), "d"), store.LeaseReplayed, "c"},
+		{0, opens(2, 7), store.LeaseReplayed, "c"},
+		{0, noting(opens(3, 7), "e"), store.LeaseOpened, ""},
+		{0, noting(settles(3, 1), ""), store.LeaseSettled, "e"},
+		{0, settles(3, 1), store.LeaseReplayed, ""},
+		{0, opens(4, 7), store.LeaseOpened, ""},
+		{0, lapses(4), store.LeaseLapsed, ""},
+		{0, noting(settles(5, 1), "f"), store.LeaseUnknown, ""},
+		{0, settles(5, 1), store.LeaseReplayed, "f"},
+		{store.Retention - 1, looks, store.LeaseSettled, "a"},
+		{1, looks, store.LeaseUnknown, ""},
+	} {
+		clock.Advance(line.later)
+		step := &store.Step{Lease: line.lease}
+		if line.lease.Do == store.LeaseOpen {
+			step.Ops = ops(holding("tokens", tokens, 1, 0))
+		}
+		out := applyStep(t, s, step)
+		if out.Lease != line.became || string(out.Note) != line.note {
+			t.Errorf("line %d: state %d and note %.20q, want %d and %.20q", i, out.Lease, out.Note, line.became, line.note)
+		}
+	}
 }
 
 // testEstimate: where only holds are in the way, the wait is until the first of them lapses, and is

@@ -1,6 +1,7 @@
 -- Decides one step. The twin of store/memory/decide.go.
 --
--- Reply of a step, behind OK: state of the lease uint8 (store.LeaseState), then for each op
+-- Reply of a step, behind OK: where it has a lease, the note that was found there, with uint16 length; state of the
+-- lease uint8 (store.LeaseState); then for each op
 --
 --   plain    what is used as float64, or −1 − used where its own limit refuses
 --   strict   refused uint8; the instant at which its bucket stands and, where it refuses, when the first
@@ -9,7 +10,7 @@
 --            sliding_log.lua)
 --
 -- CLAIM is answered by uint16 how many bytes follow: the state of the lease, when it is due as float64, the
--- transaction that made its directory, 16 bytes, and its shards, uint16 each.
+-- transaction that made its directory, 16 bytes, the note with uint16 length, and its shards, uint16 each.
 --
 -- FAILED is followed by what has failed, with uint16 length: an error of the script itself.
 
@@ -45,6 +46,9 @@ local function bring(step, key, spec, left)
   local b = keep(read(key, spec))
   if b.live > 0 and b.next <= now then left = reserving().lapse(b, left) end
   if step.spans then reserving().read_pending(b) end
+  if step.gives_back and b.found then -- what may be forgotten is as good as none
+    b.found = b.live > 0 or now < add(b.arithmetic.idle(spec, b), TOLERANCE)
+  end
   local before = b.at
   b.now = advance(spec, b, now)
   -- The clock has stepped back. Kept where it was, the bucket would follow it at each look anew.
@@ -124,7 +128,7 @@ end
 -- Says whether a strict op is written, given the verdict.
 local function lands(op, b, refuse, replay)
   if op.amount == 0 then return false end
-  if op.kind == GIVE_BACK then return b.found or b.wrote end -- of what was never counted nothing can come back
+  if op.kind == GIVE_BACK then return b.found or b.wrote end
   if replay then return false end
   if op.judged then return not refuse or op.counts_refusals end
   if op.kind == SETTLE_OP then return not b.leased end
@@ -183,6 +187,10 @@ end
 local function describe(step, state)
   length = length + 1
   reply[length] = char(OK, state)
+  if step.lease and step.phase < CLAIM then
+    local found = step.lease.found or ''
+    reply[length] = char(OK) .. pack('<I2', #found) .. found .. char(state)
+  end
   for i = 1, step.n do
     local op, b, refused = step.ops[i], step.buckets[i], step.refused[i]
     length = length + 1
@@ -216,7 +224,8 @@ local function answer_claim(step)
   local state, l = reserving().claim(step)
   -- What was not opened of a lease that is over is not opened any more.
   local over = step.lease.action == OPEN and (l.settled or l.lapsed)
-  local content = char(state) .. pack('<d', l.due) .. l.made_by .. (over and '' or l.shards)
+  local found = step.lease.found or ''
+  local content = char(state) .. pack('<d', l.due) .. l.made_by .. pack('<I2', #found) .. found .. (over and '' or l.shards)
   length = length + 1
   reply[length] = char(OK) .. pack('<I2', #content) .. content
 end

@@ -1,15 +1,15 @@
 -- Leases: a string each, kept until store.Retention after they are due.
 --
 --   version uint8 (1), flags uint8, due float64, request that opened it and request that settled it 8
---   bytes each, holds uint16: how many; each hold: key of its bucket with uint32 length, algorithm
---   uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length
+--   bytes each, note with uint16 length, holds uint16: how many; each hold: key of its bucket with uint32 length,
+--   algorithm uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length
 --
 -- In a cluster each shard has one with the holds that lie there, and the lease's own shard has a directory: one
 -- without holds. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
 -- another one of the same id that is forgotten. Behind that a directory has uint8 how many steps have claimed it
 -- and not said that they were refused, their transactions, 16 bytes each, and the shards, uint16 each.
 
-local LEASE, LEASE_HOLD = '<BBdc8c8I2', '<I4c0BdBc0BBc0'
+local LEASE, LEASE_HOLD = '<BBdc8c8I2c0I2', '<I4c0BdBc0BBc0'
 local OPENED, SETTLED, LAPSED = 1, 2, 4
 local RETENTION = 86400000000
 local NO_REQUEST = string.rep('\0', 8)
@@ -21,7 +21,7 @@ local function load_lease(key)
   if type(raw) ~= 'string' or raw:byte() ~= 1 then unreadable(raw) end
   local l = { holds = {} }
   local _, flags, count, pos
-  _, flags, l.due, l.opened_by, l.settled_by, count, pos = unpack(LEASE, raw)
+  _, flags, l.due, l.opened_by, l.settled_by, l.note, count, pos = unpack(LEASE, raw)
   if now >= l.due + RETENTION then return nil end
   l.opened, l.settled, l.lapsed = has(flags, OPENED), has(flags, SETTLED), has(flags, LAPSED)
   for i = 1, count do
@@ -47,7 +47,8 @@ end
 
 local function save_lease(key, l)
   local flags = (l.opened and OPENED or 0) + (l.settled and SETTLED or 0) + (l.lapsed and LAPSED or 0)
-  local parts = { pack(LEASE, 1, flags, l.due, l.opened_by, l.settled_by, #l.holds) }
+  local note = l.note or ''
+  local parts = { pack('<BBdc8c8I2', 1, flags, l.due, l.opened_by, l.settled_by, #note) .. note .. pack('<I2', #l.holds) }
   for i, h in ipairs(l.holds) do
     local s = h.spec
     local calendar = s.calendar or ''
@@ -66,8 +67,11 @@ local function recall(step)
   if known and asked.made_by and known.made_by ~= asked.made_by then known = nil end
   asked.known = known
   if not known then return asked.action == OPEN and NONE or IS_UNKNOWN end
+  asked.found = known.note
   local ended = known.settled or known.lapsed or now >= known.due
-  if asked.action == OPEN then
+  if asked.action == LOOK then
+    return known.settled and IS_SETTLED or ended and IS_LAPSED or IS_OPENED
+  elseif asked.action == OPEN then
     -- That the request is the same a directory has said. In a shard that it had not reached when the lease was
     -- settled, it is over all the same.
     local same = known.opened and known.opened_by == asked.request or asked.made_by and not known.opened
@@ -84,7 +88,7 @@ end
 -- Returns the holds that the step would end.
 local function ends(step)
   local lease = step.lease
-  if not lease.known or lease.action == OPEN then return NOTHING end
+  if not lease.known or lease.action == OPEN or lease.action == LOOK then return NOTHING end
   return lease.known.holds
 end
 
@@ -118,22 +122,23 @@ local function open(asked)
   local due = now + asked.lasts
   return {
     due = due, due_text = string.format('%.0f', due), opened = true, opened_by = asked.request, settled_by = NO_REQUEST,
-    holds = {}, made_by = asked.made_by,
+    holds = {}, made_by = asked.made_by, note = asked.note,
   }
 end
 
 -- Ends the lease of the step; state says how.
 local function end_lease(step, state)
   local asked = step.lease
+  if asked.action == LOOK then return end
   if state == IS_UNKNOWN and asked.action == SETTLE then
     save_lease(asked.key, {
       due = asked.made_by and now + asked.lasts or now, made_by = asked.made_by, settled = true,
-      opened_by = NO_REQUEST, settled_by = asked.request, holds = {},
+      opened_by = NO_REQUEST, settled_by = asked.request, holds = {}, note = asked.note,
     })
   elseif state == IS_SETTLED or state == IS_CORRECTED then
     end_holds(step, actual)
     local known = asked.known
-    known.settled, known.settled_by, known.holds = true, asked.request, {}
+    known.settled, known.settled_by, known.holds, known.note = true, asked.request, {}, asked.note or known.note
     save_lease(asked.key, known)
   elseif state == IS_LAPSED then
     end_holds(step, function(_, h) return h.lapse end)
@@ -160,12 +165,14 @@ local function claim(step)
   local l, made = asked.known, not asked.known
   if state == NONE then
     state = IS_OPENED
-    l = { due = now + asked.lasts, opened = true, opened_by = asked.request }
+    l = { due = now + asked.lasts, opened = true, opened_by = asked.request, note = asked.note }
   elseif state == IS_UNKNOWN then
-    l = { due = now, opened_by = NO_REQUEST }
+    l = { due = now, opened_by = NO_REQUEST, note = asked.note }
   elseif asked.action == SETTLE and state ~= IS_REPLAYED then
     l.shards = add_shards(l.shards, step.shards)
+    l.note = asked.note or l.note
   end
+  if asked.action == LOOK and l.made_by then return state, l end
   if made then l.holds, l.settled_by, l.made_by, l.claims, l.shards = {}, NO_REQUEST, step.transaction, '', step.shards end
   if state == IS_LAPSED then
     l.lapsed = true

@@ -5,7 +5,8 @@
 --   calendars   uint16: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
 --               shards: until the lease is due, or was), request 8 bytes,
---               actual: uint16 how many, each float64 (−1 unknown); where the step spans shards, but not of
+--               actual: uint16 how many, each float64 (−1 unknown); note: uint16 length (65535: none, leave the one
+--               before) and the bytes; where the step spans shards, but not of
 --               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
@@ -19,7 +20,8 @@ local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
 local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 3, 4, 5, 6, 7
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
-local OPEN, SETTLE = 0, 1 -- and 2 to let it lapse
+local OPEN, SETTLE, LOOK = 0, 1, 3 -- and 2 to let it lapse
+local NO_NOTE = 65535
 
 -- What becomes of a step's lease: store.LeaseState.
 local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
@@ -74,6 +76,11 @@ local function parse_step(pos, first, n, flags)
     for i = 1, count do
       lease.actual[i], pos = unpack('<d', steps, pos)
     end
+    count, pos = unpack('<I2', steps, pos)
+    if count ~= NO_NOTE then
+      lease.note = sub(steps, pos, pos + count - 1)
+      pos = pos + count
+    end
     if step.spans and step.phase < CLAIM then lease.made_by, pos = unpack('<c16', steps, pos) end
     step.lease = lease
   end
@@ -82,15 +89,15 @@ local function parse_step(pos, first, n, flags)
     step.shards = steps:sub(pos, pos + 2 * count - 1)
     pos = pos + 2 * count
   end
-  local ops, refused, plain = step.ops, step.refused, false
+  local ops, refused, plain, gives_back = step.ops, step.refused, false, false
   for i = 1, n do
     local last = pos + byte(steps, pos)
     local raw = sub(steps, pos + 1, last)
     local op = known_ops[raw] or parse_op(raw)
     ops[i], refused[i] = op, op.refused
-    plain = plain or op.plain
+    plain, gives_back = plain or op.plain, gives_back or op.kind == GIVE_BACK
     pos = last + 1
   end
-  step.plain = plain
+  step.plain, step.gives_back = plain, gives_back
   return step, pos
 end
