@@ -227,7 +227,7 @@ func (w *work) earliest() limit.Micros {
 func (d *decision) lands(op *store.Op, w *work) bool {
 	switch {
 	case op.Kind == store.GiveBack:
-		return w.wrote || w.bucket != nil && !w.bucket.mayBeForgotten(&op.Spec, d.now)
+		return w.wrote || w.bucket != nil && !w.bucket.mayBeForgotten(w.spec, d.now)
 	case d.replay:
 		return false
 	case op.Judged():
