@@ -6,6 +6,7 @@ import (
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
 )
 
 // Applied is what one limit of a `limits:` list said to a request.
@@ -21,6 +22,9 @@ type Applied struct {
 	Amount int64
 	// TooLarge says that all that the request asks for is above what a single request may.
 	TooLarge bool
+	// Unpriced is the model of the request where it has no price, and money is limited; else empty.
+	Unpriced string
+	book     *price.Book // in which it has none
 	// Status is how the limit stands after the decision, and its verdict.
 	Status limit.Status
 	// Over says that the limit refuses the request.
@@ -30,8 +34,11 @@ type Applied struct {
 	Unavailable bool
 }
 
+// refuses says that the limit refuses the request however much is left of it.
+func (a *Applied) refuses() bool { return a.TooLarge || a.Unpriced != "" }
+
 // Never says that waiting does not help.
-func (a *Applied) Never() bool { return a.TooLarge || a.Status.Never }
+func (a *Applied) Never() bool { return a.refuses() || a.Status.Never }
 
 // standing is how a limit stands towards a request, whatever kind of limit it is.
 type standing struct {
@@ -81,7 +88,7 @@ func (s *Status) bind(a *Applied) {
 	}
 	*s = Status{
 		Rule: s.Rule, Quota: s.Quota, Limited: true, Limit: describeLimit(a), Applied: a,
-		Over: a.Over, Exceeded: a.Status.Refused || a.TooLarge, Amount: a.Amount,
+		Over: a.Over, Exceeded: a.Status.Refused || a.refuses(), Amount: a.Amount,
 		Remaining: max(0, a.Status.Remaining), ResetAfter: a.Status.ResetAfter,
 	}
 	if s.Over {

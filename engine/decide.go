@@ -36,6 +36,7 @@ type scratch struct {
 	names   []byte
 	entries []policy.Entry
 	text    []byte
+	now     time.Time // by which prices are found
 	leased  store.Lease
 	actual  [measures]int64
 }
@@ -222,7 +223,7 @@ func (e *Engine) prepare(domain *policy.Domain, request *Request, d *Decision, s
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		a.TooLarge = a.Asks && a.Quantity.PerRequest > 0 && s.askedOf(d, i) > a.Quantity.PerRequest
-		s.step.Refused = s.step.Refused || a.TooLarge && !a.Limit.Shadow
+		s.step.Refused = s.step.Refused || a.refuses() && !a.Limit.Shadow
 	}
 	return nil
 }

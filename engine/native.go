@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -18,7 +19,8 @@ type link struct{ op, descriptor int }
 // native adds the ops of the `limits:` to the step: those of the descriptors' own places, of the
 // domain's root, and of the upstream that serves the model.
 func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
-	total := s.total("", true)
+	s.now = time.Now()
+	total := s.total(domain, "", true)
 	lease, err := s.lease(request, &total)
 	if err != nil {
 		return err
@@ -46,6 +48,9 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 		}
 		var own demand
 		own.add(&s.asked[i])
+		if !s.saidBefore(i, everything) {
+			s.addMoney(domain, i, everything, &own)
+		}
 		e.expand(m, &own, tier, i, d, s)
 	}
 	if s.shared = domain.Root(); len(s.shared.Limits) > 0 {
@@ -58,7 +63,7 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 			continue
 		}
 		s.shared = upstream.Match()
-		sum := s.total(model, false)
+		sum := s.total(domain, model, false)
 		e.expand(&s.shared, &sum, requestTier, i, d, s)
 	}
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
@@ -140,6 +145,12 @@ func (e *Engine) expand(m *policy.Match, want *demand, tier, descriptor int, d *
 		switch {
 		case of == ofPlaces && want.admits():
 			o.takePlace(want, d, s)
+		case of == ofCost && want.admits() && want.unpriced != "":
+			s.open(d, o, store.Charge, 0, 0)
+			last := &d.Limits[len(d.Limits)-1]
+			last.Unpriced, last.book = want.unpriced, want.book
+		case of == ofCost && want.free && charge == 0:
+			// A limit whose charge is known to be nothing is not asked.
 		case charged:
 			s.open(d, o, store.Charge, charge, 0)
 		case want.admits() && !holds:
@@ -173,6 +184,9 @@ func lapse(rule policy.Lapse, want *usage, of measure, held int64) int64 {
 	case policy.LapseNothing:
 		return 0
 	default:
+		if of == ofCost {
+			return want.moneyBefore
+		}
 		return want.sum(counted[of] & knownBefore)
 	}
 }
@@ -248,7 +262,7 @@ func (s *scratch) concludeNative(d *Decision) {
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		a.Status = s.outcome.Results[s.firstNative+i]
-		a.Over = (a.Status.Refused || a.TooLarge) && !a.Limit.Shadow
+		a.Over = (a.Status.Refused || a.refuses()) && !a.Limit.Shadow
 	}
 	for _, l := range s.links {
 		d.Statuses[l.descriptor].bind(&d.Limits[l.op])

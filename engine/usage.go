@@ -5,6 +5,7 @@ import (
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
 	"github.com/rationhq/ration/store"
 )
 
@@ -19,6 +20,7 @@ const (
 	cacheWrite
 	outputTokens
 	tokens
+	money // nano-dollars: what tokens cost, which no caller says
 	classes
 )
 
@@ -44,6 +46,8 @@ func classNamed(name string) class {
 type usage struct {
 	amounts [classes]int64
 	asked   uint8 // a bit for each class that was named, be it with 0
+	// moneyBefore is the part of money that is known before the model has answered.
+	moneyBefore int64
 }
 
 func (u *usage) add(c class, amount int64) {
@@ -57,6 +61,7 @@ func (u *usage) atLeast(other *usage) {
 		u.amounts[c] = max(u.amounts[c], other.amounts[c])
 	}
 	u.asked |= other.asked
+	u.moneyBefore = max(u.moneyBefore, other.moneyBefore)
 }
 
 // measure is a sum of classes that a limit may count. Holds are settled by it.
@@ -68,6 +73,7 @@ const (
 	ofInputAndCacheRead
 	ofOutput
 	ofTokens
+	ofCost
 	ofPlaces // of concurrency: nothing is used up
 	measures
 )
@@ -79,6 +85,7 @@ var counted = [measures]uint8{
 	ofInputAndCacheRead: 1<<inputTokens | 1<<cacheWrite | 1<<cacheRead,
 	ofOutput:            1 << outputTokens,
 	ofTokens:            1<<inputTokens | 1<<cacheWrite | 1<<cacheRead | 1<<outputTokens | 1<<tokens,
+	ofCost:              1 << money,
 }
 
 // knownBefore are the classes that a caller knows before the model has answered.
@@ -96,6 +103,8 @@ func measureOf(l *policy.Limit) measure {
 		return ofOutput
 	case policy.Tokens:
 		return ofTokens
+	case policy.Cost:
+		return ofCost
 	case policy.InFlight:
 		return ofPlaces
 	default:
@@ -131,6 +140,10 @@ func (u *usage) settled() (all [measures]int64) {
 // demand is what is asked of the limits at one place.
 type demand struct {
 	charge, hold, record, giveBack usage
+
+	unpriced string      // a model that has no price; empty for none
+	book     *price.Book // in which it has none
+	free     bool        // the model is known to cost nothing
 }
 
 func (d *demand) add(a *asked) {
@@ -152,6 +165,10 @@ func (d *demand) atLeast(other *demand) {
 	d.hold.atLeast(&other.hold)
 	d.record.atLeast(&other.record)
 	d.giveBack.atLeast(&other.giveBack)
+	if d.unpriced == "" {
+		d.unpriced, d.book = other.unpriced, other.book
+	}
+	d.free = d.free || other.free
 }
 
 // admits says that a request asks to be let through.
@@ -160,7 +177,7 @@ func (d *demand) admits() bool { return d.charge.asked&(1<<requests) != 0 }
 // total returns what the descriptors with that model (any: all) ask for together. Descriptors that
 // say the same of whom they are about add up; those that say it of others (the user, and beside it
 // the organisation) tell of the same usage, and the largest counts.
-func (s *scratch) total(model string, all bool) (sum demand) {
+func (s *scratch) total(domain *policy.Domain, model string, all bool) (sum demand) {
 	counts := func(a *asked) bool { return all || a.model == model }
 	for i := range s.asked {
 		a := &s.asked[i]
@@ -173,6 +190,7 @@ func (s *scratch) total(model string, all bool) (sum demand) {
 				about.add(other)
 			}
 		}
+		s.addMoney(domain, i, counts, &about)
 		sum.atLeast(&about)
 	}
 	return sum

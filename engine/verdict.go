@@ -58,6 +58,8 @@ func (a *Applied) verdict() Verdict {
 	switch {
 	case a.Unavailable:
 		return Unavailable
+	case a.Unpriced != "":
+		return Blocked
 	case a.TooLarge:
 		return Impossible
 	case a.Quantity.Spec.Ceiling() == 0:

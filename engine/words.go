@@ -46,6 +46,8 @@ func (a *Applied) message(d *Decision) string {
 	switch {
 	case a.Unavailable:
 		return fmt.Sprintf("Limits cannot be checked at the moment. Try again in %s.", waitWords(a.Status.RetryAfter.Seconds()))
+	case a.Unpriced != "":
+		return a.unpricedMessage()
 	case q.Message != "":
 		return q.Message
 	case a.TooLarge:
@@ -65,6 +67,14 @@ func (a *Applied) message(d *Decision) string {
 			meter.Amount(ceiling), left, instantWords(now, now+a.Status.RetryAfter, zone))
 	}
 	return fmt.Sprintf("Rate limit reached: %s%s. Try again in %s.", q.Rate(meter), plan, waitWords(a.Status.RetryAfter.Seconds()))
+}
+
+func (a *Applied) unpricedMessage() string {
+	text := fmt.Sprintf("This request is not allowed: the model %.100s has no price here.", a.Unpriced)
+	if name := a.book.Nearest(a.Unpriced); name != "" {
+		text += fmt.Sprintf(" Did you mean %s?", name)
+	}
+	return text
 }
 
 // Words says the limit: "10 requests per minute", "1 request per 5 minutes".

@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+)
+
+// tokenClasses are those of which a price is known.
+const tokenClasses = 1<<inputTokens | 1<<cacheRead | 1<<cacheWrite | 1<<outputTokens | 1<<tokens
+
+// addMoney adds to d what the descriptors cost that have the entries of the first one, and that count: all of a
+// model together, so that it is rounded up once. Of a model without a price it is noted that it has none.
+func (s *scratch) addMoney(domain *policy.Domain, first int, counts func(*asked) bool, d *demand) {
+	book := domain.Prices()
+	if book == nil {
+		return
+	}
+	same := func(i int) bool {
+		return counts(&s.asked[i]) && slices.Equal(s.asked[i].entries, s.asked[first].entries)
+	}
+	for i := first; i < len(s.asked); i++ {
+		model := s.asked[i].model
+		if model == "" || !same(i) || s.sameModel(first, i, same) {
+			continue
+		}
+		var of demand
+		for j := i; j < len(s.asked); j++ {
+			if same(j) && s.asked[j].model == model {
+				of.add(&s.asked[j])
+			}
+		}
+		rates, known := ratesOf(domain, book, model, s.now)
+		if !known {
+			d.unpriced, d.book = model, book
+			continue
+		}
+		d.free = rates == price.Rates{}
+		d.charge.addCost(rates, &of.charge)
+		d.hold.addCost(rates, &of.hold)
+		d.record.addCost(rates, &of.record)
+		d.giveBack.addCost(rates, &of.giveBack)
+	}
+}
+
+// sameModel reports whether a descriptor from first to before i has the same model.
+func (s *scratch) sameModel(first, i int, same func(int) bool) bool {
+	for j := first; j < i; j++ {
+		if same(j) && s.asked[j].model == s.asked[i].model {
+			return true
+		}
+	}
+	return false
+}
+
+// ratesOf returns the prices of a model, as the domain wants them for one that is not in its book.
+func ratesOf(domain *policy.Domain, book *price.Book, model string, now time.Time) (price.Rates, bool) {
+	quote, known := book.Find(model, now)
+	switch {
+	case known:
+		return quote.Rates, true
+	case domain.UnknownModel() == policy.UnknownModelAssumeMax:
+		return book.Dearest(now), true
+	case domain.UnknownModel() == policy.UnknownModelAllow:
+		return price.Rates{}, true
+	}
+	return price.Rates{}, false
+}
+
+// addCost adds what the tokens of a usage cost.
+func (u *usage) addCost(r price.Rates, of *usage) {
+	if of.asked&tokenClasses == 0 {
+		return
+	}
+	u.add(money, int64(r.Cost(of.tokens(r, tokenClasses))))
+	u.moneyBefore = limit.Add(u.moneyBefore, int64(r.Cost(of.tokens(r, tokenClasses&knownBefore))))
+}
+
+// tokens returns those of some classes. Tokens of no known class are of the dearest.
+func (u *usage) tokens(r price.Rates, classes uint8) price.Usage {
+	var all price.Usage
+	dearest, of := price.Rate(0), &all.Input
+	for _, c := range [...]struct {
+		class class
+		rate  price.Rate
+		sum   *int64
+	}{
+		{inputTokens, r.Input, &all.Input}, {cacheRead, r.CacheRead, &all.CacheRead},
+		{cacheWrite, r.CacheWrite, &all.CacheWrite}, {outputTokens, r.Output, &all.Output},
+	} {
+		if classes&(1<<c.class) != 0 {
+			*c.sum = u.amounts[c.class]
+		}
+		if c.rate > dearest {
+			dearest, of = c.rate, c.sum
+		}
+	}
+	if classes&(1<<tokens) != 0 {
+		*of = limit.Add(*of, u.amounts[tokens])
+	}
+	return all
+}
+
+// everything counts all descriptors.
+func everything(*asked) bool { return true }
