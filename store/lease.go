@@ -24,7 +24,7 @@ type Lease struct {
 	// bucket. Unknown, and classes beyond its end, leave charged what a lapse would. Only for LeaseSettle.
 	Actual []int64
 	// Note is what the caller wants to find again under the id, at most [MaxNote] bytes. A step that opens the
-	// lease, or settles it, leaves it there, in place of the one before; nil leaves that.
+	// lease, or settles it, leaves it there, in place of the one before; an empty one leaves that.
 	Note []byte
 }
 

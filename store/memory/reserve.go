@@ -113,7 +113,7 @@ func (d *decision) endLease(state store.LeaseState) {
 		d.endHolds(d.actual)
 		d.lease.ended, d.lease.settledBy = settled, asked.Request
 		d.forgetHolds()
-		if asked.Note != nil {
+		if len(asked.Note) > 0 {
 			d.store.bytes.Add(int64(len(asked.Note) - len(d.lease.note)))
 			d.lease.note = slices.Clone(asked.Note)
 		}

@@ -218,9 +218,6 @@ func appendLease(b []byte, l *store.Lease) []byte {
 	for _, n := range l.Actual {
 		b = appendNumber(b, n)
 	}
-	if l.Note == nil {
-		return binary.LittleEndian.AppendUint16(b, math.MaxUint16)
-	}
 	return append(binary.LittleEndian.AppendUint16(b, uint16(len(l.Note))), l.Note...)
 }
 

@@ -202,7 +202,7 @@ func (h *history) open(step *store.Step) {
 
 // note draws the note of a lease; often none.
 func (h *history) note() []byte {
-	return rapid.SampledFrom([][]byte{nil, nil, {}, []byte("note"), bytes.Repeat([]byte{0, 255, '\n'}, 100)}).Draw(h.r, "note")
+	return rapid.SampledFrom([][]byte{nil, nil, []byte("note"), []byte("another"), bytes.Repeat([]byte{0, 255, '\n'}, 100)}).Draw(h.r, "note")
 }
 
 // reopen runs the step again that opened a lease, or another under its id.

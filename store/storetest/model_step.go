@@ -307,7 +307,7 @@ func (d *decision) remember(made []hold) {
 		l = lease{due: after(d.now, d.step.Lease.Lasts), holds: made, opened: true, request: request, note: note}
 	case store.LeaseSettled, store.LeaseCorrected:
 		l.settled, l.settlement, l.holds = true, request, nil
-		if d.step.Lease.Note != nil {
+		if note != "" {
 			l.note = note
 		}
 	case store.LeaseLapsed:

@@ -5,8 +5,8 @@
 --   calendars   uint16: how many; each: uint8 length and name, four bounds as float64
 --   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
 --               shards: until the lease is due, or was), request 8 bytes,
---               actual: uint16 how many, each float64 (−1 unknown); note: uint16 length (65535: none, leave the one
---               before) and the bytes; where the step spans shards, but not of
+--               actual: uint16 how many, each float64 (−1 unknown); note: uint16 length (0: leave the one before)
+--               and the bytes; where the step spans shards, but not of
 --               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
@@ -21,7 +21,6 @@ local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
 local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 3, 4, 5, 6, 7
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
 local OPEN, SETTLE, LOOK = 0, 1, 3 -- and 2 to let it lapse
-local NO_NOTE = 65535
 
 -- What becomes of a step's lease: store.LeaseState.
 local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
@@ -77,7 +76,7 @@ local function parse_step(pos, first, n, flags)
       lease.actual[i], pos = unpack('<d', steps, pos)
     end
     count, pos = unpack('<I2', steps, pos)
-    if count ~= NO_NOTE then
+    if count > 0 then
       lease.note = sub(steps, pos, pos + count - 1)
       pos = pos + count
     end
