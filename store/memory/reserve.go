@@ -94,7 +94,7 @@ func (w *work) hold(op *store.Op, opened *lease) {
 // endLease settles the step's lease, or lets it lapse; state says which.
 func (d *decision) endLease(state store.LeaseState) {
 	asked := d.step.Lease
-	if asked == nil || asked.Do == store.LeaseLook {
+	if asked == nil || !asked.Ends() {
 		return
 	}
 	switch state {
