@@ -57,12 +57,14 @@ func layers() []layer {
 		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
+		// How near words are, for messages. It knows nothing.
+		{of: "internal/spelling", mustNot: outsideWorld},
 		// What tokens cost. It must not know what limits money, nor who asks.
-		{of: "price", may: []string{"limit"}, mustNot: outsideWorld},
+		{of: "price", may: []string{"limit", "internal/spelling"}, mustNot: outsideWorld},
 		{of: "price/pricelist", may: []string{"price", "limit"}, mustNot: outsideWorld},
 		{of: "price/internal/makebook", may: []string{"price", "price/pricelist"}},
 		// What users write. It must not know where counters are kept, nor who asks.
-		{of: "policy", may: []string{"limit", "price"}, mustNot: slices.Concat(transports, storage)},
+		{of: "policy", may: []string{"limit", "price", "internal/spelling"}, mustNot: slices.Concat(transports, storage)},
 		// The storage contract and the stores. They must not know policies, descriptors or transports.
 		{of: "store", may: []string{"limit"}, mustNot: slices.Concat(transports, storage)},
 		{

@@ -28,6 +28,9 @@ type Lease struct {
 	Note []byte
 }
 
+// Ends says that the step ends the lease, if it lives.
+func (l *Lease) Ends() bool { return l.Do == LeaseSettle || l.Do == LeaseLapse }
+
 // Unknown stands for an actual amount that nobody knows.
 const Unknown int64 = -1
 

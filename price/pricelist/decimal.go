@@ -2,6 +2,7 @@ package pricelist
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,4 +52,35 @@ func rate(n json.Number, digits int) (price.Rate, error) {
 		return 0, fmt.Errorf("has the price %s, which is more than can be counted", n)
 	}
 	return price.Rate(value), nil
+}
+
+// priced reads the prices of a model, in dollars with their point moved by so many digits. Those of the cache may be
+// missing.
+func priced(digits int, input, output, cacheRead, cacheWrite any) (m price.Model, err error) {
+	for _, p := range []struct {
+		value   any
+		rate    *price.Rate
+		missing string // what to say where there is none; empty where there need not be
+		has     *bool
+	}{
+		{value: input, rate: &m.Input, missing: noInput},
+		{value: output, rate: &m.Output, missing: noOutput},
+		{value: cacheRead, rate: &m.CacheRead, has: &m.HasCacheRead},
+		{value: cacheWrite, rate: &m.CacheWrite, has: &m.HasCacheWrite},
+	} {
+		number, ok := p.value.(json.Number)
+		switch {
+		case !ok && p.missing != "":
+			return m, errors.New(p.missing)
+		case !ok:
+			continue
+		}
+		if *p.rate, err = rate(number, digits); err != nil {
+			return m, err
+		}
+		if p.has != nil {
+			*p.has = true
+		}
+	}
+	return m, nil
 }

@@ -190,36 +190,15 @@ func genaiPrice(prices map[string]any) (m price.Model, tiered bool, err error) {
 			return m, false, fmt.Errorf("does not only write text: it has a price for %s", key)
 		}
 	}
-	for _, p := range []struct {
-		key     string
-		rate    *price.Rate
-		missing string // what to say where there is none; empty where there need not be
-		has     *bool
-	}{
-		{key: "input_mtok", rate: &m.Input, missing: noInput},
-		{key: "output_mtok", rate: &m.Output, missing: noOutput},
-		{key: "cache_read_mtok", rate: &m.CacheRead, has: &m.HasCacheRead},
-		{key: "cache_write_mtok", rate: &m.CacheWrite, has: &m.HasCacheWrite},
-	} {
-		value := prices[p.key]
-		if tiers, ok := value.(map[string]any); ok {
-			value, tiered = tiers["base"], true
+	base := func(key string) any {
+		if tiers, ok := prices[key].(map[string]any); ok {
+			tiered = true
+			return tiers["base"]
 		}
-		number, ok := value.(json.Number)
-		if !ok {
-			if p.missing != "" {
-				return m, false, errors.New(p.missing)
-			}
-			continue
-		}
-		if *p.rate, err = rate(number, perMillion); err != nil {
-			return m, false, err
-		}
-		if p.has != nil {
-			*p.has = true
-		}
+		return prices[key]
 	}
-	return m, tiered, nil
+	m, err = priced(perMillion, base("input_mtok"), base("output_mtok"), base("cache_read_mtok"), base("cache_write_mtok"))
+	return m, tiered, err
 }
 
 // dearer returns a with the higher price of each class of both.

@@ -39,34 +39,11 @@ func (l *list) takeLiteLLM(name string, entry map[string]any) {
 		l.skip(name, "does not write text: its mode is %s", mode)
 		return
 	}
-	var m price.Model
-	for _, p := range []struct {
-		key     string
-		rate    *price.Rate
-		missing string // what to say where there is none; empty where there need not be
-		has     *bool
-	}{
-		{key: "input_cost_per_token", rate: &m.Input, missing: noInput},
-		{key: "output_cost_per_token", rate: &m.Output, missing: noOutput},
-		{key: "cache_read_input_token_cost", rate: &m.CacheRead, has: &m.HasCacheRead},
-		{key: "cache_creation_input_token_cost", rate: &m.CacheWrite, has: &m.HasCacheWrite},
-	} {
-		number, ok := entry[p.key].(json.Number)
-		if !ok {
-			if p.missing != "" {
-				l.skip(name, "%s", p.missing)
-				return
-			}
-			continue
-		}
-		var err error
-		if *p.rate, err = rate(number, perToken); err != nil {
-			l.skip(name, "%v", err)
-			return
-		}
-		if p.has != nil {
-			*p.has = true
-		}
+	m, err := priced(perToken, entry["input_cost_per_token"], entry["output_cost_per_token"],
+		entry["cache_read_input_token_cost"], entry["cache_creation_input_token_cost"])
+	if err != nil {
+		l.skip(name, "%v", err)
+		return
 	}
 	if isFree(&m) {
 		l.skip(name, listsFree)

@@ -68,7 +68,7 @@ func (d *decision) begin(s *Store, step *store.Step, leases *leaseShard) (locks 
 
 // ends returns the holds that the step would end.
 func (d *decision) ends() []hold {
-	if d.lease == nil || d.step.Lease.Do == store.LeaseOpen || d.step.Lease.Do == store.LeaseLook {
+	if d.lease == nil || !d.step.Lease.Ends() {
 		return nil
 	}
 	return d.lease.holds

@@ -15,9 +15,6 @@ func (d *decision) recall() (store.LeaseState, error) {
 		return store.LeaseNone, nil
 	}
 	known := d.lease
-	if asked.Do == store.LeaseLook {
-		return known.state(d.now), nil
-	}
 	if known == nil {
 		if asked.Do == store.LeaseOpen {
 			return store.LeaseNone, nil
@@ -25,6 +22,8 @@ func (d *decision) recall() (store.LeaseState, error) {
 		return store.LeaseUnknown, nil
 	}
 	switch asked.Do {
+	case store.LeaseLook:
+		return known.state(d.now), nil
 	case store.LeaseOpen:
 		if !known.opened || known.openedBy != asked.Request {
 			return 0, store.ErrConflict
@@ -50,11 +49,9 @@ func (d *decision) recall() (store.LeaseState, error) {
 	return store.LeaseReplayed, nil
 }
 
-// state is how the lease stands: what [store.LeaseLook] asks. l may be nil.
+// state is how the lease stands: what [store.LeaseLook] asks.
 func (l *lease) state(now limit.Micros) store.LeaseState {
 	switch {
-	case l == nil:
-		return store.LeaseUnknown
 	case l.ended == settled:
 		return store.LeaseSettled
 	case l.hasLapsed(now):
@@ -97,7 +94,7 @@ func (w *work) hold(op *store.Op, opened *lease) {
 // endLease settles the step's lease, or lets it lapse; state says which.
 func (d *decision) endLease(state store.LeaseState) {
 	asked := d.step.Lease
-	if asked == nil || asked.Do == store.LeaseLook {
+	if asked == nil || !asked.Ends() {
 		return
 	}
 	switch state {

@@ -93,6 +93,11 @@ func (e *encoding) append(b []byte) []byte {
 	}
 	if e.lease != nil {
 		b = appendLease(b, e.lease)
+		note := e.lease.Note
+		if e.inCluster && e.phase != claim {
+			note = nil // which the directory keeps
+		}
+		b = append(binary.LittleEndian.AppendUint16(b, uint16(len(note))), note...)
 		if e.inCluster && e.phase < claim {
 			b = append(b, e.madeBy[:]...)
 		}
@@ -218,7 +223,7 @@ func appendLease(b []byte, l *store.Lease) []byte {
 	for _, n := range l.Actual {
 		b = appendNumber(b, n)
 	}
-	return append(binary.LittleEndian.AppendUint16(b, uint16(len(l.Note))), l.Note...)
+	return b
 }
 
 // appendNumber appends a number as Lua has them. Up to 2^53 none is rounded.

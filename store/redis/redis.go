@@ -355,7 +355,7 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 	c := &call{shard: e.part.shard, since: time.Now(), done: make(chan struct{})}
 	var few [512]byte
 	all := few[:0]
-	var ends [8]int
+	var ends [16]int
 	until := append(ends[:0], 0)
 	for i := range e.part.ops {
 		all = appendKey(all, s.prefix, e.op(i), now)

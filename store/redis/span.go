@@ -91,16 +91,23 @@ func (d *directory) foreign(shard uint16) bool {
 	return d.claimed && d.state == store.LeaseReplayed && !slices.Contains(d.shards, shard)
 }
 
-// applyLook asks for the lease, which is on a node of its own, and applies the step without it.
+// applyLook asks for the lease, which is on a node of its own, and then applies the rest of the step.
 func (s *Store) applyLook(ctx context.Context, step *store.Step, out *store.Outcome) error {
-	without := *step
-	without.Lease = nil
-	if err := s.Apply(ctx, &without, out); err != nil {
+	found := store.Outcome{Note: out.Note}
+	home, err := (&span{store: s, step: step, out: &found}).claim(ctx)
+	if err != nil {
 		return err
 	}
-	home, err := (&span{store: s, step: step, out: out}).claim(ctx)
-	out.Now, out.Lease = max(out.Now, home.now), home.state
-	return err
+	if len(step.Ops) > 0 {
+		rest := *step
+		rest.Lease = nil
+		if err := s.Apply(ctx, &rest, out); err != nil {
+			return err
+		}
+	}
+	out.Now, out.Lease, out.Note = max(out.Now, home.now), home.state, found.Note
+	out.Refused = refuses(step, out.Results)
+	return nil
 }
 
 // applySpan applies a step that no single script can decide.
@@ -365,14 +372,12 @@ func unknown(err error) bool {
 func (sp *span) encoding(p part, as phase) *encoding {
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
 	if l := sp.step.Lease; l != nil && as != whole && as != repeat && (as != forget || sp.opens()) {
-		own := *l
-		if as != claim {
-			own.Note = nil // which the directory keeps
-		}
+		e.lease = l
 		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
-			own.Lasts = sp.home.due - sp.home.now // whose clock may be another
+			late := *l
+			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
+			e.lease = &late
 		}
-		e.lease = &own
 	}
 	return e
 }

@@ -80,6 +80,16 @@ func (c *spread) dieAfter(node int, messages int64) {
 	})
 }
 
+// dies has a server apply a step at which it dies, as dieAfter has said.
+func (c *spread) dies(t *testing.T, dying *redis.Store, step *store.Step) {
+	t.Helper()
+	var out store.Outcome
+	if err := dying.Apply(context.Background(), step, &out); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v, want %v", err, store.ErrUnavailable)
+	}
+	c.live()
+}
+
 func (c *spread) live() {
 	for _, p := range c.proxies {
 		p.Set(nil)
@@ -109,12 +119,7 @@ func TestDeathWithinACharge(t *testing.T) {
 			for i, n := range died.reached {
 				c.dieAfter(i, n)
 			}
-			var out store.Outcome
-			err := dying.Apply(context.Background(), &store.Step{Ops: c.all(store.Charge, 4)}, &out)
-			if !errors.Is(err, store.ErrUnavailable) {
-				t.Errorf("%v, want %v", err, store.ErrUnavailable)
-			}
-			c.live()
+			c.dies(t, dying, &store.Step{Ops: c.all(store.Charge, 4)})
 			c.look(t, witness, died.at)
 			c.clock.Advance(5*second - 1)
 			c.look(t, witness, died.at)
@@ -262,12 +267,7 @@ func TestPromisesOfAnotherClock(t *testing.T) {
 	for i := range c.proxies {
 		c.dieAfter(i, 1)
 	}
-	var out store.Outcome
-	err := dying.Apply(context.Background(), &store.Step{Ops: c.all(store.Charge, 4)}, &out)
-	if !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("%v, want %v", err, store.ErrUnavailable)
-	}
-	c.live()
+	c.dies(t, dying, &store.Step{Ops: c.all(store.Charge, 4)})
 	c.clock.Advance(-70 * second)
 	c.look(t, witness, "0+4 0+4 0+4")
 	c.clock.Advance(5*second - 1)
@@ -408,12 +408,8 @@ func TestOpenedAgainWhenSettled(t *testing.T) {
 	c.look(t, dying, "0+0 0+0 0+0")
 	c.dieAfter(0, 1)
 	c.dieAfter(1, 1)
-	var out store.Outcome
 	open := &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)}
-	if err := dying.Apply(context.Background(), open, &out); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("%v, want %v", err, store.ErrUnavailable)
-	}
-	c.live()
+	c.dies(t, dying, open)
 	settle := *opening
 	settle.Do = store.LeaseSettle
 	if out := apply(t, s, &settle, c.all(store.Settle, 3)...); out.Lease != store.LeaseSettled {
@@ -421,8 +417,8 @@ func TestOpenedAgainWhenSettled(t *testing.T) {
 	}
 	c.clock.Advance(5 * second)
 	c.look(t, s, "3+0 3+0 3+0")
-	if err := s.Apply(t.Context(), open, &out); err != nil || out.Refused || out.Lease != store.LeaseReplayed {
-		t.Errorf("opened again: %+v, %v, want a repeat", out, err)
+	if out := apply(t, s, opening, open.Ops...); out.Refused || out.Lease != store.LeaseReplayed {
+		t.Errorf("opened again: %+v, want a repeat", out)
 	}
 	c.look(t, s, "3+0 3+0 3+0")
 }
@@ -447,11 +443,7 @@ func TestResumedSettlement(t *testing.T) {
 			c.dieAfter(i, 0)
 		}
 		c.dieAfter(home, 1)
-		var out store.Outcome
-		if err := dying.Apply(context.Background(), settle, &out); !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("%v, want %v", err, store.ErrUnavailable)
-		}
-		c.live()
+		c.dies(t, dying, settle)
 		if out := apply(t, s, settle.Lease, settle.Ops...); out.Lease != store.LeaseSettled {
 			t.Errorf("of holds on %v: state %d, want it settled", held, out.Lease)
 		}

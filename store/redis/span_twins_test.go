@@ -35,6 +35,18 @@ func (c *spread) request(ctx context.Context, t *testing.T, opening *store.Lease
 	return answer
 }
 
+// begun has a caller open a lease, and holds back what tells node 1 that it is admitted. The other nodes have opened it.
+func (c *spread) begun(ctx context.Context, t *testing.T, s *redis.Store) (opening *store.Lease, on point, answer chan answered) {
+	t.Helper()
+	opening = c.leaseAt(t, s, 0)
+	c.look(t, s, "0+0 0+0 0+0")
+	on = c.holdBack()
+	answer = c.request(ctx, t, opening)
+	<-on.held
+	c.awaitOpened(t)
+	return opening, on, answer
+}
+
 // awaitOpened waits until all nodes but one have opened the lease.
 func (c *spread) awaitOpened(t *testing.T) {
 	t.Helper()
@@ -75,12 +87,7 @@ func TestTwinGivesUp(t *testing.T) {
 	t.Parallel()
 	c := startSpread(t)
 	s := c.open(t)
-	opening := c.leaseAt(t, s, 0)
-	c.look(t, s, "0+0 0+0 0+0")
-	on := c.holdBack()
-	first := c.request(t.Context(), t, opening)
-	<-on.held
-	c.awaitOpened(t)
+	opening, on, first := c.begun(t.Context(), t, s)
 	c.dieAfter(2, 0) // the second has no answer of node 2, and takes back what it was promised
 	var out store.Outcome
 	if err := s.Apply(context.Background(), &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)}, &out); !errors.Is(err, store.ErrUnavailable) {
@@ -99,13 +106,8 @@ func TestWithdrawn(t *testing.T) {
 	t.Parallel()
 	c := startSpread(t)
 	s := c.open(t)
-	opening := c.leaseAt(t, s, 0)
-	c.look(t, s, "0+0 0+0 0+0")
 	ctx, giveUp := context.WithCancel(t.Context())
-	late := c.holdBack() // the first one's admission
-	first := c.request(ctx, t, opening)
-	<-late.held
-	c.awaitOpened(t)
+	opening, late, first := c.begun(ctx, t, s)
 	admission := c.holdBack()
 	again := c.request(t.Context(), t, opening)
 	<-admission.held
@@ -128,12 +130,7 @@ func TestTwinRenewsAPromise(t *testing.T) {
 	t.Parallel()
 	c := startSpread(t)
 	s := c.open(t)
-	opening := c.leaseAt(t, s, 0)
-	c.look(t, s, "0+0 0+0 0+0")
-	on := c.holdBack()
-	first := c.request(t.Context(), t, opening)
-	<-on.held
-	c.awaitOpened(t)
+	opening, on, first := c.begun(t.Context(), t, s)
 	c.clock.Advance(4 * second)
 	admission := c.holdBack()
 	again := c.request(t.Context(), t, opening)
@@ -158,12 +155,7 @@ func TestTwinWithAnotherAmount(t *testing.T) {
 	t.Parallel()
 	c := startSpread(t)
 	s := c.open(t)
-	opening := c.leaseAt(t, s, 0)
-	c.look(t, s, "0+0 0+0 0+0")
-	on := c.holdBack()
-	first := c.request(t.Context(), t, opening)
-	<-on.held
-	c.awaitOpened(t)
+	opening, on, first := c.begun(t.Context(), t, s)
 	var out store.Outcome
 	again := &store.Step{Lease: opening, Ops: c.all(store.Hold, 6)}
 	if err := s.Apply(t.Context(), again, &out); !errors.Is(err, store.ErrUnavailable) {
@@ -189,12 +181,8 @@ func TestBegunUnderAnotherPolicy(t *testing.T) {
 	c.look(t, dying, "0+0 0+0 0+0")
 	c.dieAfter(0, 1)
 	c.dieAfter(1, 0)
+	c.dies(t, dying, &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)[1:2]})
 	var out store.Outcome
-	err := dying.Apply(context.Background(), &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)[1:2]}, &out)
-	if !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("%v, want %v", err, store.ErrUnavailable)
-	}
-	c.live()
 	again := &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)[2:]}
 	if err := s.Apply(t.Context(), again, &out); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("under another policy: %v, want %v", err, store.ErrConflict)
@@ -219,12 +207,8 @@ func TestOpenedAgainWhenLapsed(t *testing.T) {
 	opening := c.leaseAt(t, s, 0)
 	c.look(t, dying, "0+0 0+0 0+0")
 	c.dieAfter(1, 1)
-	var out store.Outcome
 	open := &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)}
-	if err := dying.Apply(context.Background(), open, &out); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("%v, want %v", err, store.ErrUnavailable)
-	}
-	c.live()
+	c.dies(t, dying, open)
 	c.clock.Advance(5 * second)
 	c.look(t, s, "0+4 0+0 0+4")
 	lapse := *opening

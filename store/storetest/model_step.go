@@ -74,7 +74,7 @@ func (d *decision) look() {
 			s.demand = limit.Add(s.demand, op.Amount)
 		}
 	}
-	if d.known && d.step.Lease.Do != store.LeaseOpen && d.step.Lease.Do != store.LeaseLook {
+	if d.known && d.step.Lease.Ends() {
 		for _, h := range d.lease.holds {
 			see(h.bucket, h.spec)
 		}
@@ -180,13 +180,8 @@ func (d *decision) plain(op *store.Op) limit.Status {
 // write does to the strict buckets what the verdict and the lease ask for: a lease ends first, and
 // one begins last.
 func (d *decision) write() {
-	looks := d.step.Lease != nil && d.step.Lease.Do == store.LeaseLook
-	switch {
-	case looks:
-	case d.fate == store.LeaseSettled, d.fate == store.LeaseCorrected:
-		d.settle()
-	case d.fate == store.LeaseLapsed:
-		d.endHolds(func(h hold) int64 { return h.lapse })
+	if d.step.Lease != nil && d.step.Lease.Ends() {
+		d.endLease()
 	}
 	var made []hold
 	for i := range d.step.Ops {
@@ -195,7 +190,7 @@ func (d *decision) write() {
 			made = append(made, d.writeOp(op)...)
 		}
 	}
-	if d.step.Lease != nil && !looks {
+	if d.step.Lease != nil && d.step.Lease.Do != store.LeaseLook {
 		d.remember(made)
 	}
 	for name, s := range d.sights {
@@ -204,6 +199,16 @@ func (d *decision) write() {
 			b.state = s.state
 			d.buckets[name] = b
 		}
+	}
+}
+
+func (d *decision) endLease() {
+	switch d.fate {
+	case store.LeaseSettled, store.LeaseCorrected:
+		d.settle()
+	case store.LeaseLapsed:
+		d.endHolds(func(h hold) int64 { return h.lapse })
+	default:
 	}
 }
 

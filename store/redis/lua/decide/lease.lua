@@ -172,8 +172,8 @@ local function claim(step)
     l.shards = add_shards(l.shards, step.shards)
     l.note = asked.note or l.note
   end
-  if asked.action == LOOK and l.made_by then return state, l end
   if made then l.holds, l.settled_by, l.made_by, l.claims, l.shards = {}, NO_REQUEST, step.transaction, '', step.shards end
+  if asked.action == LOOK then return state, l end
   if state == IS_LAPSED then
     l.lapsed = true
   elseif asked.action == SETTLE then

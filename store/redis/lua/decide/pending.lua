@@ -134,8 +134,9 @@ end
 
 -- Promises the step all that it asks for.
 local function promise_all(step)
+  local id = holder(step)
   for b, amount in pairs(asks(step)) do
-    promise(b, holder(step), { due = now + PROVISIONAL, amount = amount, twins = step.transaction })
+    promise(b, id, { due = now + PROVISIONAL, amount = amount, twins = step.transaction })
   end
 end
 
