@@ -20,6 +20,9 @@ type Applied struct {
 	Asks bool
 	// Amount is what was asked for; 0 was a check.
 	Amount int64
+	held   bool // it is held, not charged
+	// Reserved is what the reservation held of it that the request has settled.
+	Reserved int64
 	// TooLarge says that all that the request asks for is above what a single request may.
 	TooLarge bool
 	// Unpriced is the model of the request where it has no price, and money is limited; else empty.

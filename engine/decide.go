@@ -27,6 +27,10 @@ type scratch struct {
 	// shared is the match of limits that belong to no descriptor.
 	shared policy.Match
 
+	wholeCall bool // an account is decided: a call that is told of as a whole
+	looks     bool // nothing is to be written
+	refused   bool // the call that is looked at is refused whatever the store says
+
 	// local is the step that this process decides alone, and localOf the limits of its ops.
 	local        store.Step
 	localOutcome store.Outcome
@@ -37,6 +41,7 @@ type scratch struct {
 	entries []policy.Entry
 	text    []byte
 	now     time.Time // by which prices are found
+	note    []byte
 	leased  store.Lease
 	actual  [measures]int64
 }
@@ -99,8 +104,12 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		return err
 	}
 	dropReplaced(d, e.opts.Quota)
-	if err := e.prepare(domain, request, d, s); err != nil {
-		return err
+	s.prepare(d, e.opts.Shadow)
+	if len(domain.Limits()) > 0 {
+		if err := e.native(domain, request, d, s); err != nil {
+			return err
+		}
+		s.judgeSizes(d)
 	}
 	if len(s.step.Ops) > 0 || s.step.Lease != nil {
 		if err := e.ask(ctx, s, d); err != nil || d.Degraded != policy.StoreErrorNone {
@@ -193,9 +202,9 @@ func dropReplaced(d *Decision, allQuotas bool) {
 	}
 }
 
-// prepare writes the step that decides all limits of the request.
-func (e *Engine) prepare(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
-	s.step = store.Step{Ops: s.step.Ops[:0], Shadow: e.opts.Shadow}
+// prepare begins the step that decides all limits of the request, with its plain rules.
+func (s *scratch) prepare(d *Decision, shadow bool) {
+	s.step = store.Step{Ops: s.step.Ops[:0], Shadow: shadow}
 	s.plain, s.links = s.plain[:0], s.links[:0]
 	for i := range d.Statuses {
 		status := &d.Statuses[i]
@@ -207,25 +216,22 @@ func (e *Engine) prepare(domain *policy.Domain, request *Request, d *Decision, s
 			Bucket: s.matches[i].Bucket, Spec: status.Limit.Spec, Manner: limit.Plain, Amount: status.Amount,
 			Quota: status.Quota, Shadow: status.Rule != nil && status.Rule.Shadow || s.asked[i].phase == record,
 		}
-		if request.Descriptors[i].GiveBack {
+		if s.asked[i].giveBack {
 			op.Kind = store.GiveBack
 		}
 		s.step.Ops = append(s.step.Ops, op)
 		s.plain = append(s.plain, i)
 	}
 	s.firstNative = len(s.step.Ops)
-	if len(domain.Limits()) == 0 {
-		return nil
-	}
-	if err := e.native(domain, request, d, s); err != nil {
-		return err
-	}
+}
+
+// judgeSizes finds the limits that refuse the request whatever is left of them.
+func (s *scratch) judgeSizes(d *Decision) {
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		a.TooLarge = a.Asks && a.Quantity.PerRequest > 0 && s.askedOf(d, i) > a.Quantity.PerRequest
 		s.step.Refused = s.step.Refused || a.refuses() && !a.Limit.Shadow
 	}
-	return nil
 }
 
 // askedOf returns how much the request asks of the bucket of a limit: what it charges and what it holds.
@@ -279,7 +285,9 @@ func (e *Engine) apply(ctx context.Context, s *scratch, d *Decision) error {
 // conclude writes what the store answered to the statuses.
 func (s *scratch) conclude(d *Decision) {
 	d.Now = s.outcome.Now
-	d.Over = s.outcome.Refused
+	if d.Over = s.outcome.Refused; s.looks {
+		d.Over = s.wouldRefuse()
+	}
 	for op, i := range s.plain {
 		status, result := &d.Statuses[i], s.outcome.Results[op]
 		status.Exceeded = result.Refused

@@ -23,6 +23,10 @@ type Decision struct {
 	Tier *policy.Tier
 	// Zone is where the subject of the request lives; nil where nobody knows.
 	Zone *time.Location
+	// MaxOutput is the longest output that fits under all limits and the cap of the tier, in tokens, where Bounded says
+	// that something bounds it; it is known only of calls that are told of as a whole.
+	MaxOutput int64
+	Bounded   bool
 	// Degraded says that the store could not decide, and what the limits wanted to happen then; the
 	// decision was made so: StoreErrorAllow, StoreErrorLocal or StoreErrorDeny. Limits and Statuses then
 	// tell only of the limits that refuse or were counted locally. StoreErrorNone: the store has decided.

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
 )
@@ -42,8 +44,13 @@ type Engine struct {
 	opts    Options
 	metrics *Metrics
 	current atomic.Pointer[loaded]
+	notes   *lru.Cache[ReservationID, string]
 	scratch sync.Pool
 }
+
+// keptNotes is how many reservations a process remembers that it has made, so as not to ask the store for
+// their notes when they are settled here: a few hundred bytes each.
+const keptNotes = 16 << 10
 
 // loaded is a policy with what hangs on it: one pointer is swapped when it changes.
 type loaded struct {
@@ -58,7 +65,11 @@ type loaded struct {
 // New returns an engine over s. It decides nothing before SetPolicy.
 func New(s store.Store, opts Options) *Engine {
 	opts.Bounds = opts.Bounds.withDefaults()
-	e := &Engine{store: s, opts: opts, metrics: opts.Metrics}
+	notes, err := lru.New[ReservationID, string](keptNotes)
+	if err != nil {
+		panic(err) // its only error is a size below 1
+	}
+	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: notes}
 	if e.metrics == nil {
 		e.metrics = NewMetrics()
 	}

@@ -26,32 +26,18 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 		return err
 	}
 	s.step.Lease = lease
-	requestTier := e.tier(domain, s)
-	if tiers := domain.Tiers(); len(tiers) > 0 {
-		d.Tier = &tiers[requestTier]
-	}
-	for i := range s.matches {
-		if m := &s.matches[i]; m.HasSubject {
-			subject, _ := domain.SubjectNamed(m.Subject)
-			d.Zone = subject.Zone
-			break
-		}
-	}
+	requestTier := e.knowTheSubject(domain, d, s)
 	for i := range s.asked {
 		m := &s.matches[i]
 		if len(m.Limits) == 0 {
 			continue
-		}
-		tier := requestTier
-		if m.HasSubject {
-			tier = e.tierOf(domain, &s.asked[i], m)
 		}
 		var own demand
 		own.add(&s.asked[i])
 		if !s.saidBefore(i, everything) {
 			s.addMoney(domain, i, everything, &own)
 		}
-		e.expand(m, &own, tier, i, d, s)
+		e.expand(m, &own, e.tierAt(domain, i, requestTier, s), i, d, s)
 	}
 	if s.shared = domain.Root(); len(s.shared.Limits) > 0 {
 		e.expand(&s.shared, &total, requestTier, 0, d, s)
@@ -84,6 +70,30 @@ func (s *scratch) modelBefore(i int) bool {
 // takes reports whether the limits of the step are asked for more than whether there is room.
 func (s *scratch) takes() bool {
 	return slices.ContainsFunc(s.step.Ops[s.firstNative:], func(op store.Op) bool { return op.Judged() && op.Amount > 0 })
+}
+
+// knowTheSubject says in d which tier the request is in, and where its subject lives. It returns the tier.
+func (e *Engine) knowTheSubject(domain *policy.Domain, d *Decision, s *scratch) int {
+	tier := e.tier(domain, s)
+	if tiers := domain.Tiers(); len(tiers) > 0 {
+		d.Tier = &tiers[tier]
+	}
+	for i := range s.matches {
+		if m := &s.matches[i]; m.HasSubject {
+			subject, _ := domain.SubjectNamed(m.Subject)
+			d.Zone = subject.Zone
+			break
+		}
+	}
+	return tier
+}
+
+// tierAt returns the tier by which the limits of a match are asked: that of its own subject, else that of the request.
+func (e *Engine) tierAt(domain *policy.Domain, match, requestTier int, s *scratch) int {
+	if m := &s.matches[match]; m.HasSubject {
+		return e.tierOf(domain, &s.asked[match], m)
+	}
+	return requestTier
 }
 
 // tier returns that of the request: of the first subject that is named, else the first that a trusted
@@ -153,7 +163,7 @@ func (e *Engine) expand(m *policy.Match, want *demand, tier, descriptor int, d *
 			// A limit whose charge is known to be nothing is not asked.
 		case charged:
 			s.open(d, o, store.Charge, charge, 0)
-		case want.admits() && !holds:
+		case want.admits() && (!holds || held == 0):
 			s.open(d, o, store.Charge, 0, 0) // is there room at all?
 		}
 		if held > 0 {
@@ -178,17 +188,15 @@ func (s *scratch) recording() store.Kind {
 
 // lapse returns how much of a hold stays charged if nobody settles it.
 func lapse(rule policy.Lapse, want *usage, of measure, held int64) int64 {
-	switch rule {
-	case policy.LapseAll:
+	switch {
+	case rule == policy.LapseAll, of == ofRequests: // a request that was let through was made
 		return held
-	case policy.LapseNothing:
+	case rule == policy.LapseNothing:
 		return 0
-	default:
-		if of == ofCost {
-			return want.moneyBefore
-		}
-		return want.sum(counted[of] & knownBefore)
+	case of == ofCost:
+		return want.moneyBefore
 	}
+	return want.sum(counted[of] & knownBefore)
 }
 
 // opening is a limit that is asked, and for whom.
@@ -202,7 +210,7 @@ type opening struct {
 // takePlace takes a place of a concurrency limit, where the request has an id by which it is freed
 // again; else it only looks whether there is one.
 func (o *opening) takePlace(want *demand, d *Decision, s *scratch) {
-	if s.step.Lease != nil && want.charge.amounts[requests] > 0 {
+	if s.step.Lease != nil && want.charge.amounts[requests] > 0 || want.hold.amounts[requests] > 0 {
 		s.open(d, *o, store.Hold, 1, 0)
 		return
 	}
@@ -222,7 +230,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 			s.names = s.names[:from]
 			op.Kind = max(op.Kind, kind)
 			op.Amount, op.Lapse = limit.Add(op.Amount, amount), limit.Add(op.Lapse, lapse)
-			d.Limits[i].Amount = op.Amount
+			d.Limits[i].Amount, d.Limits[i].held = op.Amount, op.Kind == store.Hold
 			s.links = append(s.links, link{i, o.descriptor})
 			return
 		}
@@ -235,13 +243,15 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 	s.links = append(s.links, link{len(d.Limits), o.descriptor})
 	d.Limits = append(d.Limits, Applied{
 		Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold, Amount: amount,
+		held: kind == store.Hold,
 	})
 }
 
 // class says which total of a report settles a hold that no descriptor names: those on limits which
-// belong to no descriptor. What a descriptor has held is its own to report.
+// belong to no descriptor, and those of a call that is told of as a whole. What a descriptor has held is its own to
+// report.
 func (o *opening) class(s *scratch) uint8 {
-	if o.match == &s.shared {
+	if s.wholeCall || o.match == &s.shared {
 		return uint8(measureOf(o.limit))
 	}
 	return uint8(measures)

@@ -65,7 +65,7 @@ func (a *asked) isRequest() bool { return a.class == requests && a.phase != hold
 
 // read finds out what the descriptors of request ask for. It allocates only for errors.
 func (s *scratch) read(request *Request) error {
-	s.asked, s.entries = s.asked[:0], s.entries[:0]
+	s.asked, s.entries, s.wholeCall, s.looks = s.asked[:0], s.entries[:0], false, false
 	for i := range request.Descriptors {
 		d := &request.Descriptors[i]
 		a := asked{entries: d.Entries, amount: request.amount(d), giveBack: d.GiveBack}

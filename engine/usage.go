@@ -172,7 +172,7 @@ func (d *demand) atLeast(other *demand) {
 }
 
 // admits says that a request asks to be let through.
-func (d *demand) admits() bool { return d.charge.asked&(1<<requests) != 0 }
+func (d *demand) admits() bool { return (d.charge.asked|d.hold.asked)&(1<<requests) != 0 }
 
 // total returns what the descriptors with that model (any: all) ask for together. Descriptors that
 // say the same of whom they are about add up; those that say it of others (the user, and beside it

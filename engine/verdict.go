@@ -72,6 +72,11 @@ func (a *Applied) verdict() Verdict {
 	return Exhausted
 }
 
+// HTTPStatus returns the status code that an application answers to its own caller.
+func (v Verdict) HTTPStatus() int {
+	return [...]int{200, 429, 429, 400, 403, 503}[v]
+}
+
 // ShouldRetry says that the caller may repeat the request by itself, after RetryAfter.
 func (v Verdict) ShouldRetry() bool { return v == Throttled || v == Unavailable }
 

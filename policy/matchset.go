@@ -7,7 +7,8 @@ import "errors"
 var ErrTooManyMatches = errors.New("the attributes lead to too many places of the policy")
 
 const (
-	maxAttributes = 64     // of a set
+	// MaxAttributes is how many attributes a set has at most.
+	MaxAttributes = 64
 	maxSteps      = 20_000 // that a set takes through the tree
 )
 
@@ -19,7 +20,7 @@ const (
 // It appends what the matches point to to names, as Match does, and does not allocate while both have
 // room.
 func (d *Domain) MatchSet(attributes []Entry, matches []Match, names []byte) ([]Match, []byte, error) {
-	if len(attributes) > maxAttributes {
+	if len(attributes) > MaxAttributes {
 		return matches, names, ErrTooManyMatches
 	}
 	w := setWalk{attributes: attributes, matches: matches, names: names, steps: maxSteps}

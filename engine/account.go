@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
+)
+
+// Accounts are calls of a model that are told of as a whole: by whom, of which model, how many tokens. Every limit
+// applies to which the attributes lead, and each is charged what it counts of the call. It is as if a proxy had sent a
+// descriptor for each place to which they lead, all with the same hits; and the counters are the same.
+
+// Caller says for whom a call is made, and of what. Its strings are only read while the call runs.
+type Caller struct {
+	Domain string
+	// Attributes are what is known of the call, each key once, in any order.
+	Attributes []policy.Entry
+	// Model is the name of the model that is called; empty where it is not known. It is the attribute "model" too,
+	// where there is none.
+	Model string
+	// Tier is that of the subject, where the policy trusts callers to say so.
+	Tier string
+}
+
+// modelAttribute is the attribute that the model of a call is, where the caller gives none.
+const modelAttribute = "model"
+
+// MaxAttributes is how many bytes the attributes of a caller, its model and its tier have at most.
+const MaxAttributes = 8 << 10
+
+// The errors of accounts.
+var (
+	// ErrUnknownDomain: no policy limits the domain, and nothing can be said of the call.
+	ErrUnknownDomain = errors.New("no policy is in force for the domain")
+	// ErrKeyReused: the key, or the reservation, belongs to a request that said something else.
+	ErrKeyReused = errors.New("the key was used before, by a request that said something else")
+	// ErrUnknownReservation: nothing is known of a reservation, and the request does not say whose usage it is.
+	ErrUnknownReservation = errors.New("nothing is known of the reservation")
+)
+
+// check reports what of the caller cannot be used.
+func (c *Caller) check() error {
+	if c.Domain == "" {
+		return &InvalidError{Field: "caller.domain", Reason: "it is empty: name the domain of the policy that judges the call"}
+	}
+	if n := len(c.Attributes); n > policy.MaxAttributes {
+		return tooMuch("caller.attributes", "attributes", n, policy.MaxAttributes)
+	}
+	size := len(c.Domain) + len(c.Model) + len(c.Tier)
+	for i := range c.Attributes {
+		a := &c.Attributes[i]
+		size += len(a.Key) + len(a.Value)
+		switch {
+		case a.Key == "":
+			return &InvalidError{Field: "caller.attributes", Reason: "a key is empty"}
+		case strings.HasPrefix(a.Key, reservedPrefix):
+			return &InvalidError{
+				Field:  fmt.Sprintf("caller.attributes[%.100q]", a.Key),
+				Reason: "keys that begin with ration. are reserved: the request has fields for what they say",
+			}
+		}
+	}
+	if size > MaxAttributes {
+		return tooMuch("caller", "bytes in all", size, MaxAttributes)
+	}
+	return nil
+}
+
+// entries appends the attributes of the caller, sorted by their keys and with the model among them.
+func (c *Caller) entries(into []policy.Entry) []policy.Entry {
+	from := len(into)
+	into = append(into, c.Attributes...)
+	named := slices.ContainsFunc(c.Attributes, func(e policy.Entry) bool { return e.Key == modelAttribute })
+	if c.Model != "" && !named {
+		into = append(into, policy.Entry{Key: modelAttribute, Value: c.Model})
+	}
+	slices.SortFunc(into[from:], func(a, b policy.Entry) int { return strings.Compare(a.Key, b.Key) })
+	return into
+}
+
+// Price is what a call is charged by.
+type Price struct {
+	price.Quote
+	// Known says that money is limited, and the call has a price.
+	Known bool
+	// Assumed says that the book has no price for the model, and the policy wants the dearest.
+	Assumed bool
+}
+
+// priceOf returns the price of a model at an instant. unpriced says that money is limited, and there is none.
+func priceOf(domain *policy.Domain, model string, at time.Time) (p Price, unpriced bool) {
+	book := domain.Prices()
+	if book == nil || model == "" {
+		return Price{}, false
+	}
+	quote, known := book.Find(model, at)
+	if known {
+		return Price{Quote: quote, Known: true}, false
+	}
+	rates, known := ratesOf(domain, book, model, at)
+	if !known {
+		return Price{}, true
+	}
+	return Price{Quote: price.Quote{Rates: rates, Version: book.Version()}, Known: true, Assumed: true}, false
+}
+
+// usageOf returns what limits count of a call.
+func usageOf(used price.Usage, requestCount int64, p *Price) (u usage) {
+	u.add(requests, requestCount)
+	u.add(inputTokens, used.Input)
+	u.add(cacheRead, used.CacheRead)
+	u.add(cacheWrite, used.CacheWrite)
+	u.add(outputTokens, used.Output)
+	if p.Known {
+		u.add(money, int64(p.Cost(used)))
+		before := used
+		before.Output = 0
+		u.moneyBefore = int64(p.Cost(before))
+	}
+	return u
+}
+
+// checkUsage reports amounts that cannot be counted.
+func checkUsage(field string, u price.Usage) error {
+	for _, c := range [...]struct {
+		name   string
+		amount int64
+	}{
+		{"input_tokens", u.Input}, {"cache_read_tokens", u.CacheRead},
+		{"cache_write_tokens", u.CacheWrite}, {"output_tokens", u.Output},
+	} {
+		if c.amount < 0 || c.amount > limit.MaxAmount {
+			return &InvalidError{
+				Field: field + "." + c.name, Reason: fmt.Sprintf("%d tokens: say 0 to 2^53-1", c.amount),
+			}
+		}
+	}
+	return nil
+}
+
+// findPlaces finds what applies to a caller, and begins a step for it: every place of the domain to which the attributes
+// lead, the root, and the upstreams of the models, those last. Each is as a descriptor.
+func (s *scratch) findPlaces(domain *policy.Domain, c *Caller, d *Decision, models ...string) error {
+	s.entries = c.entries(s.entries[:0])
+	s.names, s.matches, s.asked = s.names[:0], s.matches[:0], s.asked[:0]
+	var err error
+	if s.matches, s.names, err = domain.MatchSet(s.entries, s.matches, s.names); err != nil {
+		return &InvalidError{Field: "caller.attributes", Reason: err.Error() + ": leave out those that no descriptor names"}
+	}
+	if root := domain.Root(); len(root.Limits) > 0 {
+		s.matches = append(s.matches, root)
+	}
+	for i, model := range models {
+		upstream := domain.Upstream(model)
+		if model == "" || upstream == nil || slices.ContainsFunc(models[:i], func(m string) bool { return domain.Upstream(m) == upstream }) {
+			continue
+		}
+		s.matches = append(s.matches, upstream.Match())
+	}
+	for range s.matches {
+		s.asked = append(s.asked, asked{phase: admit, class: requests, amount: 1, model: c.Model, tier: c.Tier})
+		d.Statuses = append(d.Statuses, Status{Amount: 1})
+	}
+	s.step = store.Step{Ops: s.step.Ops[:0]}
+	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
+	s.wholeCall, s.looks = true, false
+	return nil
+}
+
+// followRules lets the plain rules of the places count the call too, each apart from the limits of its place.
+func (s *scratch) followRules(d *Decision, allQuotas bool) {
+	for i := range s.matches {
+		rule := s.matches[i].Rule
+		if rule == nil {
+			continue
+		}
+		at := i
+		if len(s.matches[i].Limits) > 0 {
+			at = len(s.matches)
+			apart := s.matches[i]
+			apart.Limits = nil
+			s.matches, s.asked = append(s.matches, apart), append(s.asked, s.asked[i])
+			d.Statuses = append(d.Statuses, Status{Amount: 1})
+		}
+		d.Statuses[at].Quota = allQuotas
+		d.Statuses[at].follow(rule)
+	}
+}
+
+// settleWhole makes the step the settlement of a lease by all that was used.
+func (s *scratch) settleWhole(id store.LeaseID, fingerprint uint64, used *usage) {
+	l := &s.leased
+	s.actual = used.settled()
+	s.actual[ofPlaces] = 0
+	*l = store.Lease{ID: id, Do: store.LeaseSettle, Request: fingerprint, Actual: s.actual[:]}
+	s.step.Lease = l
+}

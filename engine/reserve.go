@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
+)
+
+// Call is a call of a model that somebody wants to make.
+type Call struct {
+	Caller
+	// Usage is what it will use at most. Prompt, where it is set, says that nobody has counted it.
+	Usage  price.Usage
+	Prompt *price.Prompt
+	// Key names the call, so that the same call asked for again is not another one: at most MaxKey bytes, unique
+	// within the domain and the subject. Empty: it cannot be repeated safely.
+	Key string
+	// Lasts is how long the reservation lives if nobody settles it, at most store.MaxLease; 0: DefaultLease.
+	Lasts limit.Micros
+}
+
+const (
+	// MaxKey is how long the name of a call is at most, in bytes.
+	MaxKey = 200
+	// DefaultLease is how long a reservation lives that says nothing of it.
+	DefaultLease = leaseLasts
+	// MaxLease is how long one lives at most.
+	MaxLease = store.MaxLease
+)
+
+// ReservationID names a reservation.
+type ReservationID = store.LeaseID
+
+// Admission is what is said to a call.
+type Admission struct {
+	Decision
+	// ID names the reservation, and Expires is when it lapses, by the store's clock. Both are zero where the call is
+	// refused, or was only asked about.
+	ID      ReservationID
+	Expires limit.Micros
+	// Replayed says that the call was admitted before, and nothing has changed.
+	Replayed bool
+	// Estimate is what was judged, Price by what, and Cost what that costs.
+	Estimate price.Usage
+	Price    Price
+	Cost     price.Nanos
+	// Clamped says that a limit has cut the output of the estimate to what it ever admits: the model has to be told.
+	Clamped bool
+}
+
+// Reserve admits a call and holds its estimate under every limit that applies, all or nothing.
+//
+// Errors: an *InvalidError; ErrNoPolicy, ErrUnknownDomain; ErrKeyReused; and those of the store as [Engine.Decide].
+func (e *Engine) Reserve(ctx context.Context, call *Call, a *Admission) error {
+	started := time.Now()
+	err := e.reserve(ctx, call, a)
+	e.metrics.decided(time.Since(started), &a.Decision, err)
+	return err
+}
+
+func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
+	switch {
+	case len(call.Key) > MaxKey:
+		return tooMuch("idempotency_key", "bytes", len(call.Key), MaxKey)
+	case call.Lasts < 0 || call.Lasts > MaxLease || call.Lasts > 0 && call.Lasts < limit.Second/1000:
+		return &InvalidError{Field: "lease", Reason: "a reservation lives for a millisecond to an hour"}
+	}
+	now, domain, err := e.begin(&call.Caller, a)
+	if err != nil {
+		return err
+	}
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	if err := e.judge(now, domain, call, a, s, store.Hold); err != nil {
+		return err
+	}
+	lasts := call.Lasts
+	if lasts == 0 {
+		lasts = DefaultLease
+	}
+	l := &s.leased
+	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call)}
+	if call.Key != "" {
+		l.ID = s.leaseID(call.Domain, call.Key)
+	} else {
+		_, _ = rand.Read(l.ID[:]) // never fails
+	}
+	n := note{caller: call.Caller, reserved: limit.At(s.now), estimate: a.Estimate, price: a.Price}
+	s.note = n.append(s.note[:0])
+	l.Note, s.step.Lease = s.note, l
+	if err := e.askWhole(ctx, s, &a.Decision); err != nil {
+		return err
+	}
+	if a.Degraded == policy.StoreErrorNone {
+		e.metrics.count(now, s, &a.Decision)
+	}
+	a.roomFor(a.Estimate)
+	if a.Over {
+		return nil
+	}
+	a.ID, a.Expires = l.ID, a.Now+lasts
+	if s.outcome.Lease == store.LeaseReplayed && a.Degraded == policy.StoreErrorNone {
+		a.Replayed = true
+		if first, err := readNote(s.outcome.Note); err == nil {
+			a.Expires = first.reserved + lasts
+		}
+	}
+	e.notes.Add(l.ID, string(s.note))
+	return nil
+}
+
+// Check says what Reserve would say now, and changes nothing.
+func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
+	now, domain, err := e.begin(&call.Caller, a)
+	if err != nil {
+		return err
+	}
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	if err := e.judge(now, domain, call, a, s, store.Charge); err != nil {
+		return err
+	}
+	s.onlyLook(e.opts.Shadow)
+	if err := e.askWhole(ctx, s, &a.Decision); err != nil {
+		return err
+	}
+	a.roomFor(a.Estimate)
+	return nil
+}
+
+// begin makes a the empty answer to a caller, and finds the policy that judges the call.
+func (e *Engine) begin(c *Caller, a *Admission) (*loaded, *policy.Domain, error) {
+	*a = Admission{Decision: Decision{Statuses: a.Statuses[:0], Limits: a.Limits[:0]}}
+	return e.domainOf(c)
+}
+
+func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
+	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	now := e.current.Load()
+	if now == nil {
+		return nil, nil, ErrNoPolicy
+	}
+	domain := now.policy.Domain(c.Domain)
+	if domain == nil {
+		e.metrics.unknownDomain.Inc()
+		return nil, nil, fmt.Errorf("%w: %.100q", ErrUnknownDomain, c.Domain)
+	}
+	return now, domain, nil
+}
+
+// judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
+func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
+	d := &a.Decision
+	if err := s.findPlaces(domain, &call.Caller, d, call.Model); err != nil {
+		return err
+	}
+	s.now = time.Now()
+	requestTier := e.knowTheSubject(domain, d, s)
+	var unpriced bool
+	a.Price, unpriced = priceOf(domain, call.Model, s.now)
+	var err error
+	if a.Estimate, err = call.estimate(domain, a); err != nil {
+		return err
+	}
+	tierAt := func(i int) int { return e.tierAt(domain, i, requestTier, s) }
+	a.clamp(s, tierAt)
+	a.Cost = a.Price.Cost(a.Estimate)
+
+	var want demand
+	want.free = a.Price.Known && a.Price.Rates == price.Rates{}
+	if unpriced {
+		want.unpriced, want.book = call.Model, domain.Prices()
+	}
+	if by == store.Hold {
+		want.hold = usageOf(a.Estimate, 1, &a.Price)
+	} else {
+		want.charge = usageOf(a.Estimate, 1, &a.Price)
+	}
+	s.followRules(d, e.opts.Quota)
+	dropReplaced(d, e.opts.Quota)
+	s.prepare(d, e.opts.Shadow)
+	for i := range s.matches {
+		e.expand(&s.matches[i], &want, tierAt(i), i, d, s)
+	}
+	s.judgeSizes(d)
+	return nil
+}
+
+// askWhole lets the store decide an account, or the limits where it cannot.
+func (e *Engine) askWhole(ctx context.Context, s *scratch, d *Decision) error {
+	if len(s.step.Ops) == 0 && s.step.Lease == nil {
+		return nil
+	}
+	err := e.apply(ctx, s, d)
+	switch {
+	case err == nil:
+		s.conclude(d)
+		return nil
+	case errors.Is(err, store.ErrConflict):
+		return ErrKeyReused
+	case ctx.Err() == nil && undecided(err):
+		return e.without(ctx, s, d, err)
+	}
+	return err
+}
+
+// onlyLook makes the step one that judges all that it asks for, and writes nothing.
+func (s *scratch) onlyLook(shadow bool) {
+	s.looks, s.refused = true, s.step.Refused
+	s.step.Refused, s.step.Shadow = true, false // what is refused already charges nothing
+	for i := range s.step.Ops {
+		op := &s.step.Ops[i]
+		op.CountRefusals, op.Shadow = false, op.Shadow || shadow
+		if op.Manner == limit.Plain {
+			op.Amount = 0 // it would be written even so
+		}
+	}
+}
+
+// wouldRefuse judges a call that the store was only asked about, as the store would have.
+func (s *scratch) wouldRefuse() bool {
+	var tally limit.Tally
+	for i := range s.step.Ops {
+		op, result := &s.step.Ops[i], &s.outcome.Results[i]
+		if op.Manner == limit.Plain {
+			result.Refused = result.Remaining < 1
+		}
+		tally.Add(op.Quota, result.Refused && !op.Shadow)
+	}
+	if s.step.QuotaOpen {
+		tally.Add(true, false)
+	}
+	return s.refused || tally.Refuses()
+}
+
+// fingerprintOf tells a call that is asked for again from another one under its key.
+func (s *scratch) fingerprintOf(c *Call) uint64 {
+	text := append(s.text[:0], "reserve"...)
+	for _, e := range s.entries {
+		text = appendText(appendText(text, e.Key), e.Value)
+	}
+	text = appendText(appendText(text, c.Model), c.Tier)
+	text = appendUsage(text, c.Usage)
+	if p := c.Prompt; p != nil {
+		text = binary.AppendVarint(binary.AppendVarint(text, p.Tokens), p.Characters)
+		for _, list := range [][]int64{p.OutputCaps, p.Choices} {
+			text = binary.AppendUvarint(text, uint64(len(list)))
+			for _, n := range list {
+				text = binary.AppendVarint(text, n)
+			}
+		}
+	}
+	s.text = text
+	return xxhash.Sum64(text)
+}

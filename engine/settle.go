@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
+)
+
+// Settlement is what is said to somebody who reports usage. It holds no verdict: usage always lands.
+type Settlement struct {
+	Decision
+	// State is what was known of the reservation.
+	State ReservationState
+	// Replayed says that the same was reported before, and nothing has changed.
+	Replayed bool
+	// Price is by what the usage was charged, and Cost what it costs.
+	Price Price
+	Cost  price.Nanos
+	// Unpriced is the model that has served, where it has no price although money is limited: the price of the one that
+	// was reserved was charged instead, or, without one, none.
+	Unpriced string
+}
+
+// ReservationState is what is known of a reservation.
+type ReservationState uint8
+
+// The states of a reservation.
+const (
+	StateNone     ReservationState = iota
+	StateOpen                      // it lives
+	StateSettled                   // it was settled, or released
+	StateLapsed                    // it has lapsed; where it was settled then, what that had left charged was corrected
+	StateRecorded                  // nothing was known of it, and the usage was recorded
+)
+
+// Report says what a reserved call has used in the end.
+type Report struct {
+	ID    ReservationID
+	Usage price.Usage
+	// Model has served the call; empty: the one that was reserved.
+	Model string
+	// Caller has made the call; nil: nobody says so. It counts only where nothing is known of the reservation.
+	Caller *Caller
+}
+
+// Settle replaces what a reservation holds by what was really used. It always lands, once.
+//
+// Errors: an *InvalidError; ErrUnknownReservation; ErrKeyReused where the reservation was settled otherwise;
+// ErrNoPolicy, ErrUnknownDomain; and those of the store as [Engine.Decide], after which it is to be sent again.
+func (e *Engine) Settle(ctx context.Context, report *Report, out *Settlement) error {
+	if err := checkUsage("usage", report.Usage); err != nil {
+		return err
+	}
+	text := appendText(appendUsage([]byte("settle"), report.Usage), report.Model)
+	return e.end(ctx, report, 1, xxhash.Sum64(text), out)
+}
+
+// Release gives everything back that a reservation holds, its request too. Its errors are those of Settle.
+func (e *Engine) Release(ctx context.Context, id ReservationID, out *Settlement) error {
+	return e.end(ctx, &Report{ID: id}, 0, xxhash.Sum64String("release"), out)
+}
+
+// end ends a reservation.
+func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fingerprint uint64, out *Settlement) error {
+	*out = Settlement{Decision: Decision{Statuses: out.Statuses[:0], Limits: out.Limits[:0]}}
+	n, err := e.noteOf(ctx, report)
+	if err != nil {
+		return err
+	}
+	now, domain, err := e.domainOf(&n.caller)
+	if err != nil {
+		return err
+	}
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	served := n.caller.Model
+	if report.Model != "" {
+		served = report.Model
+	}
+	if err := s.findPlaces(domain, &n.caller, &out.Decision, served, n.caller.Model); err != nil {
+		return err
+	}
+	s.now = n.reserved.Time()
+	out.price(domain, &n, served, s.now)
+	out.Cost = out.Price.Cost(report.Usage)
+	used := usageOf(report.Usage, requestCount, &out.Price)
+	held := usageOf(n.estimate, 1, &n.price)
+	requestTier := e.knowTheSubject(domain, &out.Decision, s)
+	s.settleWhole(report.ID, fingerprint, &used)
+	elsewhere := usageOf(price.Usage{}, requestCount, &Price{Known: true})
+	unserved := domain.Upstream(n.caller.Model)
+	if unserved == domain.Upstream(served) {
+		unserved = nil
+	}
+	for i := range s.matches {
+		want := demand{record: used}
+		if unserved != nil && i == len(s.matches)-1 {
+			want.record = elsewhere
+		}
+		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+	}
+	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
+		return err
+	}
+	e.metrics.count(now, s, &out.Decision)
+	out.conclude(s, &held)
+	e.notes.Remove(report.ID)
+	return nil
+}
+
+// noteOf finds what is known of a reservation: here, in the store, or by what the report says.
+func (e *Engine) noteOf(ctx context.Context, report *Report) (n note, err error) {
+	if b, ok := e.notes.Get(report.ID); ok {
+		return readNote([]byte(b))
+	}
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	s.leased = store.Lease{ID: report.ID, Do: store.LeaseLook}
+	s.step = store.Step{Ops: s.step.Ops[:0], Lease: &s.leased}
+	if err := e.apply(ctx, s, &Decision{}); err != nil {
+		return note{}, err
+	}
+	if len(s.outcome.Note) > 0 {
+		return readNote(s.outcome.Note)
+	}
+	if report.Caller == nil {
+		return note{}, ErrUnknownReservation
+	}
+	return note{caller: *report.Caller, reserved: limit.At(time.Now())}, nil
+}
+
+// price finds the price of the model that has served: that of the reservation, or of the same instant.
+func (o *Settlement) price(domain *policy.Domain, n *note, served string, at time.Time) {
+	o.Price = n.price
+	if served == n.caller.Model && n.price.Known {
+		return
+	}
+	p, unpriced := priceOf(domain, served, at)
+	if unpriced {
+		o.Unpriced = served
+	}
+	if p.Known {
+		o.Price = p
+	}
+}
+
+// conclude says what has become of the reservation.
+func (o *Settlement) conclude(s *scratch, held *usage) {
+	switch s.outcome.Lease {
+	case store.LeaseCorrected:
+		o.State = StateLapsed
+	case store.LeaseUnknown:
+		o.State = StateRecorded
+	case store.LeaseReplayed:
+		o.State, o.Replayed = StateSettled, true
+	default:
+		o.State = StateSettled
+	}
+	if o.State == StateRecorded {
+		return
+	}
+	for i := range o.Limits {
+		a := &o.Limits[i]
+		a.Reserved, _ = held.of(measureOf(a.Limit))
+	}
+}
+
+// Record is usage that was not reserved.
+type Record struct {
+	Caller
+	Usage price.Usage
+	// Requests is how many calls it was.
+	Requests int64
+	// Key names the usage, so that it counts once however often it is told of: as [Call.Key].
+	Key string
+}
+
+// Record counts usage that was not reserved. It always lands. Its errors are those of Settle.
+func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
+	*out = Settlement{Decision: Decision{Statuses: out.Statuses[:0], Limits: out.Limits[:0]}}
+	switch {
+	case len(r.Key) > MaxKey:
+		return tooMuch("idempotency_key", "bytes", len(r.Key), MaxKey)
+	case r.Requests < 0 || r.Requests > limit.MaxAmount:
+		return &InvalidError{Field: "requests", Reason: "say 0 to 2^53-1 requests"}
+	}
+	if err := checkUsage("usage", r.Usage); err != nil {
+		return err
+	}
+	now, domain, err := e.domainOf(&r.Caller)
+	if err != nil {
+		return err
+	}
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	if err := s.findPlaces(domain, &r.Caller, &out.Decision, r.Model); err != nil {
+		return err
+	}
+	s.now = time.Now()
+	out.price(domain, &note{caller: r.Caller}, r.Model, s.now)
+	out.Cost = out.Price.Cost(r.Usage)
+	used := usageOf(r.Usage, r.Requests, &out.Price)
+	requestTier := e.knowTheSubject(domain, &out.Decision, s)
+	if r.Key != "" {
+		// Its names are apart from those of reservations: the NUL is in no key of theirs.
+		id := s.leaseID(r.Domain, "record\x00"+r.Key)
+		text := appendText(appendUsage([]byte("record"), r.Usage), r.Model)
+		s.settleWhole(id, xxhash.Sum64(appendUsage(text, price.Usage{Input: r.Requests})), &used)
+	}
+	want := demand{record: used}
+	for i := range s.matches {
+		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+	}
+	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
+		return err
+	}
+	e.metrics.count(now, s, &out.Decision)
+	out.State, out.Replayed = StateRecorded, r.Key != "" && s.outcome.Lease == store.LeaseReplayed
+	return nil
+}
