@@ -3,11 +3,10 @@ package engine_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
@@ -106,24 +105,427 @@ func expect(t testing.TB, what, got, want string) {
 func TestReserveAndSettle(t *testing.T) {
 	b := newAccounts(t)
 	a := b.reserve(t, call("small", 100, 200))
-	expect(t, "reserved", sayLimits(&a.Decision), "OK company:0+500000 requests:0+1 tokens:0+300 in-flight:0+1 itpm:0+100")
+	expect(t, "reserved", sayLimits(&a.Decision), "OK requests:0+1 tokens:0+300 in-flight:0+1 company:0+500000 itpm:0+100")
+	if a.Estimate != (price.Usage{Input: 100, Output: 200}) || a.Cost != 500_000 || a.Expires != a.Now+5*60*limit.Second {
+		t.Errorf("estimate %+v, cost %d, expires %v after %v", a.Estimate, a.Cost, a.Expires, a.Now)
+	}
+	if !a.Bounded || a.MaxOutput != 800 {
+		t.Errorf("the longest output is %d, want the tier's 800", a.MaxOutput)
+	}
 	s := b.settle(t, a, price.Usage{Input: 90, CacheRead: 10, Output: 50})
-	expect(t, "settled", sayLimits(&s.Decision), "")
+	expect(t, "settled", sayLimits(&s.Decision), "OK requests:1 tokens:150 company:195000 itpm:90")
+	if s.State != engine.StateSettled || s.Replayed || s.Cost != 195_000 {
+		t.Errorf("state %d, replayed %t, cost %d", s.State, s.Replayed, s.Cost)
+	}
+	reserved := map[string]int64{"requests": 1, "tokens": 300, "company": 500_000, "itpm": 100}
+	for i := range s.Limits {
+		if l := &s.Limits[i]; l.Reserved != reserved[l.Limit.Name] {
+			t.Errorf("%s had reserved %d, want %d", l.Limit.Name, l.Reserved, reserved[l.Limit.Name])
+		}
+	}
+	expect(t, "the place is free again", sayLimits(&b.check(t, call("small", 0, 0)).Decision),
+		"OK requests:1 tokens:150 in-flight:0 company:195000 itpm:90")
 }
 
-func TestParallelReserves(t *testing.T) {
+func (b bench) check(t testing.TB, c *engine.Call) *engine.Admission {
+	t.Helper()
+	var a engine.Admission
+	if err := b.Check(context.Background(), c, &a); err != nil {
+		t.Fatal(err)
+	}
+	return &a
+}
+
+// standing says how the limits stand for alice.
+func (b bench) standing(t testing.TB, c *engine.Call) string {
+	t.Helper()
+	_, limits, _ := strings.Cut(sayLimits(&b.check(t, c).Decision), " ")
+	return limits
+}
+
+func TestOverageIsDebt(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors: [ { key: user, subject: true, limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, limit: 1_000/hour } ] } ]
+`, engine.Options{})
+	a := b.reserve(t, call("", 900, 0))
+	s := b.settle(t, a, price.Usage{Input: 900, Output: 600})
+	if l := s.Limits[0].Status; l.Used != 1500 || l.Held != 0 || l.Remaining != -500 {
+		t.Errorf("used %d, held %d, remaining %d; want 1500, 0, -500", l.Used, l.Held, l.Remaining)
+	}
+	refused := b.reserve(t, call("", 100, 0))
+	if wait, ok := refused.RetryAfter(); !refused.Over || !ok || wait != 3600*limit.Second {
+		t.Errorf("refused %t, to wait %v: want the rest of the hour", refused.Over, wait)
+	}
+	b.clock.Advance(3600*limit.Second - 1)
+	if !b.reserve(t, call("", 100, 0)).Over {
+		t.Error("admitted a microsecond too early")
+	}
+	b.clock.Advance(1)
+	if b.reserve(t, call("", 100, 0)).Over {
+		t.Error("refused when it had waited")
+	}
+}
+
+func TestStreamThatCrossesMidnight(t *testing.T) {
+	b := newAccounts(t)
+	b.clock.Advance(12*3600*limit.Second - limit.Second)
+	a := b.reserve(t, call("", 100, 500))
+	b.clock.Advance(3 * limit.Second)
+	b.settle(t, a, price.Usage{Input: 100, Output: 100})
+	if got := b.standing(t, call("", 0, 0)); !strings.Contains(got, "tokens:0 ") {
+		t.Errorf("of the new day: %s, want nothing of the tokens", got)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	b := newAccounts(t)
+	before := b.standing(t, call("small", 0, 0))
+	a := b.reserve(t, call("small", 100, 200))
+	var s engine.Settlement
+	for _, replayed := range []bool{false, true} {
+		if err := b.Release(context.Background(), a.ID, &s); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "after the release", b.standing(t, call("small", 0, 0)), before)
+		if s.Replayed != replayed || s.State != engine.StateSettled {
+			t.Errorf("replayed %t, state %d", s.Replayed, s.State)
+		}
+	}
+	err := b.Settle(context.Background(), &engine.Report{ID: a.ID, Usage: price.Usage{Input: 1}}, &s)
+	if !errors.Is(err, engine.ErrKeyReused) {
+		t.Errorf("settled after it was released: %v", err)
+	}
+}
+
+func TestLapse(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("small", 100, 200, lasts(10*limit.Second)))
+	b.clock.Advance(10 * limit.Second)
+	expect(t, "lapsed: its request, and the tokens that it has sent", b.standing(t, call("small", 0, 0)),
+		"requests:1 tokens:100 in-flight:0 company:100000 itpm:0")
+	for _, replayed := range []bool{false, true} {
+		s := b.settle(t, a, price.Usage{Input: 100, Output: 60})
+		if s.Replayed != replayed || !replayed && s.State != engine.StateLapsed {
+			t.Errorf("replayed %t, state %d", s.Replayed, s.State)
+		}
+		expect(t, "corrected once", b.standing(t, call("small", 0, 0)),
+			"requests:1 tokens:160 in-flight:0 company:220000 itpm:0")
+	}
+	released := b.reserve(t, call("small", 100, 200, lasts(10*limit.Second)))
+	b.clock.Advance(10 * limit.Second)
+	var s engine.Settlement
+	if err := b.Release(context.Background(), released.ID, &s); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "released when it had lapsed", b.standing(t, call("small", 0, 0)),
+		"requests:1 tokens:160 in-flight:0 company:220000 itpm:0")
+}
+
+func lasts(d limit.Micros) func(*engine.Call) { return func(c *engine.Call) { c.Lasts = d } }
+
+func TestReserveByKey(t *testing.T) {
+	b := newAccounts(t)
+	first := b.reserve(t, call("small", 100, 200, key("k")))
+	b.clock.Advance(limit.Second)
+	again := b.reserve(t, call("small", 100, 200, key("k")))
+	if !again.Replayed || again.ID != first.ID || again.Over {
+		t.Errorf("repeated: %+v", again)
+	}
+	expect(t, "held once", sayLimits(&again.Decision), "OK requests:0+1 tokens:0+300 in-flight:0+1 company:0+500000 itpm:0")
+
+	var a engine.Admission
+	for name, other := range map[string]*engine.Call{
+		"other usage":     call("small", 100, 201, key("k")),
+		"another model":   call("large", 100, 200, key("k")),
+		"more attributes": call("small", 100, 200, key("k"), attribute("org", "acme")),
+	} {
+		if err := b.Reserve(context.Background(), other, &a); !errors.Is(err, engine.ErrKeyReused) {
+			t.Errorf("%s under the same key: %v", name, err)
+		}
+	}
+	bob := call("small", 100, 200, key("k"))
+	bob.Attributes = []policy.Entry{{Key: "user", Value: "bob"}}
+	if a := b.reserve(t, bob); a.Replayed || a.ID == first.ID {
+		t.Error("another subject's key is the same")
+	}
+
+	b.settle(t, first, price.Usage{Input: 1})
+	if again := b.reserve(t, call("small", 100, 200, key("k"))); !again.Replayed || again.ID != first.ID {
+		t.Error("a call that was settled is reserved again under its key")
+	}
+
+	if a := b.reserve(t, call("", 0, 2_000, key("large"))); !a.Over {
+		t.Fatal("admitted more than the limit")
+	}
+	if a := b.reserve(t, call("", 0, 2, key("large"))); a.Over || a.Replayed {
+		t.Error("a refusal has used its key up")
+	}
+}
+
+func attribute(k, v string) func(*engine.Call) {
+	return func(c *engine.Call) { c.Attributes = append(c.Attributes, policy.Entry{Key: k, Value: v}) }
+}
+
+func TestSettleElsewhere(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("small", 100, 200))
+	other := b.replica(t)
+	s := other.settle(t, a, price.Usage{Input: 100, Output: 10})
+	expect(t, "settled by another replica", sayLimits(&s.Decision), "OK requests:1 tokens:110 company:120000 itpm:100")
+	if s.Limits[1].Reserved != 300 {
+		t.Errorf("had reserved %d tokens", s.Limits[1].Reserved)
+	}
+	if again := b.settle(t, a, price.Usage{Input: 100, Output: 10}); !again.Replayed {
+		t.Error("settled twice, by two replicas")
+	}
+}
+
+// replica returns another engine over the same store, with the same policy.
+func (b bench) replica(t testing.TB) bench {
+	t.Helper()
+	e := engine.New(b.store, engine.Options{})
+	p, _ := b.Policy()
+	e.SetPolicy(p)
+	return bench{e, b.clock, b.store}
+}
+
+func TestSettleUnknown(t *testing.T) {
+	b := newAccounts(t)
+	var s engine.Settlement
+	report := engine.Report{ID: engine.ReservationID{1}, Usage: price.Usage{Input: 100}}
+	if err := b.Settle(context.Background(), &report, &s); !errors.Is(err, engine.ErrUnknownReservation) {
+		t.Errorf("nothing is known, and nothing is said: %v", err)
+	}
+	report.Caller = &call("small", 0, 0).Caller
+	for _, replayed := range []bool{false, true} {
+		if err := b.Settle(context.Background(), &report, &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Replayed != replayed || !replayed && s.State != engine.StateRecorded || s.Cost != 100_000 {
+			t.Errorf("replayed %t, state %d, cost %d", s.Replayed, s.State, s.Cost)
+		}
+		expect(t, "recorded once", sayLimits(&s.Decision), "OK requests:1 tokens:100 company:100000 itpm:100")
+	}
+}
+
+func TestRecord(t *testing.T) {
+	b := newAccounts(t)
+	r := engine.Record{Caller: call("small", 0, 0).Caller, Usage: price.Usage{Input: 10, Output: 5_000}, Requests: 2}
+	var s engine.Settlement
+	for i := range 2 {
+		if err := b.Record(context.Background(), &r, &s); err != nil || s.Replayed {
+			t.Fatal(err, s.Replayed)
+		}
+		expect(t, "recorded without a key", sayLimits(&s.Decision),
+			[]string{"OK requests:2 tokens:5010 company:10010000 itpm:10", "OK requests:4 tokens:10020 company:20020000 itpm:20"}[i])
+	}
+	r.Key = "batch"
+	for _, replayed := range []bool{false, true} {
+		if err := b.Record(context.Background(), &r, &s); err != nil || s.Replayed != replayed {
+			t.Fatal(err, s.Replayed)
+		}
+		expect(t, "recorded once", sayLimits(&s.Decision), "OK requests:6 tokens:15030 company:30030000 itpm:30")
+	}
+	r.Requests = 3
+	if err := b.Record(context.Background(), &r, &s); !errors.Is(err, engine.ErrKeyReused) {
+		t.Errorf("another record under the same key: %v", err)
+	}
+	if a := b.reserve(t, call("", 0, 0, key("batch"), tier("pro"))); a.Replayed {
+		t.Error("the key of a record is that of a reservation")
+	}
+}
+
+func TestServedByAnotherModel(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("large", 100, 200))
+	expect(t, "reserved", sayLimits(&a.Decision),
+		"OK requests:0+1 tokens:0+300 in-flight:0+1 large:0+200 company:0+5000000 otpm:0+200")
+	var s engine.Settlement
+	err := b.Settle(context.Background(), &engine.Report{ID: a.ID, Usage: price.Usage{Input: 100, Output: 10}, Model: "small"}, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "settled at the price of the small one, and at its provider", sayLimits(&s.Decision),
+		"OK requests:1 tokens:110 large:10 company:120000 itpm:100 otpm:0")
+	b = newAccounts(t)
+	a = b.reserve(t, call("large", 100, 200))
+	err = b.Settle(context.Background(), &engine.Report{ID: a.ID, Usage: price.Usage{Input: 100, Output: 10}, Model: "unheard"}, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Unpriced != "unheard" || s.Cost != 1_200_000 {
+		t.Errorf("unpriced %q, cost %d: want the price that was reserved", s.Unpriced, s.Cost)
+	}
+}
+
+func TestModelWithoutPrice(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("smal", 1, 1))
+	if a.Verdict() != engine.Blocked || !strings.Contains(a.Message(), "Did you mean small?") {
+		t.Errorf("%v: %s", a.Verdict(), a.Message())
+	}
+	if got := b.standing(t, call("small", 0, 0)); got != "requests:0 tokens:0 in-flight:0 company:0 itpm:0" {
+		t.Errorf("a call that was refused has charged %s", got)
+	}
+	a = b.reserve(t, call("gift", 100, 100))
+	expect(t, "a model that costs nothing", sayLimits(&a.Decision), "OK requests:0+1 tokens:0+200 in-flight:0+1")
+}
+
+func TestTooLarge(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("small", 400, 700))
+	if a.Verdict() != engine.Impossible || a.MaxOutput != 600 {
+		t.Errorf("%v, at most %d: want 600 beside 400 of 1,000", a.Verdict(), a.MaxOutput)
+	}
+	b.reserve(t, call("small", 400, 300))
+	a = b.reserve(t, call("small", 100, 300))
+	if a.Verdict() != engine.Throttled || a.MaxOutput != 200 { // it would fit without what is held
+		t.Errorf("%v, at most %d: want 200 beside 100 of the 300 that are left", a.Verdict(), a.MaxOutput)
+	}
+	a = b.reserve(t, call("small", 100, 200))
+	if a.Verdict() != engine.Admitted || a.MaxOutput != 200 {
+		t.Errorf("%v, at most %d: what it holds is room for it", a.Verdict(), a.MaxOutput)
+	}
+}
+
+func TestClamp(t *testing.T) {
 	b := newPolicyBench(t, `
 domain: llm
 descriptors:
   - key: user
     subject: true
-    limits: [ { name: budget, meter: tokens, algorithm: fixed_window, limit: 500/day } ]
+    limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, limit: 5_000/hour, per_request: 1_000, clamp: true } ]
+`, engine.Options{})
+	a := b.reserve(t, call("", 400, 700))
+	expect(t, "clamped", sayLimits(&a.Decision), "OK tokens:0+1000")
+	if !a.Clamped || a.MaxOutput != 600 || a.Estimate.Output != 600 {
+		t.Errorf("clamped %t, at most %d, estimate %+v", a.Clamped, a.MaxOutput, a.Estimate)
+	}
+	if a := b.reserve(t, call("", 1_000, 1)); a.Verdict() != engine.Impossible || a.Clamped {
+		t.Errorf("%v, clamped %t: no output fits beside the prompt", a.Verdict(), a.Clamped)
+	}
+	if a := b.reserve(t, call("", 400, 600)); a.Over || a.Clamped {
+		t.Errorf("clamped %t what fits", a.Clamped)
+	}
+}
+
+func TestEstimateOfAPrompt(t *testing.T) {
+	b := newAccounts(t)
+	prompt := func(model string, p price.Prompt, more ...func(*engine.Call)) *engine.Call {
+		return call(model, 0, 0, append(more, func(c *engine.Call) { c.Prompt = &p })...)
+	}
+	for _, tc := range []struct {
+		name string
+		call *engine.Call
+		want price.Usage
+	}{
+		{"the largest cap", prompt("small", price.Prompt{Characters: 401, OutputCaps: []int64{1, 50}}), price.Usage{Input: 101, Output: 50}},
+		{"answers", prompt("small", price.Prompt{Tokens: 10, OutputCaps: []int64{50}, Choices: []int64{3}}), price.Usage{Input: 10, Output: 150}},
+		{"the cap of the tier", prompt("gpt-4o", price.Prompt{Tokens: 10}), price.Usage{Input: 10, Output: 800}},
+		{"the model's own", prompt("gpt-4o", price.Prompt{Tokens: 10}, tier("pro")), price.Usage{Input: 10, Output: 16_384}},
+	} {
+		if a := b.check(t, tc.call); a.Estimate != tc.want {
+			t.Errorf("%s: %+v, want %+v", tc.name, a.Estimate, tc.want)
+		}
+	}
+	var a engine.Admission
+	err := b.Check(context.Background(), prompt("unheard", price.Prompt{Tokens: 10}, tier("pro")), &a)
+	var invalid *engine.InvalidError
+	if !errors.As(err, &invalid) || invalid.Field != "estimate.prompt.output_caps" {
+		t.Errorf("nobody knows how long it may be: %v", err)
+	}
+}
+
+func TestPlainRulesCountCalls(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors:
+  - key: user
+    subject: true
+    rate_limit: { unit: hour, requests_per_unit: 2 }
+    limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, limit: 1_000/hour } ]
+`, engine.Options{})
+	for i, over := range []bool{false, false, true} {
+		if a := b.check(t, call("", 1, 1)); a.Over != over {
+			t.Errorf("check %d: refused %t", i, a.Over)
+		}
+		if a := b.reserve(t, call("", 1, 1)); a.Over != over {
+			t.Errorf("call %d: refused %t", i, a.Over)
+		} else if listing := a.Listing(); len(listing) != 2 || listing[0].Status == nil {
+			t.Errorf("call %d: %+v are listed, want the rule first, of which less is left", i, listing)
+		}
+	}
+}
+
+func TestWhatEnvoyEnds(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("small", 100, 200, key("req-1")))
+	d := b.askIn(t, "llm", hits(90, "user=alice", "ration.meter=input_tokens", "ration.phase=record", "ration.request=req-1", "ration.model=small"),
+		hits(40, "user=alice", "ration.meter=output_tokens", "ration.phase=record", "ration.request=req-1", "ration.model=small"))
+	if d.Over {
+		t.Fatal("a report is refused")
+	}
+	expect(t, "settled through Envoy", b.standing(t, call("small", 0, 0)), "requests:1 tokens:130 in-flight:0 company:170000 itpm:90")
+	var s engine.Settlement
+	err := b.Settle(context.Background(), &engine.Report{ID: a.ID, Usage: price.Usage{Input: 90, Output: 40}}, &s)
+	if !errors.Is(err, engine.ErrKeyReused) {
+		t.Errorf("settled a second time: %v", err)
+	}
+}
+
+func TestCallsThatCannotBeRead(t *testing.T) {
+	b := newAccounts(t)
+	for _, tc := range []struct {
+		call  *engine.Call
+		field string
+	}{
+		{call("", 1, 1, func(c *engine.Call) { c.Domain = "" }), "caller.domain"},
+		{call("", 1, 1, attribute("", "x")), "caller.attributes"},
+		{call("", 1, 1, attribute("ration.tier", "pro")), `caller.attributes["ration.tier"]`},
+		{call("", 1, 1, attribute("note", strings.Repeat("x", engine.MaxAttributes))), "caller"},
+		{call("", -1, 1), "estimate.usage.input_tokens"},
+		{call("", 1, limit.MaxAmount+1), "estimate.usage.output_tokens"},
+		{call("", 1, 1, key(strings.Repeat("x", engine.MaxKey+1))), "idempotency_key"},
+		{call("", 1, 1, lasts(engine.MaxLease+1)), "lease"},
+		{call("", 1, 1, lasts(1)), "lease"},
+		{call("", 1, 1, func(c *engine.Call) { c.Prompt = &price.Prompt{Tokens: -1} }), "estimate.prompt"},
+	} {
+		var a engine.Admission
+		err := b.Reserve(context.Background(), tc.call, &a)
+		var invalid *engine.InvalidError
+		if !errors.As(err, &invalid) || invalid.Field != tc.field {
+			t.Errorf("want an error that names %s, got %v", tc.field, err)
+		}
+	}
+	many := call("", 1, 1)
+	for i := range 64 {
+		many.Attributes = append(many.Attributes, policy.Entry{Key: strings.Repeat("k", i+1)})
+	}
+	var a engine.Admission
+	var invalid *engine.InvalidError
+	if err := b.Reserve(context.Background(), many, &a); !errors.As(err, &invalid) || invalid.Field != "caller.attributes" {
+		t.Errorf("65 attributes: %v", err)
+	}
+	if err := b.Reserve(context.Background(), call("", 1, 1, func(c *engine.Call) { c.Domain = "shop" }), &a); !errors.Is(err, engine.ErrUnknownDomain) {
+		t.Errorf("a domain without a policy: %v", err)
+	}
+	expect(t, "nothing was charged", b.standing(t, call("small", 0, 0)), "requests:0 tokens:0 in-flight:0 company:0 itpm:0")
+}
+
+func TestParallelReserves(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors: [ { key: user, subject: true, limits: [ { name: budget, meter: tokens, algorithm: fixed_window, limit: 500/day } ] } ]
 `, engine.Options{})
 	var admitted atomic.Int64
 	var callers sync.WaitGroup
 	for range 1000 {
 		callers.Go(func() {
-			if a := b.reserve(t, call("", 75, 0)); !a.Over {
+			var a engine.Admission
+			if err := b.Reserve(context.Background(), call("", 75, 0), &a); err != nil {
+				t.Error(err)
+			} else if !a.Over {
 				admitted.Add(1)
 			}
 		})
@@ -133,8 +535,3 @@ descriptors:
 		t.Errorf("%d of 1,000 calls of 75 tokens were admitted to a budget of 500, want 6", n)
 	}
 }
-
-var _ = errors.Is
-var _ = fmt.Sprint
-var _ = time.Now
-var _ limit.Micros

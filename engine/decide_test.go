@@ -52,6 +52,7 @@ const noon limit.Micros = 1_763_726_400 * limit.Second
 type bench struct {
 	*engine.Engine
 	clock *storetest.Clock
+	store store.Store
 }
 
 func newBench(t testing.TB, opts engine.Options) bench {
@@ -65,7 +66,7 @@ func newBench(t testing.TB, opts engine.Options) bench {
 	}
 	e := engine.New(s, opts)
 	e.SetPolicy(p)
-	return bench{e, clock}
+	return bench{e, clock, s}
 }
 
 // entries makes a descriptor of "key=value" pairs.
@@ -80,8 +81,13 @@ func entries(pairs ...string) engine.Descriptor {
 
 func (b bench) ask(t testing.TB, descriptors ...engine.Descriptor) *engine.Decision {
 	t.Helper()
+	return b.askIn(t, "shop", descriptors...)
+}
+
+func (b bench) askIn(t testing.TB, domain string, descriptors ...engine.Descriptor) *engine.Decision {
+	t.Helper()
 	var d engine.Decision
-	if err := b.Decide(context.Background(), &engine.Request{Domain: "shop", Descriptors: descriptors}, &d); err != nil {
+	if err := b.Decide(context.Background(), &engine.Request{Domain: domain, Descriptors: descriptors}, &d); err != nil {
 		t.Fatal(err)
 	}
 	return &d

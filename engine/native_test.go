@@ -87,7 +87,7 @@ func newPolicyBench(t testing.TB, text string, opts engine.Options) bench {
 	}
 	e := engine.New(s, opts)
 	e.SetPolicy(p)
-	return bench{e, clock}
+	return bench{e, clock, s}
 }
 
 // hits makes a descriptor of "key=value" pairs that brings its own amount.
