@@ -12,6 +12,7 @@ import (
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
 )
 
 const accounts = `
@@ -533,5 +534,69 @@ descriptors: [ { key: user, subject: true, limits: [ { name: budget, meter: toke
 	callers.Wait()
 	if n := admitted.Load(); n != 6 {
 		t.Errorf("%d of 1,000 calls of 75 tokens were admitted to a budget of 500, want 6", n)
+	}
+}
+
+func TestNothingEstimatedNeedsRoomToo(t *testing.T) {
+	b := newAccounts(t)
+	b.settle(t, b.reserve(t, call("small", 0, 1_000)), price.Usage{Output: 1_000})
+	if a := b.reserve(t, call("small", 0, 0)); a.Verdict() != engine.Exhausted {
+		t.Errorf("%v, although no token is left", a.Verdict())
+	}
+}
+
+func TestAccountsWithoutStore(t *testing.T) {
+	b := newAccounts(t)
+	broken := &faulty{Store: b.store}
+	e := engine.New(broken, engine.Options{})
+	p, _ := b.Policy()
+	e.SetPolicy(p)
+	out := bench{e, b.clock, broken}
+	before := out.reserve(t, call("", 100, 100, tier("pro")))
+
+	broken.set(store.ErrUnavailable, false)
+	var a engine.Admission
+	if err := out.Reserve(context.Background(), call("", 100, 100), &a); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a plain rule applies, which nobody may pass unseen: %v", err)
+	}
+	var s engine.Settlement
+	report := engine.Report{ID: before.ID, Usage: price.Usage{Input: 100}}
+	if err := out.Settle(context.Background(), &report, &s); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a settlement that nobody has kept: %v", err)
+	}
+	broken.set(nil, false)
+	if s := out.settle(t, before, price.Usage{Input: 100}); s.State != engine.StateSettled || s.Replayed {
+		t.Errorf("sent again: state %d, replayed %t", s.State, s.Replayed)
+	}
+}
+
+func TestReservationsMadeWithoutStore(t *testing.T) {
+	for answer, want := range map[string]engine.Verdict{"allow": engine.Admitted, "deny": engine.Unavailable} {
+		t.Run(answer, func(t *testing.T) {
+			b := newPolicyBench(t, `
+domain: llm
+descriptors:
+  - key: user
+    subject: true
+    limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, limit: 1_000/day, on_store_error: `+answer+` } ]
+`, engine.Options{})
+			broken := &faulty{Store: b.store}
+			broken.set(store.ErrUnavailable, false)
+			e := engine.New(broken, engine.Options{})
+			p, _ := b.Policy()
+			e.SetPolicy(p)
+			out := bench{e, b.clock, broken}
+			a := out.reserve(t, call("", 100, 100))
+			if a.Verdict() != want || a.Degraded.String() != answer {
+				t.Fatalf("%v, %s", a.Verdict(), a.Degraded)
+			}
+			if a.Over {
+				return
+			}
+			broken.set(nil, false)
+			if s := out.settle(t, a, price.Usage{Input: 50}); s.State != engine.StateRecorded || s.Limits[0].Status.Used != 50 {
+				t.Errorf("state %d, used %d: what the store did not hold is recorded", s.State, s.Limits[0].Status.Used)
+			}
+		})
 	}
 }
