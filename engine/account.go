@@ -174,6 +174,16 @@ func (s *scratch) findPlaces(domain *policy.Domain, c *Caller, d *Decision, mode
 	return nil
 }
 
+// askPlaces adds to the step all that is asked of the rules and the limits of the places.
+func (e *Engine) askPlaces(domain *policy.Domain, want *demand, requestTier int, d *Decision, s *scratch) {
+	s.followRules(d, e.opts.Quota)
+	dropReplaced(d, e.opts.Quota)
+	s.prepare(d, e.opts.Shadow)
+	for i := range s.matches {
+		e.expand(&s.matches[i], want, e.tierAt(domain, i, requestTier, s), i, d, s)
+	}
+}
+
 // followRules lets the plain rules of the places count the call too, each apart from the limits of its place.
 func (s *scratch) followRules(d *Decision, allQuotas bool) {
 	for i := range s.matches {

@@ -174,8 +174,7 @@ func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admiss
 	if a.Estimate, err = call.estimate(domain, a); err != nil {
 		return err
 	}
-	tierAt := func(i int) int { return e.tierAt(domain, i, requestTier, s) }
-	a.clamp(s, tierAt)
+	a.clamp(s, func(i int) int { return e.tierAt(domain, i, requestTier, s) })
 	a.Cost = a.Price.Cost(a.Estimate)
 
 	var want demand
@@ -188,12 +187,7 @@ func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admiss
 	} else {
 		want.charge = usageOf(a.Estimate, 1, &a.Price)
 	}
-	s.followRules(d, e.opts.Quota)
-	dropReplaced(d, e.opts.Quota)
-	s.prepare(d, e.opts.Shadow)
-	for i := range s.matches {
-		e.expand(&s.matches[i], &want, tierAt(i), i, d, s)
-	}
+	e.askPlaces(domain, &want, requestTier, d, s)
 	s.judgeSizes(d)
 	return nil
 }
