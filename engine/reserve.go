@@ -69,11 +69,12 @@ func (e *Engine) Reserve(ctx context.Context, call *Call, a *Admission) error {
 }
 
 func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
-	switch {
-	case len(call.Key) > MaxKey:
+	if len(call.Key) > MaxKey {
 		return tooMuch("idempotency_key", "bytes", len(call.Key), MaxKey)
-	case call.Lasts < 0 || call.Lasts > MaxLease || call.Lasts > 0 && call.Lasts < limit.Second/1000:
-		return &InvalidError{Field: "lease", Reason: "a reservation lives for a millisecond to an hour"}
+	}
+	lasts, err := leaseOf(call.Lasts)
+	if err != nil {
+		return err
 	}
 	now, domain, err := e.begin(&call.Caller, a)
 	if err != nil {
@@ -83,10 +84,6 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	defer e.release(s)
 	if err := e.judge(now, domain, call, a, s, store.Hold); err != nil {
 		return err
-	}
-	lasts := call.Lasts
-	if lasts == 0 {
-		lasts = DefaultLease
 	}
 	l := &s.leased
 	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call)}
@@ -117,6 +114,17 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	}
 	e.notes.Add(l.ID, string(s.note))
 	return nil
+}
+
+// leaseOf returns how long a reservation lives that was asked for with lasts.
+func leaseOf(lasts limit.Micros) (limit.Micros, error) {
+	switch {
+	case lasts == 0:
+		return DefaultLease, nil
+	case lasts < limit.Second/1000 || lasts > MaxLease:
+		return 0, &InvalidError{Field: "lease", Reason: "a reservation lives for a millisecond to an hour"}
+	}
+	return lasts, nil
 }
 
 // Check says what Reserve would say now, and changes nothing.

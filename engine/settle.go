@@ -69,7 +69,7 @@ func (e *Engine) Release(ctx context.Context, id ReservationID, out *Settlement)
 // end ends a reservation.
 func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fingerprint uint64, out *Settlement) error {
 	*out = Settlement{Decision: Decision{Statuses: out.Statuses[:0], Limits: out.Limits[:0]}}
-	n, err := e.noteOf(ctx, report)
+	n, err := e.noteOf(ctx, report.ID, report.Caller)
 	if err != nil {
 		return err
 	}
@@ -114,14 +114,14 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	return nil
 }
 
-// noteOf finds what is known of a reservation: here, in the store, or by what the report says.
-func (e *Engine) noteOf(ctx context.Context, report *Report) (n note, err error) {
-	if b, ok := e.notes.Get(report.ID); ok {
+// noteOf finds what is known of a reservation: here, in the store, or by what is said of its caller, if anything.
+func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (n note, err error) {
+	if b, ok := e.notes.Get(id); ok {
 		return readNote([]byte(b))
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	s.leased = store.Lease{ID: report.ID, Do: store.LeaseLook}
+	s.leased = store.Lease{ID: id, Do: store.LeaseLook}
 	s.step = store.Step{Ops: s.step.Ops[:0], Lease: &s.leased}
 	if err := e.apply(ctx, s, &Decision{}); err != nil {
 		return note{}, err
@@ -129,10 +129,10 @@ func (e *Engine) noteOf(ctx context.Context, report *Report) (n note, err error)
 	if len(s.outcome.Note) > 0 {
 		return readNote(s.outcome.Note)
 	}
-	if report.Caller == nil {
+	if caller == nil {
 		return note{}, ErrUnknownReservation
 	}
-	return note{caller: *report.Caller, reserved: limit.At(time.Now())}, nil
+	return note{caller: *caller, reserved: limit.At(time.Now())}, nil
 }
 
 // price finds the price of the model that has served: that of the reservation, or of the same instant.
