@@ -37,8 +37,10 @@ type scratch struct {
 	entries []policy.Entry
 	text    []byte
 	now     time.Time // by which prices are found
-	leased  store.Lease
-	actual  [measures]int64
+	// unknownModels are those of the request that have no price.
+	unknownModels []string
+	leased        store.Lease
+	actual        [measures]int64
 }
 
 // keepNames bounds what a scratch keeps of a request with unusually long names.
@@ -108,6 +110,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		}
 	}
 	e.metrics.count(now, s, d)
+	e.tellUnpriced(now, domain, s, d)
 	return nil
 }
 

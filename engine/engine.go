@@ -35,14 +35,15 @@ type Options struct {
 
 // Engine decides. It is safe for concurrent use. Close ends it.
 type Engine struct {
-	store   store.Store
-	guard   *guard // nil for a store that is always asked
-	locals  locals
-	outage  outage
-	opts    Options
-	metrics *Metrics
-	current atomic.Pointer[loaded]
-	scratch sync.Pool
+	store    store.Store
+	guard    *guard // nil for a store that is always asked
+	locals   locals
+	outage   outage
+	unpriced unpriced
+	opts     Options
+	metrics  *Metrics
+	current  atomic.Pointer[loaded]
+	scratch  sync.Pool
 }
 
 // loaded is a policy with what hangs on it: one pointer is swapped when it changes.
@@ -51,6 +52,8 @@ type loaded struct {
 	since  time.Time
 	rules  []*ruleCounters // by policy.Rule.Index
 	limits []*ruleCounters // by policy.Limit.Index
+	// unpriced has an entry for each domain that limits money.
+	unpriced map[*policy.Domain]*unpricedCounters
 
 	unknownTier sync.Once
 }
@@ -79,7 +82,7 @@ func New(s store.Store, opts Options) *Engine {
 // belong to what was asked for, not to the policy.
 func (e *Engine) SetPolicy(p *policy.Policy) {
 	rules, limits := e.metrics.bind(p)
-	e.current.Store(&loaded{policy: p, since: time.Now(), rules: rules, limits: limits})
+	e.current.Store(&loaded{policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p)})
 }
 
 // Policy returns the policy in force and since when, or nil if none was loaded yet.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"slices"
-	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -33,12 +32,16 @@ func (s *scratch) addMoney(domain *policy.Domain, first int, counts func(*asked)
 				of.add(&s.asked[j])
 			}
 		}
-		rates, known := ratesOf(domain, book, model, s.now)
+		rates, known := s.ratesOf(domain, book, model)
 		if !known {
 			d.unpriced, d.book = model, book
 			continue
 		}
-		d.free = rates == price.Rates{}
+		if rates == (price.Rates{}) {
+			d.free = true
+		} else {
+			d.paid = true
+		}
 		d.charge.addCost(rates, &of.charge)
 		d.hold.addCost(rates, &of.hold)
 		d.record.addCost(rates, &of.record)
@@ -57,17 +60,18 @@ func (s *scratch) sameModel(first, i int, same func(int) bool) bool {
 }
 
 // ratesOf returns the prices of a model, as the domain wants them for one that is not in its book.
-func ratesOf(domain *policy.Domain, book *price.Book, model string, now time.Time) (price.Rates, bool) {
-	quote, known := book.Find(model, now)
-	switch {
-	case known:
+func (s *scratch) ratesOf(domain *policy.Domain, book *price.Book, model string) (price.Rates, bool) {
+	quote, known := book.Find(model, s.now)
+	if known {
 		return quote.Rates, true
-	case domain.UnknownModel() == policy.UnknownModelAssumeMax:
-		return book.Dearest(now), true
-	case domain.UnknownModel() == policy.UnknownModelAllow:
-		return price.Rates{}, true
 	}
-	return price.Rates{}, false
+	if domain.UnknownModel() == policy.UnknownModelAssumeMax {
+		return book.Dearest(s.now), true
+	}
+	if !slices.Contains(s.unknownModels, model) {
+		s.unknownModels = append(s.unknownModels, model)
+	}
+	return price.Rates{}, domain.UnknownModel() == policy.UnknownModelAllow
 }
 
 // addCost adds what the tokens of a usage cost.
