@@ -176,7 +176,7 @@ func (m *Metrics) count(now *loaded, s *scratch, d *Decision) {
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		op := &s.step.Ops[s.firstNative+i]
-		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.TooLarge), a.Amount)
+		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.refuses()), a.Amount)
 	}
 }
 
