@@ -84,7 +84,7 @@ func layers() []layer {
 		{
 			of: "engine", may: []string{"engine/breaker", "policy", "price", "store", "limit"},
 			testsMay: []string{"store/memory", "store/redis", "store/redis/redistest", "store/storetest"},
-			mustNot: slices.Concat(transports, storage, []string{"net"}),
+			mustNot:  slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{
