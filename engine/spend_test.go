@@ -7,29 +7,10 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
-	"github.com/rationhq/ration/policy"
-	"github.com/rationhq/ration/store"
-	"github.com/rationhq/ration/store/memory"
-	"github.com/rationhq/ration/store/redis"
-	"github.com/rationhq/ration/store/redis/redistest"
-	"github.com/rationhq/ration/store/storetest"
 )
 
-// newBenchOver is newPolicyBench over a store of the test's.
-func newBenchOver(t *testing.T, s store.Store, clock *storetest.Clock, text string) bench {
-	t.Helper()
-	t.Cleanup(func() { _ = s.Close() })
-	p, warnings, err := policy.Parse([]policy.Source{{Name: "money.yaml", Data: []byte(text)}}, policy.Options{})
-	if err != nil {
-		t.Fatal(err, warnings)
-	}
-	e := engine.New(s, engine.Options{})
-	e.SetPolicy(p)
-	return bench{e, clock}
-}
-
-// Money that is held, settled, lapsed and owed is exact to the nano-dollar in both stores. The walks are over the
-// policy of [money]; what they want is written as nano-dollars, used+held.
+// Money that is held, settled, lapsed and owed is exact to the nano-dollar. The walks are over the policy of
+// [money]; what they want is written as nano-dollars, used+held. (examples/policies/spend.yaml is walked over Redis too.)
 func TestSpending(t *testing.T) {
 	// what says how many tokens a call is about: input, output.
 	what := func(phase, model, id string, input, output uint64) []engine.Descriptor {
@@ -102,34 +83,16 @@ func TestSpending(t *testing.T) {
 			one("OK spend:1 company:1", what("record", "tiny", "a", 1000, 0)), // the model that served
 		},
 	}
-	server := redistest.Start(t)
-	for name, open := range map[string]func(*testing.T, *storetest.Clock) store.Store{
-		"memory": func(_ *testing.T, clock *storetest.Clock) store.Store {
-			return memory.New(memory.Options{Clock: clock.Now})
-		},
-		"redis": func(t *testing.T, clock *storetest.Clock) store.Store {
-			if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
-				t.Fatal(err)
-			}
-			s, err := redis.New(redis.Options{URL: server.URL(), Clock: clock.Now, Timeout: time.Minute})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		},
-	} {
-		for title, walk := range walks {
-			t.Run(name+"/"+title, func(t *testing.T) {
-				clock := storetest.NewClock(noon)
-				b := newBenchOver(t, open(t, clock), clock, money)
-				for i, a := range walk {
-					b.clock.Advance(a.after)
-					if got := sayLimits(b.ask(t, a.descriptors...)); got != a.want {
-						t.Fatalf("step %d:\n got %s\nwant %s", i+1, got, a.want)
-					}
+	for title, walk := range walks {
+		t.Run(title, func(t *testing.T) {
+			b := newPolicyBench(t, money, engine.Options{})
+			for i, a := range walk {
+				b.clock.Advance(a.after)
+				if got := sayLimits(b.ask(t, a.descriptors...)); got != a.want {
+					t.Fatalf("step %d:\n got %s\nwant %s", i+1, got, a.want)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
