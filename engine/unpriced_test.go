@@ -108,3 +108,29 @@ func TestUnpricedUsageLog(t *testing.T) {
 		}
 	})
 }
+
+// Of several models that one upstream serves the one without a price is refused by the upstream's limit of money, also
+// where another has asked that limit before; and it is counted as a refusal.
+func TestUnpricedBesidePriced(t *testing.T) {
+	metrics := engine.NewMetrics()
+	b := newPolicyBench(t, `
+domain: shop
+prices: { book: none, models: { haiku: { input: 1, output: 5 } } }
+descriptors: [ { key: user }, { key: org } ]
+upstreams:
+- name: provider
+  models: [ haiku, haikoo ]
+  limits:
+  - { name: spend, meter: cost, algorithm: fixed_window, limit: $1/hour }
+  - { name: rpm, algorithm: fixed_window, limit: 100/minute }
+`, engine.Options{Metrics: metrics})
+	d := b.ask(t, entries("user=ann", "ration.model=haiku"), entries("org=acme", "ration.model=haikoo"))
+	if got := sayLimits(d); got != "OVER spend:0! rpm:0" || d.Limits[0].Unpriced != "haikoo" {
+		t.Errorf("%s, without a price: %q", got, d.Limits[0].Unpriced)
+	}
+	counted := gather(t, metrics)
+	const limits = "ration_decisions_total domain=shop rule=shop.upstreams.provider."
+	if counted[limits+"spend verdict=over_limit"] != 1 || counted[limits+"rpm verdict=admitted"] != 1 {
+		t.Errorf("counted as %v", counted)
+	}
+}
