@@ -75,6 +75,13 @@ func TestSpending(t *testing.T) {
 			one("OK spend:1500000 company:1500000", what("record", "haiku", "a", 1000, 100)),
 			one("OK spend:1500000 company:1500000", what("record", "haiku", "a", 1000, 100)),
 		},
+		"what was held stays as after a hang-up where the model that served has no price, or no name": {
+			one("OK spend:0+3500000 company:0+3500000", what("hold", "haiku", "a", 1000, 500)),
+			one("OK", what("record", "haikoo", "a", 1000, 500)),
+			one("OK spend:1000000+3500000 company:1000000+3500000", what("hold", "haiku", "b", 1000, 500)),
+			one("OK", []engine.Descriptor{hits(500, "user=ann", "ration.phase=record", "ration.meter=output_tokens", "ration.request=b")}),
+			one("OK spend:2000000 company:2000000", asks("haiku")),
+		},
 		"an id that was used reserves nothing more": {
 			one("OK spend:0+1000000 company:0+1000000", what("hold", "haiku", "a", 1000, 0)),
 			one("OK spend:0+1000000 company:0+1000000", what("hold", "haiku", "a", 1000, 0)),
