@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -83,32 +82,6 @@ func (c *Caller) entries(into []policy.Entry) []policy.Entry {
 	}
 	slices.SortFunc(into[from:], func(a, b policy.Entry) int { return strings.Compare(a.Key, b.Key) })
 	return into
-}
-
-// Price is what a call is charged by.
-type Price struct {
-	price.Quote
-	// Known says that money is limited, and the call has a price.
-	Known bool
-	// Assumed says that the book has no price for the model, and the policy wants the dearest.
-	Assumed bool
-}
-
-// priceOf returns the price of a model at an instant. unpriced says that money is limited, and there is none.
-func priceOf(domain *policy.Domain, model string, at time.Time) (p Price, unpriced bool) {
-	book := domain.Prices()
-	if book == nil || model == "" {
-		return Price{}, false
-	}
-	quote, known := book.Find(model, at)
-	if known {
-		return Price{Quote: quote, Known: true}, false
-	}
-	rates, known := ratesOf(domain, book, model, at)
-	if !known {
-		return Price{}, true
-	}
-	return Price{Quote: price.Quote{Rates: rates, Version: book.Version()}, Known: true, Assumed: true}, false
 }
 
 // usageOf returns what limits count of a call.

@@ -42,8 +42,10 @@ type scratch struct {
 	text    []byte
 	now     time.Time // by which prices are found
 	note    []byte
-	leased  store.Lease
-	actual  [measures]int64
+	// unknownModels are those of the request that have no price.
+	unknownModels []string
+	leased        store.Lease
+	actual        [measures]int64
 }
 
 // keepNames bounds what a scratch keeps of a request with unusually long names.
@@ -117,6 +119,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		}
 	}
 	e.metrics.count(now, s, d)
+	e.tellUnpriced(now, domain, s, d)
 	return nil
 }
 

@@ -37,15 +37,16 @@ type Options struct {
 
 // Engine decides. It is safe for concurrent use. Close ends it.
 type Engine struct {
-	store   store.Store
-	guard   *guard // nil for a store that is always asked
-	locals  locals
-	outage  outage
-	opts    Options
-	metrics *Metrics
-	current atomic.Pointer[loaded]
-	notes   *lru.Cache[ReservationID, string]
-	scratch sync.Pool
+	store    store.Store
+	guard    *guard // nil for a store that is always asked
+	locals   locals
+	outage   outage
+	unpriced unpriced
+	opts     Options
+	metrics  *Metrics
+	current  atomic.Pointer[loaded]
+	notes    *lru.Cache[ReservationID, string]
+	scratch  sync.Pool
 }
 
 // keptNotes is how many reservations a process remembers that it has made, so as not to ask the store for
@@ -58,6 +59,8 @@ type loaded struct {
 	since  time.Time
 	rules  []*ruleCounters // by policy.Rule.Index
 	limits []*ruleCounters // by policy.Limit.Index
+	// unpriced has an entry for each domain that limits money.
+	unpriced map[*policy.Domain]*unpricedCounters
 
 	unknownTier sync.Once
 }
@@ -90,7 +93,7 @@ func New(s store.Store, opts Options) *Engine {
 // belong to what was asked for, not to the policy.
 func (e *Engine) SetPolicy(p *policy.Policy) {
 	rules, limits := e.metrics.bind(p)
-	e.current.Store(&loaded{policy: p, since: time.Now(), rules: rules, limits: limits})
+	e.current.Store(&loaded{policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p)})
 }
 
 // Policy returns the policy in force and since when, or nil if none was loaded yet.

@@ -21,6 +21,7 @@ type Metrics struct {
 	overridden    *ruleCounters
 	unknownDomain prometheus.Counter
 	unknownTier   prometheus.Counter
+	unpriced      *prometheus.CounterVec
 	duration      prometheus.Histogram
 	storeDuration prometheus.Histogram
 	storeErrors   [errorKinds]prometheus.Counter
@@ -88,6 +89,7 @@ func NewMetrics() *Metrics {
 		Name: "ration_unknown_tiers_total", Help: "Requests that named a tier which the policy does not have.",
 	})
 	m.collectors = append(m.collectors, m.unknownTier)
+	m.countUnpriced()
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")
 	m.countWithout()
@@ -174,7 +176,7 @@ func (m *Metrics) count(now *loaded, s *scratch, d *Decision) {
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		op := &s.step.Ops[s.firstNative+i]
-		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.TooLarge), a.Amount)
+		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.refuses()), a.Amount)
 	}
 }
 

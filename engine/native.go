@@ -19,7 +19,7 @@ type link struct{ op, descriptor int }
 // native adds the ops of the `limits:` to the step: those of the descriptors' own places, of the
 // domain's root, and of the upstream that serves the model.
 func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
-	s.now = time.Now()
+	s.now, s.unknownModels = time.Now(), s.unknownModels[:0]
 	total := s.total(domain, "", true)
 	lease, err := s.lease(request, &total)
 	if err != nil {
@@ -152,14 +152,16 @@ func (e *Engine) expand(m *policy.Match, want *demand, tier, descriptor int, d *
 		of := measureOf(l)
 		charge, charged := want.charge.of(of)
 		held, holds := want.hold.of(of)
+		if of == ofCost {
+			s.costs(m, descriptor)
+		}
 		switch {
 		case of == ofPlaces && want.admits():
 			o.takePlace(want, d, s)
-		case of == ofCost && want.admits() && want.unpriced != "":
-			s.open(d, o, store.Charge, 0, 0)
-			last := &d.Limits[len(d.Limits)-1]
-			last.Unpriced, last.book = want.unpriced, want.book
-		case of == ofCost && want.free && charge == 0:
+		case of == ofCost && want.asks() && want.unpriced != "":
+			asked := &d.Limits[s.open(d, o, store.Charge, 0, 0)]
+			asked.Unpriced, asked.book = want.unpriced, want.book
+		case of == ofCost && want.free && !want.paid && charge == 0:
 			// A limit whose charge is known to be nothing is not asked.
 		case charged:
 			s.open(d, o, store.Charge, charge, 0)
@@ -218,8 +220,8 @@ func (o *opening) takePlace(want *demand, d *Decision, s *scratch) {
 }
 
 // open adds an op, or adds to the one that does the same already: what descriptors of one request
-// ask of one bucket adds up.
-func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse int64) {
+// ask of one bucket adds up. It returns the index of the limit in d.
+func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse int64) int {
 	from := len(s.names)
 	s.names = o.limit.AppendBucket(s.names, o.match)
 	bucket := s.names[from:len(s.names):len(s.names)]
@@ -232,7 +234,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 			op.Amount, op.Lapse = limit.Add(op.Amount, amount), limit.Add(op.Lapse, lapse)
 			d.Limits[i].Amount, d.Limits[i].held = op.Amount, op.Kind == store.Hold
 			s.links = append(s.links, link{i, o.descriptor})
-			return
+			return i
 		}
 	}
 	s.step.Ops = append(s.step.Ops, store.Op{
@@ -245,6 +247,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 		Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold, Amount: amount,
 		held: kind == store.Hold,
 	})
+	return len(d.Limits) - 1
 }
 
 // class says which total of a report settles a hold that no descriptor names: those on limits which

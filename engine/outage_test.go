@@ -115,7 +115,13 @@ type outageBench struct {
 
 func newOutageBench(t testing.TB, opts engine.Options) *outageBench {
 	t.Helper()
-	p, _, err := policy.Parse([]policy.Source{{Name: "outage.yaml", Data: []byte(withoutStore)}}, policy.Options{Strict: true})
+	return newOutageBenchOf(t, withoutStore, opts)
+}
+
+// newOutageBenchOf is newOutageBench with a policy of the test's.
+func newOutageBenchOf(t testing.TB, text string, opts engine.Options) *outageBench {
+	t.Helper()
+	p, _, err := policy.Parse([]policy.Source{{Name: "outage.yaml", Data: []byte(text)}}, policy.Options{Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}

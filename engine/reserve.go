@@ -176,8 +176,8 @@ func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admiss
 	}
 	s.now = time.Now()
 	requestTier := e.knowTheSubject(domain, d, s)
-	var unpriced bool
-	a.Price, unpriced = priceOf(domain, call.Model, s.now)
+	var unknown bool
+	a.Price, unknown = priceOf(domain, call.Model, s.now)
 	var err error
 	if a.Estimate, err = call.estimate(domain, a); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admiss
 
 	var want demand
 	want.free = a.Price.Known && a.Price.Rates == price.Rates{}
-	if unpriced {
+	if unknown && !a.Price.Known {
 		want.unpriced, want.book = call.Model, domain.Prices()
 	}
 	if by == store.Hold {

@@ -58,6 +58,7 @@ type asked struct {
 	model    string
 	tier     string
 	request  string
+	costs    bool // a limit of cost applies to it
 }
 
 // isRequest says that the hits count requests.

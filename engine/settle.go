@@ -141,8 +141,8 @@ func (o *Settlement) price(domain *policy.Domain, n *note, served string, at tim
 	if served == n.caller.Model && n.price.Known {
 		return
 	}
-	p, unpriced := priceOf(domain, served, at)
-	if unpriced {
+	p, unknown := priceOf(domain, served, at)
+	if unknown {
 		o.Unpriced = served
 	}
 	if p.Known {

@@ -118,7 +118,7 @@ func (s *scratch) refuseForGood(d *Decision, now limit.Micros) {
 		var nothing limit.State
 		at := spec.Advance(&nothing, now)
 		a.Status = spec.Judge(&nothing, at, max(1, s.askedOf(d, i)), 0)
-		a.Over = (a.Status.Refused || a.TooLarge) && !a.Limit.Shadow
+		a.Over = (a.Status.Refused || a.refuses()) && !a.Limit.Shadow
 	}
 }
 

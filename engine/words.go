@@ -126,9 +126,11 @@ type problem struct {
 	Message    string     `json:"message"`
 	RetryAfter *int64     `json:"retry_after,omitempty"` // seconds
 	ResetAt    *time.Time `json:"reset_at,omitempty"`
-	Limit      int64      `json:"limit"`
-	Remaining  int64      `json:"remaining"`
+	Limit      any        `json:"limit"`     // a number; of money a string, in dollars: "1.00"
+	Remaining  any        `json:"remaining"` // likewise
 	Name       string     `json:"name,omitempty"`
+	Meter      string     `json:"meter,omitempty"`
+	Unit       string     `json:"unit,omitempty"` // of money
 	Tier       string     `json:"tier,omitempty"`
 	UpgradeURL string     `json:"upgrade_url,omitempty"`
 	Degraded   string     `json:"degraded,omitempty"` // what on_store_error says, where the store did not decide
@@ -151,6 +153,12 @@ func (d *Decision) Problem() []byte {
 	if binding := d.Binding(); binding >= 0 {
 		s := &d.Statuses[binding]
 		p.Limit, p.Remaining, p.Name = s.Limit.RequestsPerUnit, s.Remaining, s.Limit.Name
+		if s.Applied != nil {
+			p.Meter = s.Applied.Limit.Meter.String()
+		}
+		if s.isMoney() {
+			p.Limit, p.Remaining, p.Unit = policy.Cost.Decimal(s.Limit.RequestsPerUnit), policy.Cost.Decimal(s.Remaining), policy.Currency
+		}
 		if s.Applied != nil && !unavailable {
 			p.Tier, p.UpgradeURL = s.Applied.Limit.TierName(s.Applied.Tier), s.Applied.Quantity.UpgradeURL
 		}
@@ -163,7 +171,7 @@ func (d *Decision) Problem() []byte {
 	}
 	body, err := json.Marshal(p)
 	if err != nil {
-		return nil // a struct of strings and numbers can always be written
+		return nil // strings and numbers can always be written
 	}
 	return body
 }

@@ -14,9 +14,10 @@ func appendLimitHeaders(headers []header, names Headers, d *engine.Decision) []h
 		return headers
 	}
 	s := &d.Statuses[quoted]
+	ceiling, remaining := s.Counts()
 	return append(headers,
-		header{names.Limit, strconv.FormatInt(s.Limit.RequestsPerUnit, 10)},
-		header{names.Remaining, strconv.FormatInt(s.Remaining, 10)},
+		header{names.Limit, strconv.FormatInt(ceiling, 10)},
+		header{names.Remaining, strconv.FormatInt(remaining, 10)},
 		header{names.Reset, strconv.FormatInt(s.ResetAfter.Seconds(), 10)},
 	)
 }
