@@ -109,6 +109,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 		return err
 	}
 	e.metrics.count(now, s, &out.Decision)
+	e.tellUnpricedCall(now, domain, served, report.Usage, s, out)
 	out.conclude(s, &held)
 	e.notes.Remove(report.ID)
 	return nil
@@ -221,6 +222,7 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 		return err
 	}
 	e.metrics.count(now, s, &out.Decision)
+	e.tellUnpricedCall(now, domain, r.Model, r.Usage, s, out)
 	out.State, out.Replayed = StateRecorded, r.Key != "" && s.outcome.Lease == store.LeaseReplayed
 	return nil
 }

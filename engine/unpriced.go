@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
 )
 
 // Tokens that were used and have no price: limits of tokens count them, and those of cost cannot. A request
@@ -90,13 +92,31 @@ func (e *Engine) tellUnpriced(now *loaded, domain *policy.Domain, s *scratch, d 
 	}
 }
 
+// tellUnpricedCall counts, and logs, that what a call of a model has used has no price.
+func (e *Engine) tellUnpricedCall(
+	now *loaded, domain *policy.Domain, model string, used price.Usage, s *scratch, out *Settlement,
+) {
+	cause := unknownModel
+	switch costs := slices.ContainsFunc(s.asked, func(a asked) bool { return a.costs }); {
+	case !costs, used == price.Usage{}, s.outcome.Lease == store.LeaseReplayed:
+		return
+	case out.Unpriced != "":
+	case out.Price.Known:
+		return
+	default:
+		cause = noModel
+	}
+	now.unpriced[domain][cause].Inc()
+	e.noteUnpriced(domain, model, s.now)
+}
+
 func (e *Engine) noteUnpriced(domain *policy.Domain, model string, now time.Time) {
 	last := e.unpriced.noted.Load()
 	if last != 0 && now.UnixNano()-last < int64(time.Minute) || !e.unpriced.noted.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
 	if model == "" {
-		e.opts.Log.Warn("tokens were used, and limits of cost do not count them: no ration.model says of which model; "+
+		e.opts.Log.Warn("tokens were used, and limits of cost do not count them: nobody says of which model; "+
 			"this is said once a minute at most", "domain", domain.Name())
 		return
 	}

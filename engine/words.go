@@ -20,7 +20,7 @@ func (d *Decision) Message() string {
 	}
 	s := &d.Statuses[binding]
 	if a := s.Applied; a != nil {
-		return a.message(d)
+		return a.message(d) + d.smaller()
 	}
 	switch {
 	case s.Limit.Spec.Limit == 0:
@@ -29,6 +29,14 @@ func (d *Decision) Message() string {
 		return fmt.Sprintf("Request too large: %d at once, of at most %s.", s.Amount, s.Limit.Words())
 	}
 	return fmt.Sprintf("Rate limit reached: %s. Try again in %s.", s.Limit.Words(), waitWords(s.ResetAfter.Seconds()))
+}
+
+// smaller says how much output would fit, where a smaller request would.
+func (d *Decision) smaller() string {
+	if d.Verdict() != Impossible || !d.Bounded || d.MaxOutput == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" At most %s would fit.", policy.OutputTokens.Amount(d.MaxOutput))
 }
 
 // message says what stopped a request at one of the policy's own limits. The policy may have words
