@@ -103,7 +103,7 @@ func TestUnpricedUsageLog(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		b.ask(t, hits(5, "user=ann", "ration.phase=record", "ration.meter=tokens"))
-		if got := log.String(); strings.Count(got, "\n") != 3 || !strings.Contains(got, "no ration.model") {
+		if got := log.String(); strings.Count(got, "\n") != 3 || !strings.Contains(got, "nobody says of which model") {
 			t.Errorf("another minute later:\n%s", got)
 		}
 	})
