@@ -188,10 +188,13 @@ func TestTokenBucketGrowthBeyondTheCount(t *testing.T) {
 	s.Charge(&st, now, limit.MaxAmount-10)
 	s.GiveBack(&st, now, limit.MaxAmount-10)
 	s.Charge(&st, now, 3)
-	mark = s.Grow(&st, now, mark, 8)
-	s.Settle(&st, now, mark, 12, 0)
-	if got := s.Describe(&st, now); got.Held != 0 || got.Remaining > 10-3 {
-		t.Errorf("3 of 10 were charged, and the answer is %+v", got)
+	mark = s.Grow(&st, now, mark, 4)
+	if mark.Entered < 0 {
+		t.Errorf("it lies at %+v, want counts in 0…2^53−1", mark)
+	}
+	s.Settle(&st, now, mark, 8, 0)
+	if got, want := s.Describe(&st, now), (limit.Status{Used: 11, Remaining: -1, ResetAfter: 11 * day}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
@@ -306,9 +309,15 @@ func TestTokenBucketForgotten(t *testing.T) {
 	s.Charge(&st, now, 2)
 	mark := s.Hold(&st, now, 6)
 
-	s.Settle(&restored, now, mark, 6, 0)
-	if got := s.Describe(&restored, now).Remaining; got != 8 {
-		t.Errorf("%d are left after 2 of 10 were charged, want 8", got)
+	for name, settle := range map[string]func(st *limit.State){
+		"settled":           func(st *limit.State) { s.Settle(st, now, mark, 6, 0) },
+		"grown and settled": func(st *limit.State) { s.Settle(st, now, s.Grow(st, now, mark, 3), 9, 0) },
+	} {
+		st := restored
+		settle(&st)
+		if got := s.Describe(&st, now).Remaining; got != 8 {
+			t.Errorf("%s: %d are left after 2 of 10 were charged, want 8", name, got)
+		}
 	}
 }
 
