@@ -75,7 +75,7 @@ descriptors:
 - {key: "*", descriptors: [{key: "*", descriptors: [{key: "*", descriptors: [{key: "*", descriptors: [{key: "*", descriptors: [{key: "*"}]}]}]}]}]}
 `).Domain("d")
 	var set []Entry
-	for i := range maxAttributes {
+	for i := range MaxAttributes {
 		set = append(set, Entry{fmt.Sprint("k", i), "v"})
 	}
 	if _, _, err := d.MatchSet(set[:5], nil, nil); err != nil {
