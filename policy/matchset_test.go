@@ -12,6 +12,7 @@ import (
 func TestMatchSet(t *testing.T) {
 	d := mustParse(t, `
 domain: d
+anonymous: unlimited
 descriptors:
 - key: user
   subject: true
@@ -99,6 +100,7 @@ descriptors:
 func TestMatchesKeepTheirNames(t *testing.T) {
 	d := mustParse(t, `
 domain: d
+anonymous: unlimited
 descriptors:
 - key: user
   subject: true
