@@ -17,6 +17,9 @@ type Domain struct {
 	upstreams  []*Upstream
 	models     models
 	prices     prices
+	anonymous  anonymous
+	usage      Usage
+	answers    answers
 }
 
 // Name returns the name of the domain.
