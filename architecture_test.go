@@ -98,7 +98,7 @@ func layers() []layer {
 		{of: "engine/breaker", mustNot: slices.Concat(transports, storage, []string{"context", "log/...", "net/...", "os/..."})},
 		// The use cases. They join policy and store, and must not know which store, nor who asks.
 		{
-			of: "engine", may: []string{"engine/breaker", "policy", "price", "store", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
+			of: "engine", may: []string{"engine/breaker", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
 			mustNot: slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.

@@ -30,8 +30,14 @@ type Decision struct {
 	// decision was made so: StoreErrorAllow, StoreErrorLocal or StoreErrorDeny. Limits and Statuses then
 	// tell only of the limits that refuse or were counted locally. StoreErrorNone: the store has decided.
 	Degraded policy.StoreError
+	// Bar says why the request is refused whatever the limits say.
+	Bar Bar
 	// Reused says that the request was refused because its id was that of another one.
 	Reused bool
+
+	// retryUpTo and exhaustedStatus are what the policy says of refusals; zero: nothing.
+	retryUpTo       limit.Micros
+	exhaustedStatus int
 }
 
 // Limit is the limit that applied to a descriptor.
@@ -73,9 +79,12 @@ type Status struct {
 }
 
 // Binding returns the index of the status whose limit decides, or -1 if none refuses: the one that
-// can never be met, else the one that keeps the caller waiting longest.
+// can never be met, else the one that keeps the caller waiting longest. There is none where something bars the request.
 func (d *Decision) Binding() int {
 	binding := -1
+	if d.Bar != BarNone {
+		return binding
+	}
 	for i := range d.Statuses {
 		s := &d.Statuses[i]
 		if s.Over && (binding < 0 || s.standing().binds(d.Statuses[binding].standing())) {

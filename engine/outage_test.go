@@ -71,6 +71,7 @@ func (f *faulty) Ready(ctx context.Context) error { return f.answer(ctx) }
 // withoutStore has a limit for each thing that can be wanted of one, and some that want several.
 const withoutStore = `
 domain: shop
+anonymous: unlimited
 tiers: [ { name: free } ]
 limits: []
 descriptors:

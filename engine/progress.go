@@ -60,15 +60,14 @@ func (e *Engine) Progress(ctx context.Context, p *Progress, out *Going) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := s.findPlaces(domain, &n.caller, &out.Decision, n.caller.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, &n.caller, &out.Decision, s, n.caller.Model); err != nil {
 		return err
 	}
 	s.now = time.Now()
-	requestTier := e.knowTheSubject(domain, &out.Decision, s)
 	var want demand
 	want.charge.add(requests, 0)
 	for i := range s.matches {
-		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	sofar := p.Usage
 	if sofar.Input == 0 && sofar.CacheRead == 0 && sofar.CacheWrite == 0 {
@@ -99,7 +98,7 @@ func (e *Engine) Progress(ctx context.Context, p *Progress, out *Going) error {
 	estimate.atLeast(&used)
 	out.roomUnder(&estimate, sofar, &n.price)
 	switch {
-	case out.State != StateOpen, out.Bounded && out.MaxOutput <= sofar.Output:
+	case out.State != StateOpen, out.Bar != BarNone, out.Bounded && out.MaxOutput <= sofar.Output:
 		out.Advice = Stop
 	case out.Bounded && out.MaxOutput < n.estimate.Output:
 		out.Advice = WrapUp

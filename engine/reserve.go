@@ -82,7 +82,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := e.judge(now, domain, call, a, s, store.Hold); err != nil {
+	if err := e.judge(ctx, domain, call, a, s, store.Hold); err != nil {
 		return err
 	}
 	l := &s.leased
@@ -93,6 +93,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
 	n := note{caller: call.Caller, reserved: limit.At(s.now), estimate: a.Estimate, price: a.Price}
+	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l
 	if err := e.askWhole(ctx, s, &a.Decision); err != nil {
@@ -129,13 +130,13 @@ func leaseOf(lasts limit.Micros) (limit.Micros, error) {
 
 // Check says what Reserve would say now, and changes nothing.
 func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
-	now, domain, err := e.begin(&call.Caller, a)
+	_, domain, err := e.begin(&call.Caller, a)
 	if err != nil {
 		return err
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := e.judge(now, domain, call, a, s, store.Charge); err != nil {
+	if err := e.judge(ctx, domain, call, a, s, store.Charge); err != nil {
 		return err
 	}
 	s.onlyLook(e.opts.Shadow)
@@ -169,20 +170,19 @@ func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
 }
 
 // judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
-func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
+func (e *Engine) judge(ctx context.Context, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
 	d := &a.Decision
-	if err := s.findPlaces(domain, &call.Caller, d, call.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, &call.Caller, d, s, call.Model); err != nil {
 		return err
 	}
 	s.now = time.Now()
-	requestTier := e.knowTheSubject(domain, d, s)
 	var unknown bool
 	a.Price, unknown = priceOf(domain, call.Model, s.now)
 	var err error
 	if a.Estimate, err = call.estimate(domain, a); err != nil {
 		return err
 	}
-	a.clamp(s, func(i int) int { return e.tierAt(domain, i, requestTier, s) })
+	e.clamp(a, s)
 	a.Cost = a.Price.Cost(a.Estimate)
 
 	var want demand
@@ -195,14 +195,16 @@ func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admiss
 	} else {
 		want.charge = usageOf(a.Estimate, 1, &a.Price)
 	}
-	e.askPlaces(domain, &want, requestTier, d, s)
+	e.askPlaces(&want, d, s)
 	s.judgeSizes(d)
+	s.bar(d)
 	return nil
 }
 
 // askWhole lets the store decide an account, or the limits where it cannot.
 func (e *Engine) askWhole(ctx context.Context, s *scratch, d *Decision) error {
 	if len(s.step.Ops) == 0 && s.step.Lease == nil {
+		d.Over = d.Bar != BarNone && !e.opts.Shadow
 		return nil
 	}
 	err := e.apply(ctx, s, d)

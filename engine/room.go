@@ -73,10 +73,10 @@ func outputWithin(of measure, amount int64, beside price.Usage, p *Price) (token
 }
 
 // clamp cuts the output of the estimate to what is ever admitted by those limits that say so.
-func (a *Admission) clamp(s *scratch, tierAt func(match int) int) {
+func (e *Engine) clamp(a *Admission, s *scratch) {
 	for i := range s.matches {
 		for _, l := range s.matches[i].Limits {
-			q := l.For(tierAt(i))
+			_, q := e.allows(l, &s.payers[i], limit.At(s.now))
 			if q == nil || !l.Clamp || l.Shadow {
 				continue
 			}

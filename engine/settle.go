@@ -83,15 +83,14 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	if report.Model != "" {
 		served = report.Model
 	}
-	if err := s.findPlaces(domain, &n.caller, &out.Decision, served, n.caller.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, &n.caller, &out.Decision, s, served, n.caller.Model); err != nil {
 		return err
 	}
-	s.now = n.reserved.Time()
+	out.Bar, s.now = BarNone, n.reserved.Time() // whatever is barred by now, what was used was used
 	out.price(domain, &n, served, s.now)
 	out.Cost = out.Price.Cost(report.Usage)
 	used := usageOf(report.Usage, requestCount, &out.Price)
 	held := usageOf(n.estimate, 1, &n.price)
-	requestTier := e.knowTheSubject(domain, &out.Decision, s)
 	s.settleWhole(report.ID, fingerprint, &used)
 	elsewhere := usageOf(price.Usage{}, requestCount, &Price{Known: true})
 	unserved := domain.Upstream(n.caller.Model)
@@ -103,7 +102,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 		if unserved != nil && i == len(s.matches)-1 {
 			want.record = elsewhere
 		}
-		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
@@ -200,14 +199,13 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := s.findPlaces(domain, &r.Caller, &out.Decision, r.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, &r.Caller, &out.Decision, s, r.Model); err != nil {
 		return err
 	}
-	s.now = time.Now()
+	out.Bar, s.now = BarNone, time.Now()
 	out.price(domain, &note{caller: r.Caller}, r.Model, s.now)
 	out.Cost = out.Price.Cost(r.Usage)
 	used := usageOf(r.Usage, r.Requests, &out.Price)
-	requestTier := e.knowTheSubject(domain, &out.Decision, s)
 	if r.Key != "" {
 		// Its names are apart from those of reservations: the NUL is in no key of theirs.
 		id := s.leaseID(r.Domain, "record\x00"+r.Key)
@@ -216,7 +214,7 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	}
 	want := demand{record: used}
 	for i := range s.matches {
-		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err

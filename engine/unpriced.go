@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,11 +28,6 @@ func (c unpricedCause) String() string { return [...]string{"unknown_model", "no
 
 // unpricedCounters counts the requests of a domain that had such usage.
 type unpricedCounters [unpricedCauses]prometheus.Counter
-
-// unpriced is who tells of it.
-type unpriced struct {
-	noted atomic.Int64 // when something was last said that is said once a minute at most
-}
 
 // countUnpriced makes the metric.
 func (m *Metrics) countUnpriced() {
@@ -111,8 +105,7 @@ func (e *Engine) tellUnpricedCall(
 }
 
 func (e *Engine) noteUnpriced(domain *policy.Domain, model string, now time.Time) {
-	last := e.unpriced.noted.Load()
-	if last != 0 && now.UnixNano()-last < int64(time.Minute) || !e.unpriced.noted.CompareAndSwap(last, now.UnixNano()) {
+	if !e.unpricedNoted.allows(now) {
 		return
 	}
 	if model == "" {

@@ -149,7 +149,7 @@ func (s *scratch) bindKnown(d *Decision) {
 			d.Statuses[l.descriptor].bind(&d.Limits[l.op])
 		}
 	}
-	d.Over = (over || d.Reused) && !s.step.Shadow
+	d.Over = (over || d.Reused || d.Bar != BarNone) && !s.step.Shadow
 }
 
 // locally lets this process decide by itself the limits that say so, each within its local share.

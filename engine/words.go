@@ -13,6 +13,10 @@ import (
 func (d *Decision) Message() string {
 	binding := d.Binding()
 	switch {
+	case d.Bar == BarSuspended:
+		return "This request is not allowed: the account is suspended."
+	case d.Bar == BarUnknown:
+		return "This request is not allowed: nobody knows who makes it. Send an API key that is valid."
 	case d.Reused:
 		return "This request is not allowed: its id was used before by another one."
 	case binding < 0:
@@ -66,7 +70,7 @@ func (a *Applied) message(d *Decision) string {
 		return fmt.Sprintf("Request too large: %s at once, of at most %s%s.", meter.Amount(a.Amount), meter.Number(ceiling), plan)
 	case meter == policy.InFlight:
 		return fmt.Sprintf("Too many requests at once: at most %s%s. Try again when one of them has ended.", meter.Number(ceiling), plan)
-	case a.verdict() == Exhausted:
+	case a.verdict(d.longestRetry()) == Exhausted:
 		left := ""
 		if a.Status.Remaining > 0 {
 			left = fmt.Sprintf("; %s left", meter.Number(a.Status.Remaining))

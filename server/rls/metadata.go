@@ -50,7 +50,11 @@ func encodeMetadata(request *engine.Request, d *engine.Decision) ([]byte, error)
 func describe(d *engine.Descriptor) map[string]any {
 	entries := make([]any, len(d.Entries))
 	for i, e := range d.Entries {
-		entries[i] = e.Key + "=" + e.Value
+		value := e.Value
+		if e.Key == engine.KeyEntry {
+			value = "[hidden]" // an API key
+		}
+		entries[i] = e.Key + "=" + value
 	}
 	fields := map[string]any{"entries": entries}
 	if d.Override != nil {
