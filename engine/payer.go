@@ -20,11 +20,23 @@ type Subjects interface {
 // payer is who pays for what lies at one place of the policy.
 type payer struct {
 	tier int
+	from TierSource
 	// directory is what the directory knows; nil: nothing.
 	directory *subject.Subject
 	zone      *time.Location // nil: nobody knows
 	anchor    int            // the day of the billing month; 0: nobody knows
 }
+
+// TierSource says where a tier comes from.
+type TierSource string
+
+// Where tiers come from.
+const (
+	TierByDefault   TierSource = "default"   // the first of the policy
+	TierByPolicy    TierSource = "policy"    // `subjects:` says it
+	TierByDirectory TierSource = "directory" // the directory of subjects says it
+	TierByCaller    TierSource = "caller"    // a caller says it whom the policy trusts
+)
 
 // Bar is why a request is refused whatever the limits say.
 type Bar uint8
@@ -52,7 +64,7 @@ func (e *Engine) identify(ctx context.Context, domain *policy.Domain, d *Decisio
 		}
 		who := e.payer(ctx, domain, m.Subject)
 		if a.tier != "" && domain.TrustsTier() {
-			who.tier = e.tierNamed(domain, a.tier)
+			who.tier, who.from = e.tierNamed(domain, a.tier), TierByCaller
 		}
 		if who.directory != nil && who.directory.Suspended {
 			d.Bar = BarSuspended
@@ -61,9 +73,13 @@ func (e *Engine) identify(ctx context.Context, domain *policy.Domain, d *Decisio
 			first = i
 		}
 	}
-	s.everybody = payer{tier: max(0, claimed)}
+	s.everybody = payer{from: TierByDefault}
+	if claimed >= 0 {
+		s.everybody.tier, s.everybody.from = claimed, TierByCaller
+	}
 	if first >= 0 {
-		s.everybody.tier, d.Zone = s.payers[first].tier, s.payers[first].zone
+		who := &s.payers[first]
+		s.everybody.tier, s.everybody.from, d.Zone = who.tier, who.from, who.zone
 	}
 	for i := range s.payers {
 		if s.payers[i].tier < 0 {
@@ -78,8 +94,11 @@ func (e *Engine) identify(ctx context.Context, domain *policy.Domain, d *Decisio
 
 // payer returns what is known of a subject: by the directory, and where it does not say, by the policy.
 func (e *Engine) payer(ctx context.Context, domain *policy.Domain, name string) (who payer) {
-	fixed, _ := domain.SubjectNamed(name)
-	who = payer{tier: fixed.Tier, zone: fixed.Zone, anchor: fixed.Anchor}
+	fixed, known := domain.SubjectNamed(name)
+	who = payer{tier: fixed.Tier, from: TierByDefault, zone: fixed.Zone, anchor: fixed.Anchor}
+	if known {
+		who.from = TierByPolicy
+	}
 	if e.opts.Subjects == nil {
 		return who
 	}
@@ -93,7 +112,7 @@ func (e *Engine) payer(ctx context.Context, domain *policy.Domain, name string) 
 	of := found.Subject
 	who.directory = of
 	if of.Tier != "" {
-		who.tier = e.tierNamed(domain, of.Tier)
+		who.tier, who.from = e.tierNamed(domain, of.Tier), TierByDirectory
 	}
 	if of.Zone != "" {
 		if zone, err := e.zone(of.Zone); err == nil {

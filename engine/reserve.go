@@ -130,12 +130,16 @@ func leaseOf(lasts limit.Micros) (limit.Micros, error) {
 
 // Check says what Reserve would say now, and changes nothing.
 func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	return e.check(ctx, call, a, s)
+}
+
+func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch) error {
 	_, domain, err := e.begin(&call.Caller, a)
 	if err != nil {
 		return err
 	}
-	s := e.scratch.Get().(*scratch)
-	defer e.release(s)
 	if err := e.judge(ctx, domain, call, a, s, store.Charge); err != nil {
 		return err
 	}
