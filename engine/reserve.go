@@ -54,6 +54,8 @@ type Admission struct {
 	Estimate price.Usage
 	Price    Price
 	Cost     price.Nanos
+	// PolicyVersion is that of the policy that has judged.
+	PolicyVersion string
 	// Clamped says that a limit has cut the output of the estimate to what it ever admits: the model has to be told.
 	Clamped bool
 }
@@ -163,6 +165,7 @@ func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
 // judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
 func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
 	d := &a.Decision
+	a.PolicyVersion = now.policy.Version()
 	if err := s.findPlaces(domain, &call.Caller, d, call.Model); err != nil {
 		return err
 	}
