@@ -160,7 +160,8 @@ func unmarshal(body []byte, into proto.Message) error {
 		return nil
 	}
 	// The beginning of these texts changes from build to build, so that nobody may depend on it.
-	why := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
+	// They quote the request, which may be anything.
+	why := strings.ToValidUTF8(strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0"), "\ufffd")
 	if _, name, ok := strings.Cut(why, "unknown field "); ok {
 		if quoted, err := strconv.QuotedPrefix(name); err == nil {
 			name, _ = strconv.Unquote(quoted)
