@@ -124,22 +124,21 @@ func serve(t *testing.T, text string, over store.Store, config server.Config) *s
 	return s
 }
 
+// reply is an answer over HTTP.
+type reply struct {
+	status int
+	header http.Header
+	text   string
+}
+
 // post calls a method over HTTP as a caller does who writes JSON by hand.
-func (s *site) post(t *testing.T, method, body string, header ...string) (answer *http.Response, text string) {
+func post(t *testing.T, addr, method, body string) reply {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.Addr("HTTP")+"/"+method, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/"+method, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	return s.do(t, r)
-}
-
-func (s *site) do(t *testing.T, r *http.Request) (*http.Response, string) {
-	t.Helper()
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +148,7 @@ func (s *site) do(t *testing.T, r *http.Request) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer, string(text)
+	return reply{answer.StatusCode, answer.Header, string(text)}
 }
 
 const accounting = "ration.v1.AccountingService/"

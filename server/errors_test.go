@@ -201,17 +201,17 @@ func TestErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer, text := s.post(t, accounting+c.method, string(body))
+			answer := post(t, s.Addr("HTTP"), accounting+c.method, string(body))
 			var overHTTP statuspb.Status
-			if err := protojson.Unmarshal([]byte(text), &overHTTP); err != nil {
-				t.Fatalf("%s: %v", text, err)
+			if err := protojson.Unmarshal([]byte(answer.text), &overHTTP); err != nil {
+				t.Fatalf("%+v: %v", answer, err)
 			}
-			if got := saidBy(t, status.ErrorProto(&overHTTP)); got != c.want || answer.StatusCode != c.http {
-				t.Errorf("over HTTP: %d %+v\nwant %d %+v", answer.StatusCode, got, c.http, c.want)
+			if got := saidBy(t, status.ErrorProto(&overHTTP)); got != c.want || answer.status != c.http {
+				t.Errorf("over HTTP: %d %+v\nwant %d %+v", answer.status, got, c.http, c.want)
 			}
-			after, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+			after, err := strconv.Atoi(answer.header.Get("Retry-After"))
 			if c.want.retry != (err == nil && 1 <= after && after <= 3) {
-				t.Errorf("Retry-After: %q", answer.Header.Get("Retry-After"))
+				t.Errorf("Retry-After: %q", answer.header.Get("Retry-After"))
 			}
 		})
 	}
@@ -220,10 +220,13 @@ func TestErrors(t *testing.T) {
 // What panics says no more than that, and still carries a reason.
 func TestPanicHasAReason(t *testing.T) {
 	s, _ := start(t)
-	bad := &site{Server: s}
-	answer, text := bad.post(t, accounting+"Check", `{"caller": {"domain": "d"}}`)
-	http.DefaultClient.CloseIdleConnections()
-	if answer.StatusCode != http.StatusInternalServerError || !strings.Contains(text, `"reason":"INTERNAL"`) || strings.Contains(text, "nil pointer") {
-		t.Errorf("%d %s", answer.StatusCode, text)
+	defer http.DefaultClient.CloseIdleConnections()
+	got := post(t, s.Addr("HTTP"), accounting+"Check", `{"caller": {"domain": "d"}}`)
+	if got.status != http.StatusInternalServerError || !strings.Contains(got.text, `"reason":"INTERNAL"`) || strings.Contains(got.text, "nil pointer") {
+		t.Errorf("over HTTP: %+v", got)
+	}
+	_, err := rationv1.NewAccountingServiceClient(client(t, s.Addr("gRPC"))).Check(t.Context(), &rationv1.CheckRequest{Caller: alice()})
+	if got := saidBy(t, err); got.code != codes.Internal || got.reason != "INTERNAL" {
+		t.Errorf("over gRPC: %+v", got)
 	}
 }

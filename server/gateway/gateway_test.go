@@ -54,7 +54,7 @@ func keeps(into *rationv1.ReserveRequest) *Gateway {
 }
 
 func post(g *Gateway, body string, header ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -167,7 +167,7 @@ func TestRequestsThatAreNone(t *testing.T) {
 			if at == "" {
 				at = path
 			}
-			r := httptest.NewRequest(method, at, strings.NewReader(c.body))
+			r := httptest.NewRequestWithContext(context.Background(), method, at, strings.NewReader(c.body))
 			switch kind {
 			case "":
 				r.Header.Set("Content-Type", "application/json")
@@ -197,7 +197,7 @@ func TestUnknownFieldIsNamed(t *testing.T) {
 }
 
 func TestBodyThatBreaksOff(t *testing.T) {
-	r := httptest.NewRequest(http.MethodPost, path, iotest.ErrReader(context.Canceled))
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, iotest.ErrReader(context.Canceled))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	fails(codes.Internal).ServeHTTP(w, r)
