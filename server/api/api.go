@@ -72,7 +72,12 @@ func (s *Service) Settle(ctx context.Context, r *rationv1.SettleRequest) (*ratio
 		report.Caller = &caller
 	}
 	var out engine.Settlement
-	if err := s.engine.Settle(ctx, report, &out); err != nil {
+	err = s.engine.Settle(ctx, report, &out)
+	if errors.Is(err, engine.ErrUnknownReservation) {
+		return nil, failure.New(codes.NotFound, failure.UnknownReservation,
+			err.Error()+": name its caller in the report, and what was used is recorded")
+	}
+	if err != nil {
 		return nil, failedEnd(err)
 	}
 	return &rationv1.SettleResponse{

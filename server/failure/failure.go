@@ -25,8 +25,7 @@ func Of(err error) error {
 	case errors.Is(err, engine.ErrKeyReused):
 		return New(codes.AlreadyExists, KeyReused, err.Error())
 	case errors.Is(err, engine.ErrUnknownReservation):
-		return New(codes.NotFound, UnknownReservation,
-			err.Error()+": name its caller in the report, and what was used is recorded")
+		return New(codes.NotFound, UnknownReservation, err.Error())
 	case errors.Is(err, engine.ErrUnknownDomain):
 		return New(codes.FailedPrecondition, UnknownDomain, err.Error())
 	case errors.Is(err, engine.ErrNoPolicy):

@@ -951,7 +951,8 @@ type Decision struct {
 	Warnings []string `protobuf:"bytes,10,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// The answer for the application's own caller.
 	Http *HttpAnswer `protobuf:"bytes,11,opt,name=http,proto3" json:"http,omitempty"`
-	// What `on_store_error` says, where the store could not decide: "allow", "local"; else empty.
+	// What `on_store_error` says, where the store could not decide: "allow", "local", or "deny", of a call that is refused
+	// whatever was counted; else empty.
 	Degraded string `protobuf:"bytes,12,opt,name=degraded,proto3" json:"degraded,omitempty"`
 	// Version of the policy that has decided.
 	PolicyVersion string `protobuf:"bytes,13,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
