@@ -103,7 +103,7 @@ func layers() []layer {
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{
-			of: "server/...", may: []string{"engine", "policy", "limit", "gen/...", "server/..."},
+			of: "server/...", may: []string{"engine", "policy", "price", "limit", "gen/...", "server/..."},
 			testsMay: []string{"store", "store/memory", "store/redis/..."}, mustNot: storage,
 		},
 		// The program puts everything together.

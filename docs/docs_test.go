@@ -63,7 +63,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md"} {
+	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md"} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {
@@ -306,6 +306,31 @@ func TestPermissions(t *testing.T) {
 	}
 	if !maps.Equal(allowed, needed) {
 		t.Errorf("the page allows %v,\nthe script needs %v", slices.Sorted(maps.Keys(allowed)), slices.Sorted(maps.Keys(needed)))
+	}
+}
+
+// docs/accounting.md explains every reason that an error may carry, and no other.
+func TestReasons(t *testing.T) {
+	source, err := os.ReadFile("../server/failure/reasons.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("accounting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(pattern string, in []byte) (all []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(in, -1) {
+			all = append(all, string(m[1]))
+		}
+		slices.Sort(all)
+		return all
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Errors\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	explained, known := find("(?m)^\\| `([A-Z_]+)` \\|", []byte(table)), find(`Reason\s+= "([A-Z_]+)"`, source)
+	if len(known) == 0 || !slices.Equal(explained, known) {
+		t.Errorf("the page explains %v\nthere are        %v", explained, known)
 	}
 }
 

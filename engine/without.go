@@ -67,7 +67,7 @@ func (e *Engine) without(ctx context.Context, s *scratch, d *Decision, why error
 	}
 	now := limit.At(time.Now())
 	s.refuseForGood(d, now)
-	retry := soon()
+	retry := Soon()
 	switch answer {
 	case policy.StoreErrorDeny:
 		for i := range d.Limits {
@@ -103,9 +103,9 @@ func (a *Applied) unavailable(retry limit.Micros) {
 	a.Status = limit.Status{Refused: true, RetryAfter: retry, ResetAfter: retry}
 }
 
-// soon returns how long a caller waits who is refused because the store cannot decide: one to three
+// Soon returns how long a caller waits who gets no decision because the store cannot make one: one to three
 // seconds, so that not all come back at once.
-func soon() limit.Micros {
+func Soon() limit.Micros {
 	return limit.Second + rand.N(2*limit.Second) //nolint:gosec // it spreads callers, and hides nothing
 }
 

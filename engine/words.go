@@ -89,6 +89,17 @@ func (a *Applied) unpricedMessage() string {
 	return text
 }
 
+// Warnings says what the caller should know of usage that was reported, although it landed.
+func (o *Settlement) Warnings() []string {
+	if o.Unpriced == "" {
+		return nil
+	}
+	if o.Price.Known {
+		return []string{fmt.Sprintf("The model %.100s has no price here: the price of the one that was reserved was charged.", o.Unpriced)}
+	}
+	return []string{fmt.Sprintf("The model %.100s has no price here: no money was charged.", o.Unpriced)}
+}
+
 // Words says the limit: "10 requests per minute", "1 request per 5 minutes".
 func (l *Limit) Words() string {
 	requests, unit := "requests", l.Unit.String()
@@ -148,20 +159,25 @@ type problem struct {
 	Degraded   string     `json:"degraded,omitempty"` // what on_store_error says, where the store did not decide
 }
 
-// Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json); nil if the
-// request is not refused.
+// Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json), for a proxy that answers 429 to
+// whatever is refused; nil if the request is not refused.
 func (d *Decision) Problem() []byte {
+	if d.Verdict() == Unavailable {
+		return d.ProblemAs(503, "Service Unavailable")
+	}
+	return d.ProblemAs(429, "Too Many Requests")
+}
+
+// ProblemAs returns the same body for an answer with the given status, whose reason phrase is the title.
+func (d *Decision) ProblemAs(status int, title string) []byte {
 	if !d.Over {
 		return nil
 	}
 	p := problem{
-		Type: "about:blank", Title: "Too Many Requests", Status: 429,
+		Type: "about:blank", Title: title, Status: status,
 		Detail: d.Message(), Error: d.Verdict().Reason(), Message: d.Message(), Degraded: d.Degraded.String(),
 	}
 	unavailable := d.Verdict() == Unavailable
-	if unavailable {
-		p.Title, p.Status = "Service Unavailable", 503
-	}
 	if binding := d.Binding(); binding >= 0 {
 		s := &d.Statuses[binding]
 		p.Limit, p.Remaining, p.Name = s.Limit.RequestsPerUnit, s.Remaining, s.Limit.Name
