@@ -127,7 +127,7 @@ func TestDeathWithinARenewal(t *testing.T) {
 				c.dies(t, dying, &store.Step{Lease: renewing(opening, 6)})
 				c.look(t, s, died.at)
 			}
-			clear := func() {
+			empty := func() {
 				for _, node := range c.nodes {
 					node.Client(t).FlushAll(t.Context())
 				}
@@ -138,7 +138,7 @@ func TestDeathWithinARenewal(t *testing.T) {
 				settle.Do, settle.Actual = store.LeaseSettle, []int64{3}
 				apply(t, s, &settle)
 				c.look(t, s, want)
-				clear()
+				empty()
 			}
 			look := *opening
 			look.Do = store.LeaseLook
