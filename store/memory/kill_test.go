@@ -68,7 +68,7 @@ func (p spender) report(held, used int64) []store.Row {
 	return []store.Row{{
 		Owner: fmt.Append(nil, "user ", p.number), Group: []byte("g"), At: noon,
 		Add:  []store.Addition{{Column: 0, Amount: held}, {Column: 1, Amount: used}},
-		Keep: store.Retain{OwnerHours: year, OwnerDays: year, GroupHours: year, GroupDays: year},
+		Keep: store.Retain{OwnerHours: store.MaxRetain, GroupHours: store.MaxRetain},
 	}}
 }
 
