@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/rationhq/ration/limit"
@@ -127,39 +126,25 @@ func (r *Row) Totals(now limit.Micros) (all [Totals]Total, n int) {
 	add(Total{Span: Day}, r.Keep.OwnerDays)
 	add(Total{Span: Hour, Group: true}, r.Keep.GroupHours)
 	add(Total{Span: Day, Group: true}, r.Keep.GroupDays)
-	if r.ranked() != 0 {
+	if r.Ranked() != 0 {
 		add(Total{Span: Day, Ranked: true}, r.Keep.OwnerDays)
 		add(Total{Span: Month, Ranked: true}, r.Keep.OwnerDays)
 	}
 	return all, n
 }
 
-// ranked returns the columns that the row adds to, and ranks.
-func (r *Row) ranked() (columns uint64) {
+// Columns returns the columns that the row adds to, as bits.
+func (r *Row) Columns() (columns uint64) {
 	for _, a := range r.Add {
 		if a.Amount != 0 {
-			columns |= r.Rank & (1 << a.Column)
+			columns |= 1 << a.Column
 		}
 	}
 	return columns
 }
 
-// Ranks says that owners are ranked by a column.
-func (r *Row) Ranks(column uint8) bool { return r.Rank&(1<<column) != 0 }
-
-// Columns returns how many columns the row adds to, in all, or of those that it ranks.
-func (r *Row) Columns(ranked bool) int {
-	if ranked {
-		return bits.OnesCount64(r.ranked())
-	}
-	seen := uint64(0)
-	for _, a := range r.Add {
-		if a.Amount != 0 {
-			seen |= 1 << a.Column
-		}
-	}
-	return bits.OnesCount64(seen)
-}
+// Ranked returns those of them by which owners are ranked.
+func (r *Row) Ranked() uint64 { return r.Columns() & r.Rank }
 
 // AddSigned returns a + b, pinned at ±[limit.MaxAmount].
 func AddSigned(a, b int64) int64 { return max(-limit.MaxAmount, min(a+b, limit.MaxAmount)) }

@@ -32,7 +32,10 @@ func (d *decision) lookUpRows() (need int64) {
 		from := &d.step.Rows[i]
 		totals, n := from.Totals(d.now)
 		for _, total := range totals[:n] {
-			r := report{from: from, total: total, kind: kindOf(&total), columns: columnsOf(from, total.Ranked)}
+			r := report{from: from, total: total, kind: kindOf(&total), columns: from.Columns()}
+			if total.Ranked {
+				r.columns = from.Ranked()
+			}
 			if r.columns == 0 {
 				continue
 			}

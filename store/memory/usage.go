@@ -168,16 +168,6 @@ func (r *row) grow(columns uint64) {
 	r.sums = sums
 }
 
-// columnsOf returns the columns that are added to, of all or of those that are ranked.
-func columnsOf(from *store.Row, ranked bool) (columns uint64) {
-	for _, a := range from.Add {
-		if a.Amount != 0 && (!ranked || from.Ranks(a.Column)) {
-			columns |= 1 << a.Column
-		}
-	}
-	return columns
-}
-
 // add adds what is reported to the columns, which the row has.
 func (r *row) add(from *store.Row, columns uint64) {
 	for _, a := range from.Add {

@@ -82,6 +82,14 @@ func (f *fleet) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 
 func (f *fleet) Ready(ctx context.Context) error { return f.next().Ready(ctx) }
 
+func (f *fleet) Rows(ctx context.Context, q store.RowsQuery) ([]store.Sums, error) {
+	return f.next().(store.Usage).Rows(ctx, q)
+}
+
+func (f *fleet) Top(ctx context.Context, q store.TopQuery) ([]store.Ranked, error) {
+	return f.next().(store.Usage).Top(ctx, q)
+}
+
 func (f *fleet) Close() error {
 	var all error
 	for _, r := range f.replicas {

@@ -42,7 +42,7 @@ func (d *decision) report() {
 				sums = columns{}
 			}
 			for _, a := range row.Add {
-				if !total.Ranked || row.Ranks(a.Column) {
+				if !total.Ranked || row.Rank&(1<<a.Column) != 0 {
 					sums[a.Column] = store.AddSigned(sums[a.Column], a.Amount)
 				}
 			}
