@@ -256,8 +256,8 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 	var messages []*encoding
 	for _, p := range sp.shardsToWrite() {
 		again := sp.repeated[p.shard] || sp.home.foreign(p.shard)
-		if len(p.ops) == 0 && (again || refused && !sp.ends()) {
-			continue // it would have reported something there
+		if len(p.ops) == 0 && (again || refused && !sp.ends()) && sp.out.Now > 0 {
+			continue // it would have reported something there; but some shard has to say what time it is
 		}
 		e := sp.encoding(p, as)
 		if again {
