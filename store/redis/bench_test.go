@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -49,6 +50,52 @@ func BenchmarkApplyInACluster(b *testing.B) {
 	}
 }
 
+// BenchmarkUsage measures what it costs to report of a decision on strict limits, per step.
+func BenchmarkUsage(b *testing.B) {
+	server := redistest.Start(b)
+	for _, limits := range []int{1, 3} {
+		for _, reports := range []bool{false, true} {
+			for _, callers := range []int{1, 8, 64} { // per core
+				b.Run(fmt.Sprintf("%d limits, row %v, %d callers a core", limits, reports, callers), func(b *testing.B) {
+					s := newStore(b, redis.Options{URL: server.URL()})
+					steps := func(user int) []*store.Step {
+						steps := fixedWindow.steps(user, limits, 1)
+						if reports {
+							steps[0].Rows = []store.Row{usageRow(steps[0].Ops[0].Owner)}
+						}
+						return steps
+					}
+					var warm sync.WaitGroup // the first one of an owner and an hour costs more
+					for part := range 64 {
+						warm.Go(func() {
+							var out store.Outcome
+							for user := part; user < benchUsers; user += 64 {
+								if err := s.Apply(b.Context(), steps(user)[0], &out); err != nil {
+									b.Error(err)
+								}
+							}
+						})
+					}
+					warm.Wait()
+					measure(b, s, callers, 1, []*redistest.Server{server}, steps)
+				})
+			}
+		}
+	}
+}
+
+// usageRow is a row of five columns, two of them ranked.
+func usageRow(owner []byte) store.Row {
+	return store.Row{
+		Owner: owner, Group: []byte("bench"), Dimensions: []byte("free\x00gpt-5-mini"),
+		Add: []store.Addition{
+			{Column: 0, Amount: 1}, {Column: 1, Amount: 420}, {Column: 2, Amount: 1200}, {Column: 3, Amount: 98_000}, {Column: 12, Amount: 1},
+		},
+		Rank: 1<<0 | 1<<3,
+		Keep: store.Retain{OwnerHours: 48 * hour, OwnerDays: 31 * 24 * hour, GroupHours: 31 * 24 * hour, GroupDays: 366 * 24 * hour},
+	}
+}
+
 // measure applies what steps returns for one user after the other, in so many callers for each core.
 func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistest.Server, steps func(user int) []*store.Step) {
 	b.Helper()
@@ -65,7 +112,7 @@ func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistes
 	b.RunParallel(func(pb *testing.PB) {
 		var out store.Outcome
 		for next := 0; pb.Next(); next++ {
-			for _, step := range steps(next % 10_000) {
+			for _, step := range steps(next % benchUsers) {
 				if err := s.Apply(b.Context(), step, &out); err != nil {
 					b.Error(err)
 					return
@@ -76,6 +123,9 @@ func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistes
 	b.StopTimer()
 	b.ReportMetric((cpu()-before)*1e6/float64(b.N*limits), "redis-µs/limit")
 }
+
+// benchUsers is how many users take turns.
+const benchUsers = 10_000
 
 // kind is a kind of limit that is measured.
 type kind struct {

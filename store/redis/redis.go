@@ -400,6 +400,7 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 		keys[i] = names[until[i]:until[i+1]]
 	}
 	c.keys, c.beside = keys[:named:named], keys[named:]
+	c.weight = named - len(e.sums) + rowWeight*len(e.part.rows)
 	e.keys, e.now = c.keys, now
 	c.step = e.append(make([]byte, 0, stepBytes+opBytes*(len(e.part.ops)+len(e.sums))))
 	c.size, c.noted = e.size(), e.lease != nil && e.phase < claim

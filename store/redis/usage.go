@@ -2,14 +2,15 @@ package redis
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"strconv"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
 
-// noColumn stands for all columns: lua/decide/rows.lua.
-const noColumn = 255
+// allColumns stands for all that is added: lua/decide/rows.lua.
+const allColumns = 255
 
 // The ends of keys of usage.
 const (
@@ -20,7 +21,7 @@ const (
 // sum is what a row adds to under one key.
 type sum struct {
 	row    *store.Row
-	column uint8 // of a ranking, else noColumn
+	column uint8 // of a ranking, else allColumns
 	// page is when the time of its key began, and place where the period is in that.
 	page   limit.Micros
 	place  int // noPlace where the key is of one period
@@ -71,7 +72,7 @@ func appendSums(all []sum, row *store.Row, now limit.Micros) []sum {
 		return all
 	}
 	for _, t := range totals[:n] {
-		s := sum{row: row, column: noColumn, page: t.Start, place: noPlace, forget: t.Until}
+		s := sum{row: row, column: allColumns, page: t.Start, place: noPlace, forget: t.Until}
 		switch {
 		case t.Ranked:
 			ranked := row.Ranked()
@@ -100,7 +101,7 @@ func (s *sum) appendKey(b []byte, prefix string, inCluster bool) []byte {
 	shard, owner := shardOfName(s.row.Owner), s.row.Owner
 	if s.place == noPlace {
 		owner = nil
-		if s.column == noColumn && !inCluster {
+		if s.column == allColumns && !inCluster {
 			shard = shardOfName(s.row.Group)
 		}
 	}
@@ -114,14 +115,8 @@ func (e *encoding) appendRows(b []byte) []byte {
 	for i := 0; i < len(e.sums); {
 		row, n := e.sums[i].row, 0
 		b[rows]++
-		count := len(b)
-		b = append(b, 0)
-		for _, a := range row.Add {
-			if a.Amount != 0 {
-				b[count]++
-				b = appendNumber(append(b, a.Column), a.Amount)
-			}
-		}
+		var places [store.MaxColumns]byte
+		b, places = appendAdditions(b, row)
 		b = appendText(b, row.Owner)
 		for i+n < len(e.sums) && e.sums[i+n].row == row {
 			n++
@@ -129,7 +124,11 @@ func (e *encoding) appendRows(b []byte) []byte {
 		b = append(b, byte(n))
 		for ; n > 0; n-- {
 			s := &e.sums[i]
-			b = appendNumber(append(b, s.column), int64(s.forget))
+			which := byte(allColumns)
+			if s.column != allColumns {
+				which = places[s.column]
+			}
+			b = appendNumber(append(b, which), int64(s.forget))
 			b = s.appendField(b)
 			i++
 		}
@@ -137,10 +136,27 @@ func (e *encoding) appendRows(b []byte) []byte {
 	return b
 }
 
+// appendAdditions appends what a row adds, each column once, and returns in which places they are.
+func appendAdditions(b []byte, row *store.Row) (_ []byte, places [store.MaxColumns]byte) {
+	var amounts [store.MaxColumns]int64
+	for _, a := range row.Add {
+		amounts[a.Column] = store.AddSigned(amounts[a.Column], a.Amount)
+	}
+	columns := row.Columns()
+	b = append(b, byte(bits.OnesCount64(columns)))
+	for n := byte(0); columns != 0; n++ {
+		column := bits.TrailingZeros64(columns)
+		columns &= columns - 1
+		places[column] = n
+		b = appendNumber(append(b, byte(column)), amounts[column])
+	}
+	return b, places
+}
+
 // appendField appends the field of a hash, with its length.
 func (s *sum) appendField(b []byte) []byte {
 	switch {
-	case s.column != noColumn:
+	case s.column != allColumns:
 		return appendText(b, nil)
 	case s.place == noPlace:
 		return appendText(b, s.row.Dimensions)

@@ -32,6 +32,7 @@ local min, max = math.min, math.max
 local call, pcall, protected = redis.call, redis.pcall, pcall
 
 local steps = ARGV[1]
+local at_end -- where it is set, what is left to do behind the last step
 local now = tonumber(ARGV[2])
 local standing = now ~= nil -- a test's clock may stand still while the time to live runs
 if not now then

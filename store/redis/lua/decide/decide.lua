@@ -260,7 +260,7 @@ local function decide_step(step)
     refuse = judge(step, replay)
   end
   local sums = not refuse and not replay and step.sums
-  if sums then reporting().add(sums) end
+  if sums then reporting().look_up(sums) end
   if phase ~= WHOLE then reserving().redeem_all(step, phase == ADMIT and not replay) end
   local opened
   if lease and lease.action == OPEN and not replay and not refuse then
@@ -272,7 +272,7 @@ local function decide_step(step)
     write(step, refuse, replay, opened)
   end
   commit(step)
-  if sums then reporting().save(sums) end
+  if sums then reporting().add_up(sums) end
   if opened then reserving().save_lease(lease.key, opened) end
   describe(step, state)
 end
@@ -306,7 +306,7 @@ local function decide(pos, first, n, flags, current)
     length = length + 1
     reply[length] = char(AGAIN, 0)
   end
-  return pos, first + n + (step.lease and 1 or 0) + (step.sums and step.sums.n or 0)
+  return pos, first + n + (step.lease and 1 or 0) + (step.sums and #step.sums / 3 or 0)
 end
 
 return decide
