@@ -70,9 +70,9 @@ func (l *loader) row(key string, content []byte) error {
 		changes.remove(key)
 		return nil
 	}
-	r, bytes := u.create([]byte(name.group), name.kind, name.start, []byte(owner), []byte(dimensions))
+	t, r, bytes := u.create([]byte(name.group), name.kind, name.start, []byte(owner), []byte(dimensions))
 	r.columns, r.sums = read.columns, read.sums
-	u.keep(u.tables[name], until)
+	u.keep(t, until)
 	l.store.bytes.Add(bytes + sumBytes*int64(len(r.sums)))
 	return nil
 }

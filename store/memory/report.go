@@ -14,7 +14,9 @@ type report struct {
 	ledger  *ledger
 	stripe  int
 	columns uint64
-	row     *row // nil if it does not exist yet
+	// table and row are nil if they do not exist yet.
+	table *table
+	row   *row
 }
 
 // reports says that the step adds to rows. The verdict is known.
@@ -30,6 +32,8 @@ func (d *decision) lookUpRows() (need int64) {
 	places := d.places[len(d.places)-len(d.step.Rows):]
 	for i := range d.step.Rows {
 		from := &d.step.Rows[i]
+		sh, number := &d.store.shards[places[i]], stripeOf(places[i])
+		st, by := &d.store.stripes[number], sh.usage.owners[string(from.Owner)]
 		totals, n := from.Totals(d.now)
 		for _, total := range totals[:n] {
 			r := report{from: from, total: total, kind: kindOf(&total), columns: from.Columns()}
@@ -40,18 +44,15 @@ func (d *decision) lookUpRows() (need int64) {
 				continue
 			}
 			if total.Group {
-				r.stripe = stripeOf(places[i])
-				st := &d.store.stripes[r.stripe]
-				r.usage, r.ledger = &st.usage, &st.ledger
+				r.usage, r.ledger, r.stripe = &st.usage, &st.ledger, number
 			} else {
-				sh := &d.store.shards[places[i]]
 				r.usage, r.ledger = &sh.usage, &sh.ledger
 			}
-			t := r.usage.table(from.Group, r.kind, total.Start)
-			if t == nil {
+			r.table = r.usage.table(from.Group, r.kind, total.Start)
+			if r.table == nil {
 				need += tableBytes + int64(len(from.Group))
 			}
-			if r.row = r.usage.find(t, r.kind, from.Owner, r.dimensions()); r.row == nil {
+			if r.row = r.table.find(by, r.dimensions()); r.row == nil {
 				need += rowBytes + reporterBytes + int64(len(from.Owner)+len(from.Dimensions)) + sumBytes*int64(len(from.Add))
 			} else {
 				need += sumBytes * int64(r.row.missing(r.columns))
@@ -77,12 +78,12 @@ func (d *decision) writeRows() {
 		r := &d.sums[i]
 		from, u := r.from, r.usage
 		if r.row == nil { // unless another row of the step has made it
-			t := u.table(from.Group, r.kind, r.total.Start)
-			r.row = u.find(t, r.kind, from.Owner, r.dimensions())
+			r.table = u.table(from.Group, r.kind, r.total.Start)
+			r.row = r.table.find(u.owners[string(from.Owner)], r.dimensions())
 		}
 		if r.row == nil {
-			made, bytes := u.create(from.Group, r.kind, r.total.Start, from.Owner, r.dimensions())
-			r.row = made
+			table, row, bytes := u.create(from.Group, r.kind, r.total.Start, from.Owner, r.dimensions())
+			r.table, r.row = table, row
 			grown += bytes
 		}
 		if n := r.row.missing(r.columns); n > 0 {
@@ -90,7 +91,7 @@ func (d *decision) writeRows() {
 			grown += sumBytes * int64(n)
 		}
 		r.row.add(from, r.columns)
-		u.keep(u.table(from.Group, r.kind, r.total.Start), r.total.Until)
+		u.keep(r.table, r.total.Until)
 		if r.ledger.on && !r.row.dirty {
 			r.row.dirty = true
 			r.ledger.dirty = append(r.ledger.dirty, change{r.key(), changeNow})

@@ -92,17 +92,13 @@ func (u *usage) table(group []byte, kind tableKind, start limit.Micros) *table {
 	return u.tables[tableName{string(group), kind, start}]
 }
 
-// find returns the row of a table, which may be nil: the owner's, or that of a group.
-func (u *usage) find(t *table, kind tableKind, owner, dimensions []byte) *row {
-	if t == nil {
+// find returns a row, or nil: that of the group, or that of an owner who has rows. The table may be nil.
+func (t *table) find(by *reporter, dimensions []byte) *row {
+	if t == nil || by == nil && t.ofOwners != nil {
 		return nil
 	}
-	if kind&ofGroup != 0 {
+	if t.ofOwners == nil {
 		return t.byDimensions[string(dimensions)]
-	}
-	by := u.owners[string(owner)]
-	if by == nil {
-		return nil
 	}
 	for r := t.ofOwners[by]; r != nil; r = r.next {
 		if r.dimensions.Value() == string(dimensions) {
@@ -112,8 +108,8 @@ func (u *usage) find(t *table, kind tableKind, owner, dimensions []byte) *row {
 	return nil
 }
 
-// create makes a row that is not there, in a table that need not be, and returns about how many bytes it takes.
-func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, dimensions []byte) (_ *row, bytes int64) {
+// create makes a row that is not there, in a table that need not be, and returns both and about how many bytes it takes.
+func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, dimensions []byte) (_ *table, _ *row, bytes int64) {
 	t := u.table(group, kind, start)
 	if t == nil {
 		t = &table{}
@@ -130,7 +126,7 @@ func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, 
 	bytes += rowBytes
 	if kind&ofGroup != 0 {
 		t.byDimensions[r.dimensions.Value()] = r
-		return r, bytes + int64(len(dimensions))
+		return t, r, bytes + int64(len(dimensions))
 	}
 	by := u.owners[string(owner)]
 	if by == nil {
@@ -141,7 +137,7 @@ func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, 
 	by.rows++
 	r.next = t.ofOwners[by]
 	t.ofOwners[by] = r
-	return r, bytes
+	return t, r, bytes
 }
 
 // keep has a table kept until an instant at least.
@@ -277,7 +273,7 @@ func (l *ledger) freezeRow(u *usage, c change, arena []byte) []byte {
 	}
 	name, _, owner, dimensions, _ := splitRowKey(c.key)
 	t := u.tables[name]
-	r := u.find(t, name.kind, []byte(owner), []byte(dimensions))
+	r := t.find(u.owners[owner], []byte(dimensions))
 	if r == nil {
 		return arena // it was removed
 	}
