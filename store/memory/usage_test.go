@@ -81,7 +81,7 @@ func TestMemoryOfARow(t *testing.T) {
 func BenchmarkUsageOfAMillion(b *testing.B) {
 	const subjects = 1_000_000
 	for range b.N {
-		s := open(b, memory.Options{MaxBytes: 4 << 30})
+		s := open(b, memory.Options{MaxBytes: 4 << 30, Clock: storetest.NewClock(noon + 12*hour).Now})
 		first, next := usageOfHours(b, s, subjects, 3)
 		b.ReportMetric(float64(first)/subjects, "B/subject")
 		b.ReportMetric(float64(next)/subjects, "B/row")

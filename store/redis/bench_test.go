@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -81,6 +82,62 @@ func BenchmarkUsage(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkUsageOfManySubjects says what 100,000 subjects take who report in each of three hours of a day, and how long
+// it takes to ask for the hours of that day, and for the first hundred.
+//
+//	go test -run xxx -bench UsageOfManySubjects -benchtime 1x ./store/redis
+func BenchmarkUsageOfManySubjects(b *testing.B) {
+	const subjects = 100_000
+	for range b.N {
+		server := redistest.Start(b)
+		s := newStore(b, redis.Options{URL: server.URL()})
+		memory := func() (n float64) {
+			info := server.Client(b).Info(b.Context(), "memory").Val()
+			_, rest, _ := strings.Cut(info, "used_memory:")
+			if _, err := fmt.Sscan(rest, &n); err != nil {
+				b.Fatal(err)
+			}
+			return n
+		}
+		start := store.Day.Start(limit.At(time.Now()))
+		report := func(hours ...int) {
+			var all sync.WaitGroup
+			for part := range 64 {
+				all.Go(func() {
+					for i := part; i < subjects; i += 64 {
+						for _, h := range hours {
+							row := usageRow(fmt.Appendf(nil, "app|user=user-%08d", i))
+							row.At = start + limit.Micros(h)*hour + 1
+							row.Add[1].Amount = int64(i)
+							if err := s.Apply(b.Context(), &store.Step{Rows: []store.Row{row}}, &store.Outcome{}); err != nil {
+								b.Error(err)
+							}
+						}
+					}
+				})
+			}
+			all.Wait()
+		}
+		before := memory()
+		report(1)
+		first := memory()
+		report(2, 3)
+		b.ReportMetric((first-before)/subjects, "B/subject")
+		b.ReportMetric((memory()-first)/subjects/2, "B/row")
+		began := time.Now()
+		if _, err := s.Rows(b.Context(), store.RowsQuery{Group: []byte("bench"), From: start, To: start + 24*hour}); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/day")
+		began = time.Now()
+		top, err := s.Top(b.Context(), store.TopQuery{Group: []byte("bench"), In: start, Most: 100})
+		if err != nil || len(top) != 100 {
+			b.Fatal(top, err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/top")
 	}
 }
 

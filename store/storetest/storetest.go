@@ -133,6 +133,7 @@ func walks() []test {
 		{"refuses what breaks the contract", testInvalid},
 		{"usage", testUsage},
 		{"bounds what is asked of usage", testUsageQueries},
+		{"refuses rows that break the contract", testUsageInvalid},
 	}
 }
 

@@ -237,6 +237,45 @@ func testUsageQueries(t *testing.T, open Open) {
 	}
 }
 
+// testUsageInvalid: a step with a row that breaks the contract is refused, and nothing of it is written.
+func testUsageInvalid(t *testing.T, open Open) {
+	s := open(t, NewClock(noon))
+	good := reported("u", "d", add(1, 1))
+	change := func(change func(r *store.Row)) []store.Row {
+		bad := good
+		change(&bad)
+		return []store.Row{good, bad}
+	}
+	long := bytes.Repeat([]byte("x"), store.MaxRowName-1)
+	for name, rows := range map[string][]store.Row{
+		"no owner":               change(func(r *store.Row) { r.Owner = nil }),
+		"too long a name":        change(func(r *store.Row) { r.Dimensions = long }),
+		"before time":            change(func(r *store.Row) { r.At = -1 }),
+		"behind time":            change(func(r *store.Row) { r.At = limit.Micros(limit.MaxAmount + 1) }),
+		"column 64":              change(func(r *store.Row) { r.Add = []store.Addition{add(64, 1)} }),
+		"2^53":                   change(func(r *store.Row) { r.Add = []store.Addition{add(1, limit.MaxAmount+1)} }),
+		"−2^53":                  change(func(r *store.Row) { r.Add = []store.Addition{add(1, -limit.MaxAmount-1)} }),
+		"too many additions":     change(func(r *store.Row) { r.Add = make([]store.Addition, store.MaxColumns+1) }),
+		"kept for less than 0":   change(func(r *store.Row) { r.Keep.GroupDays = -1 }),
+		"kept for over 10 years": change(func(r *store.Row) { r.Keep.OwnerHours = store.MaxRetain + 1 }),
+		"too many rows":          slices.Repeat([]store.Row{good}, store.MaxRows+1),
+	} {
+		err := s.Apply(context.Background(), &store.Step{Ops: ops(strict("b", perMinute(5), 1)), Rows: rows}, &store.Outcome{})
+		if !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("%s: %v, want %v", name, err, store.ErrInvalid)
+		}
+	}
+	if got, used := told(t, s, "u"), apply(t, s, strict("b", perMinute(5), 0)).Results[0].Used; got != ";" || used != 0 {
+		t.Errorf("steps that break the contract have left %q and %d used", got, used)
+	}
+	longest := good
+	longest.Dimensions = long[:store.MaxRowName-len(good.Owner)-len(good.Group)]
+	applyStep(t, s, &store.Step{Rows: slices.Repeat([]store.Row{longest}, store.MaxRows)})
+	if got := told(t, s, "u"); got != fmt.Sprintf("12: %s 1+64; u 64", longest.Dimensions) {
+		t.Errorf("as much as may be: %.200s", got)
+	}
+}
+
 // testUsageOfMany lets 64 callers spend and report at once, each request twice. What rows say is what was admitted,
 // once: as much as the buckets say, and of all owners as much as of the group.
 func testUsageOfMany(t *testing.T, open Open) {
