@@ -55,6 +55,7 @@ const (
 // Span is a length of time by which rows are added up. Its periods follow one another, in UTC.
 type Span uint8
 
+// The spans. A month is one of the calendar.
 const (
 	Hour Span = iota
 	Day

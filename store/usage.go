@@ -59,9 +59,10 @@ type Ranked struct {
 }
 
 const (
-	// MaxOwnerPeriods and MaxGroupPeriods bound how many hours or days a query spans. Those of a group lie in
-	// many places.
-	MaxOwnerPeriods, MaxGroupPeriods = 10_000, 1_000
+	// MaxOwnerPeriods is how many hours or days a query of an owner's rows spans at most.
+	MaxOwnerPeriods = 10_000
+	// MaxGroupPeriods is as many for those of a group, which lie in many places.
+	MaxGroupPeriods = 1_000
 	// MaxSums is how many sums a query returns at most.
 	MaxSums = 100_000
 	// MaxTop is how many owners a query returns at most.

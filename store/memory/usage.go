@@ -252,9 +252,6 @@ func (set stripeSet) each(f func(i int)) {
 	}
 }
 
-// allStripes is all of them.
-const allStripes stripeSet = 1<<stripeCount - 1
-
 // freeze implements freezer.
 func (st *stripe) freeze() {
 	l := &st.ledger

@@ -41,9 +41,9 @@ func testUsage(t *testing.T, open Open) {
 			Lease: opens(n, 7), Ops: ops(holding("tokens", tokens, amount, 5)), Rows: []store.Row{reported("u", "d", add(0, 1), add(1, 5))},
 		}
 	}
-	settle := func(n int, actual int64) *store.Step {
+	settle := func() *store.Step {
 		return &store.Step{
-			Lease: settles(n, 1, actual), Rows: []store.Row{at(noon, reported("u", "d", add(1, actual-5)))},
+			Lease: settles(1, 1, 30), Rows: []store.Row{at(noon, reported("u", "d", add(1, 30-5)))},
 		}
 	}
 	type line struct {
@@ -57,15 +57,15 @@ func testUsage(t *testing.T, open Open) {
 			{"admitted", 0, reserve(1, 40), "12: d 0+1 1+5; u 5"},
 			{"repeated", sec, reserve(1, 40), "12: d 0+1 1+5; u 5"},
 			{"refused", 0, reserve(2, 61), "12: d 0+1 1+5; u 5"},
-			{"settled in the next hour, in its own", hour, settle(1, 30), "12: d 0+1 1+30; u 30"},
-			{"settled twice", sec, settle(1, 30), "12: d 0+1 1+30; u 30"},
+			{"settled in the next hour, in its own", hour, settle(), "12: d 0+1 1+30; u 30"},
+			{"settled twice", sec, settle(), "12: d 0+1 1+30; u 30"},
 			{"another one is left to lapse", 0, reserve(3, 40), "12: d 0+1 1+30, 13: d 0+1 1+5; u 35"},
 			{"has lapsed, which says nothing new", minute, &store.Step{Ops: ops(strict("tokens", tokens, 0))}, "12: d 0+1 1+30, 13: d 0+1 1+5; u 35"},
 			{"is corrected", minute, &store.Step{Lease: settles(3, 1, 2), Rows: []store.Row{reported("u", "d", add(1, -3))}}, "12: d 0+1 1+30, 13: d 0+1 1+2; u 32"},
 		},
 		"of an unknown lease": {
-			{"settled", 0, settle(1, 30), "12: d 1+25; u 25"},
-			{"twice", 0, settle(1, 30), "12: d 1+25; u 25"},
+			{"settled", 0, settle(), "12: d 1+25; u 25"},
+			{"twice", 0, settle(), "12: d 1+25; u 25"},
 			{"looked at", 0, &store.Step{Lease: &store.Lease{ID: id(1), Do: store.LeaseLook}, Rows: []store.Row{reported("u", "d", add(1, 1))}}, "12: d 1+26; u 26"},
 		},
 		"of a lease that is let go": {
@@ -92,7 +92,7 @@ func testUsage(t *testing.T, open Open) {
 			for _, l := range lines {
 				clock.Advance(l.later)
 				applyStep(t, s, l.step)
-				if got := told(t, s, "u"); got != l.was {
+				if got := told(t, s); got != l.was {
 					t.Errorf("%s: %s, want %s", l.what, got, l.was)
 				}
 			}
@@ -104,7 +104,7 @@ func testUsage(t *testing.T, open Open) {
 			applyStep(t, s, &store.Step{Rows: []store.Row{reported("u", "", add(1, limit.MaxAmount), add(2, -limit.MaxAmount))}})
 		}
 		want := fmt.Sprintf("12:  1+%d 2-%[1]d; u %[1]d", limit.MaxAmount)
-		if got := told(t, s, "u"); got != want {
+		if got := told(t, s); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	})
@@ -141,11 +141,11 @@ func testMonths(t *testing.T, s store.Store) {
 	}
 }
 
-// told says what an owner's rows are by hours of noon's day, and who is first in column 1 on that day. By days, and
+// told says what the rows of "u" are by hours of noon's day, and who is first in column 1 on that day. By days, and
 // of the whole group, there is as much as by hours of its owners.
-func told(t *testing.T, s store.Store, owner string) string {
+func told(t *testing.T, s store.Store) string {
 	t.Helper()
-	today := store.RowsQuery{Group: []byte("g"), Owner: []byte(owner), From: noon - 12*hour, To: noon + 12*hour}
+	today := store.RowsQuery{Group: []byte("g"), Owner: []byte("u"), From: noon - 12*hour, To: noon + 12*hour}
 	var rows []string
 	for _, r := range rowsOf(t, s, today) {
 		text := fmt.Sprintf("%d: %s", (r.Start-today.From)/hour, r.Dimensions)
@@ -265,13 +265,13 @@ func testUsageInvalid(t *testing.T, open Open) {
 			t.Errorf("%s: %v, want %v", name, err, store.ErrInvalid)
 		}
 	}
-	if got, used := told(t, s, "u"), apply(t, s, strict("b", perMinute(5), 0)).Results[0].Used; got != ";" || used != 0 {
+	if got, used := told(t, s), apply(t, s, strict("b", perMinute(5), 0)).Results[0].Used; got != ";" || used != 0 {
 		t.Errorf("steps that break the contract have left %q and %d used", got, used)
 	}
 	longest := good
 	longest.Dimensions = long[:store.MaxRowName-len(good.Owner)-len(good.Group)]
 	applyStep(t, s, &store.Step{Rows: slices.Repeat([]store.Row{longest}, store.MaxRows)})
-	if got := told(t, s, "u"); got != fmt.Sprintf("12: %s 1+64; u 64", longest.Dimensions) {
+	if got := told(t, s); got != fmt.Sprintf("12: %s 1+64; u 64", longest.Dimensions) {
 		t.Errorf("as much as may be: %.200s", got)
 	}
 }
