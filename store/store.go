@@ -31,8 +31,8 @@ type Store interface {
 	// that one too many may be refused, for a moment, and never is one admitted. They may see some buckets after the
 	// step and some before it, until it is answered. A lease counts as opened or settled from when that is
 	// begun: another request under its id is ErrConflict meanwhile, and for as long as a lease is remembered
-	// if the step ends by an error that leaves its outcome unknown. Then some buckets may be written and some
-	// not, until the step is applied again under its lease; if that is refused, until the holds lapse, while charges
+	// if the step ends by an error that leaves its outcome unknown. Then some buckets and rows may be written and
+	// some not, until the step is applied again under its lease; if that is refused, until the holds lapse, while charges
 	// stay. Each bucket goes by the clock of its own machine. To one caller at a time there is no difference, as
 	// long as each step is answered.
 	//

@@ -146,9 +146,12 @@ func (c *spread) look(t *testing.T, s store.Store, want string) {
 	}
 }
 
-// rows are one of each owner, and one of somebody who has nothing else.
+// reporter is somebody who reports in one column only, and has nothing else.
+func reporter(column uint8) string { return fmt.Sprint("reporter ", column) }
+
+// rows are one of each owner, and one of a reporter.
 func (c *spread) rows(column uint8) (rows []store.Row) {
-	for _, owner := range append([]string{"reporter"}, c.owners...) {
+	for _, owner := range append([]string{reporter(column)}, c.owners...) {
 		rows = append(rows, store.Row{
 			Owner: []byte(owner), Group: []byte("g"), Add: []store.Addition{{Column: column, Amount: 1}}, Rank: 1 << column,
 			Keep: store.Retain{OwnerHours: 600 * minute, OwnerDays: 600 * minute, GroupHours: 600 * minute, GroupDays: 600 * minute},
@@ -160,22 +163,24 @@ func (c *spread) rows(column uint8) (rows []store.Row) {
 // lookAtUsage checks that each of them was written once, with all columns up to one.
 func (c *spread) lookAtUsage(t *testing.T, s *redis.Store, columns uint8) {
 	t.Helper()
-	for _, owner := range append([]string{"", "reporter"}, c.owners...) {
+	want := map[string][]store.Addition{}
+	for column := range columns {
+		one := store.Addition{Column: column, Amount: 1}
+		for _, owner := range c.owners {
+			want[owner] = append(want[owner], one)
+		}
+		want[reporter(column)] = []store.Addition{one}
+		want[""] = append(want[""], store.Addition{Column: column, Amount: int64(1 + len(c.owners))})
+	}
+	for owner, want := range want {
 		rows, err := s.Rows(t.Context(), store.RowsQuery{Group: []byte("g"), Owner: []byte(owner), From: noon, To: noon + 1, Daily: true})
-		want, each := []store.Addition(nil), int64(1)
-		if owner == "" {
-			each = int64(1 + len(c.owners))
-		}
-		for column := range columns {
-			want = append(want, store.Addition{Column: column, Amount: each})
-		}
 		if err != nil || len(rows) != 1 || !slices.Equal(rows[0].Columns, want) {
 			t.Errorf("of %q there is reported %+v (%v), want %+v", owner, rows, err, want)
 		}
 	}
 	for column := range columns {
 		top, err := s.Top(t.Context(), store.TopQuery{Group: []byte("g"), Column: column, In: noon, Most: 9})
-		if err != nil || len(top) != 1+len(c.owners) || top[0].Total != 1 || string(top[len(c.owners)].Owner) != "reporter" {
+		if err != nil || len(top) != 1+len(c.owners) || top[0].Total != 1 || string(top[len(c.owners)].Owner) != reporter(column) {
 			t.Errorf("who was first in column %d: %+v (%v), want all of them, once", column, top, err)
 		}
 	}

@@ -230,6 +230,26 @@ func testUsageQueries(t *testing.T, open Open) {
 	if top, err := s.Top(t.Context(), store.TopQuery{Group: g, Most: 1}); err != nil || len(top) != 0 {
 		t.Errorf("%s, %v, want nobody", showRanking(top), err)
 	}
+	whole := store.RowsQuery{Group: g, From: noon, To: noon + 1}
+	report := func(from, to int) {
+		for n := from; n < to; n += store.MaxRows {
+			step := &store.Step{}
+			for i := range min(store.MaxRows, to-n) {
+				r := reported("u", fmt.Sprint(n+i), add(1, 1))
+				r.Keep = store.Retain{GroupHours: day}
+				step.Rows = append(step.Rows, r)
+			}
+			applyStep(t, s.(store.Store), step)
+		}
+	}
+	report(0, store.MaxSums)
+	if rows, err := s.Rows(t.Context(), whole); err != nil || len(rows) != store.MaxSums {
+		t.Errorf("of as many sums as are returned: %d, %v", len(rows), err)
+	}
+	report(store.MaxSums, store.MaxSums+1)
+	if _, err := s.Rows(t.Context(), whole); !errors.Is(err, store.ErrTooManySums) {
+		t.Errorf("of one more: %v, want %v", err, store.ErrTooManySums)
+	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Rows(ended, store.RowsQuery{Group: g, Owner: u, To: 1}); !errors.Is(err, context.Canceled) {
