@@ -2,7 +2,6 @@ package subject
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -11,9 +10,9 @@ import (
 // who wait for it, and knows when it no longer can trust what it has.
 type table[K comparable, V any] struct {
 	load func(context.Context, K) (V, error)
+	hash func(K) uint64
 	own  func(K) K // a copy of a key that shares no memory with it
 	opts *CacheOptions
-	seed maphash.Seed
 
 	shards  [tableShards]tableShard[K, V]
 	loading sync.WaitGroup
@@ -63,9 +62,9 @@ type call[V any] struct {
 }
 
 func newTable[K comparable, V any](
-	opts *CacheOptions, own func(K) K, load func(context.Context, K) (V, error),
+	opts *CacheOptions, hash func(K) uint64, own func(K) K, load func(context.Context, K) (V, error),
 ) *table[K, V] {
-	t := &table[K, V]{load: load, own: own, opts: opts, seed: maphash.MakeSeed()}
+	t := &table[K, V]{load: load, hash: hash, own: own, opts: opts}
 	for i := range t.shards {
 		t.shards[i].entries, t.shards[i].calls = make(map[K]*entry[K, V]), make(map[K]*call[V])
 	}
@@ -73,7 +72,7 @@ func newTable[K comparable, V any](
 }
 
 func (t *table[K, V]) shard(k K) *tableShard[K, V] {
-	return &t.shards[maphash.Comparable(t.seed, k)%tableShards]
+	return &t.shards[t.hash(k)%tableShards]
 }
 
 // get returns the value of a key; stale, where the directory could not be asked.

@@ -158,7 +158,7 @@ func testKeysMove(t *testing.T, open Open) {
 	var moved atomic.Int32
 	for worker := range 6 {
 		wg.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(worker), 1))
+			r := rand.New(rand.NewPCG(uint64(worker), 1)) //nolint:gosec // the same sequence each time
 			d := all[worker%len(all)]
 			for n := 0; n < 150 && ctx.Err() == nil; n++ {
 				of, key := refs[r.IntN(len(refs))], keys[r.IntN(len(keys))]
