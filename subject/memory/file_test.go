@@ -315,3 +315,14 @@ func TestAuditWhenTheClockStepsBack(t *testing.T) {
 		}
 	}
 }
+
+func sumOf(record []byte) uint32 { return binary.LittleEndian.Uint32(record[len(record)-4:]) }
+
+// tallyOf is the entry of the file that says what records there are.
+func tallyOf(count, sum uint64) []byte {
+	var b []byte
+	for _, v := range []uint64{1, count, sum} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return record("tally", string(b))
+}
