@@ -190,6 +190,24 @@ func TestCacheWhileTheDirectoryIsAway(t *testing.T) {
 	}
 }
 
+// Also an answer that a change has overtaken is what was known last, if no other comes.
+func TestCacheWithNothingButAnOvertakenAnswer(t *testing.T) {
+	c, f, _ := cached(t, subject.CacheOptions{Timeout: time.Minute})
+	f.quietly(of("old"))
+	gate := make(chan struct{})
+	f.set(func() { f.gate = gate })
+	first := make(chan string)
+	go func() { first <- tierOf(c) }()
+	waitFor(t, "the question", func() bool { return f.times() == 1 })
+	f.say(subject.Notice{Kind: subject.Changed, Subject: alice})
+	f.set(func() { f.gate, f.down = nil, true })
+	close(gate)
+	if got := <-first; got != "old" {
+		t.Errorf("who asked first is told %s", got)
+	}
+	wants(t, c, "who asks then", "old?")
+}
+
 // A directory that fails is asked about a subject now and then, not by everybody; and who has something to go by
 // does not wait for it.
 func TestCacheAsksRarelyWhatFails(t *testing.T) {

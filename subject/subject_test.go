@@ -272,7 +272,7 @@ func TestRecord(t *testing.T) {
 	if _, err := subject.ReadRecordToChange(alice, newer); !errors.Is(err, subject.ErrCorrupt) || !strings.Contains(err.Error(), "newer ration") {
 		t.Errorf("a newer record, to be changed: %v, want ErrCorrupt that says so", err)
 	}
-	for _, bad := range []string{"", "7", "x {}", "0 {}", "-1 {}", "7 ", "7 [1]", `7 {"tier":`, `7 {"api_keys":[{"hash":"AAAA"}]}`} {
+	for _, bad := range []string{"", "7", "x {}", "0 {}", "-1 {}", "07 {}", "9999999999999999 {}", "7 ", "7 [1]", `7 {"tier":`, `7 {"api_keys":[{"hash":"AAAA"}]}`} {
 		got, err := subject.ReadRecord(alice, bad)
 		if !errors.Is(err, subject.ErrCorrupt) || !strings.Contains(err.Error(), "alice") || !strings.Contains(err.Error(), "delete the subject") {
 			t.Errorf("%q: %v, want ErrCorrupt that names the subject and the cure", bad, err)

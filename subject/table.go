@@ -147,7 +147,13 @@ func (t *table[K, V]) ask(ctx context.Context, k K, c *call[V]) {
 	}
 	e := s.entries[k]
 	switch {
-	case c.outdated && err == nil:
+	case c.outdated && err == nil: // it may be all that is ever heard
+		if e == nil {
+			e = s.add(k, t.opts.Entries/tableShards)
+		}
+		if !e.known || !e.fresh && e.right.Before(began) {
+			e.value, e.known, e.right = value, true, began
+		}
 	case c.outdated:
 		s.stats.Failures++
 		if e != nil {
