@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -46,11 +47,11 @@ func watch(t *testing.T, d *redis.Directory) *heard {
 
 // That changes are not heard of is noticed, whatever the reason, and so is it that they are again.
 func TestWatchNotices(t *testing.T) {
-	swallow := func(t *testing.T, p *redistest.Proxy, _ *redistest.Server) {
+	swallow := func(_ *testing.T, p *redistest.Proxy, _ *redistest.Server) {
 		// Connections stay open, and nothing comes over them: what a lost route looks like.
 		p.Set(redistest.All(redistest.Fault{Do: redistest.SwallowAnswer}))
 	}
-	pass := func(t *testing.T, p *redistest.Proxy, _ *redistest.Server) { p.Set(nil) }
+	pass := func(_ *testing.T, p *redistest.Proxy, _ *redistest.Server) { p.Set(nil) }
 	for name, c := range map[string]struct {
 		begin, end func(*testing.T, *redistest.Proxy, *redistest.Server)
 	}{
@@ -151,6 +152,50 @@ func TestCacheWhenTheSubscriptionIsCut(t *testing.T) {
 		})
 		subjecttest.WaitFor(t, "the cache to be live", func() bool { return c.Stats().Live })
 	}
+}
+
+// After a failover changes are made at the new master, and heard of.
+func TestFailover(t *testing.T) {
+	group := redistest.StartSentinels(t)
+	var sentinels []string
+	for _, s := range group.Watchers {
+		sentinels = append(sentinels, s.Addr)
+	}
+	connect := func() *redis.Directory {
+		c := goredis.NewFailoverClient(&goredis.FailoverOptions{MasterName: group.Name, SentinelAddrs: sentinels})
+		t.Cleanup(func() { _ = c.Close() })
+		return newDirectory(t, c, "")
+	}
+	admin := connect()
+	c := subject.NewCache(connect(), subject.CacheOptions{})
+	t.Cleanup(c.Close)
+	sees := func(tier string) func() bool {
+		return func() bool {
+			a, err := c.Get(t.Context(), alice)
+			return err == nil && a.Subject != nil && a.Subject.Tier == tier && !a.Stale
+		}
+	}
+	live := func() bool { return c.Stats().Live }
+	subjecttest.WaitFor(t, "the cache to be live", live)
+	if _, err := admin.Change(t.Context(), alice, by, setsTier("before")); err != nil {
+		t.Fatal(err)
+	}
+	subjecttest.WaitFor(t, "the change before", sees("before"))
+	if n, err := group.Master.Client(t).Wait(t.Context(), 1, time.Minute).Result(); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	group.Master.Stop()
+	subjecttest.WaitFor(t, "the cache to notice", func() bool { return !live() })
+	subjecttest.WaitFor(t, "a change at the new master", func() bool {
+		_, err := admin.Change(t.Context(), alice, by, setsTier("after"))
+		return err == nil
+	})
+	subjecttest.WaitFor(t, "the change after", sees("after"))
+	subjecttest.WaitFor(t, "the cache to be live", live)
+	if _, err := admin.Change(t.Context(), alice, by, setsTier("long after")); err != nil {
+		t.Fatal(err)
+	}
+	subjecttest.WaitFor(t, "the change long after", sees("long after"))
 }
 
 // A suspension is not forgotten while Redis is away.
