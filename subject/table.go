@@ -259,7 +259,7 @@ func (t *table[K, V]) addTo(sum *CacheStats) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		sum.Entries += len(s.ring)
+		sum.Entries += len(s.entries)
 		sum.Hits += s.stats.Hits
 		sum.Loads += s.stats.Loads
 		sum.Failures += s.stats.Failures

@@ -267,3 +267,20 @@ func TestPermissions(t *testing.T) {
 		}
 	})
 }
+
+// A Cluster is ready while any of its masters is.
+func TestReadyInACluster(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	d := newDirectory(t, cluster(t, nodes[0].Addr), "")
+	for i, node := range nodes {
+		if err := d.Ready(t.Context()); err != nil {
+			t.Errorf("with %d of %d nodes: %v", len(nodes)-i, len(nodes), err)
+		}
+		if err := node.Client(t).Do(t.Context(), "acl", "setuser", "default", "-zadd").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Ready(t.Context()); !errors.Is(err, subject.ErrUnavailable) || !strings.Contains(err.Error(), "needs +zadd") {
+		t.Errorf("with none: %v, want ErrUnavailable that names what is missing", err)
+	}
+}

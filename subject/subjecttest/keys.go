@@ -198,7 +198,9 @@ func testKeysMove(t *testing.T, open Open) {
 func hidesKeys(t *testing.T, text string, keys []subject.APIKey) {
 	t.Helper()
 	for _, k := range keys {
-		for _, form := range []string{k.Hash.Hex(), base64.StdEncoding.EncodeToString(k.Hash[:]), string(k.Hash[:]), fmt.Sprint([32]byte(k.Hash))} {
+		for _, form := range []string{
+			k.Hash.Hex(), base64.StdEncoding.EncodeToString(k.Hash[:]), string(k.Hash[:]), fmt.Sprint([32]byte(k.Hash)),
+		} {
 			if strings.Contains(text, form) {
 				t.Errorf("it gives an API key's hash away: %s", text)
 			}
