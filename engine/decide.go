@@ -131,6 +131,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 			return err
 		}
 	}
+	e.reportRefusal(domain, s.model(), s, d)
 	e.metrics.count(now, s, d)
 	e.tellUnpriced(now, domain, s, d)
 	return nil

@@ -106,6 +106,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		return err
 	}
 	if a.Degraded == policy.StoreErrorNone {
+		e.reportRefusal(domain, call.Model, s, &a.Decision)
 		e.metrics.count(now, s, &a.Decision)
 	}
 	a.roomFor(a.Estimate)

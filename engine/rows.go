@@ -215,13 +215,17 @@ func (e *Engine) reportDescriptors(domain *policy.Domain, d *Decision, s *scratc
 		Input:     limit.Add(used.amounts[inputTokens], used.amounts[tokens]),
 		CacheRead: used.amounts[cacheRead], CacheWrite: used.amounts[cacheWrite], Output: used.amounts[outputTokens],
 	}, price.Nanos(used.amounts[money]), 1)
-	model := ""
+	e.report(domain, d, s, limit.At(s.now), s.model(), &added)
+}
+
+// model returns the first that a request over Envoy's protocol names.
+func (s *scratch) model() string {
 	for i := range s.asked {
-		if model = s.asked[i].model; model != "" {
-			break
+		if s.asked[i].model != "" {
+			return s.asked[i].model
 		}
 	}
-	e.report(domain, d, s, limit.At(s.now), model, &added)
+	return ""
 }
 
 // perRequest returns a sum for each of so many requests, rounded to the nearest.

@@ -105,3 +105,25 @@ func TestUsageThatCannotBeAsked(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestRowsOfRefusals(t *testing.T) {
+	b := newAccounts(t)
+	b.reserve(t, call("small", 0, 2_000)) // too large
+	b.reserve(t, call("smal", 0, 1))      // without a price
+	b.settle(t, b.reserve(t, call("small", 0, 1_000)), price.Usage{Output: 1_000})
+	b.reserve(t, call("small", 0, 1)) // used up for today
+	for range 4 {
+		b.askIn(t, "llm", hits(1, "user=bob"))
+	}
+	b.askIn(t, "llm", hits(2, "user=bob")) // too many in a minute
+	b.Close()                              // and what waits is written
+	expect(t, "alice's", b.used(t, "alice"), "[] requests 1 refusals [0 0 1 1 1] input 0+0+0 output 1000 cost 2000000, 1000 each; "+
+		"[] requests 1 refusals [0 0 1 1 1] input 0+0+0 output 1000 cost 2000000, 1000 each; ")
+	expect(t, "bob's", b.used(t, "bob"), "[] requests 4 refusals [0 1 0 0 0] input 0+0+0 output 0 cost 0, 0 each; "+
+		"[] requests 4 refusals [0 1 0 0 0] input 0+0+0 output 0 cost 0, 0 each; ")
+	top, _, err := b.Top(context.Background(), "llm", engine.ByRefusals, limit.At(time.Now()), true, 1)
+	if err != nil || fmt.Sprint(top) != "[{user=alice 3}]" {
+		t.Errorf("refused most often: %v (%v)", top, err)
+	}
+}
+
