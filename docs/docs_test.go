@@ -274,23 +274,26 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// The user that docs/operating.md makes may run what the script of Redis calls, and nothing else.
+// The user that docs/operating.md makes may run what the scripts of Redis call, and hear of changes of subjects, and
+// nothing else.
 func TestPermissions(t *testing.T) {
-	needed := map[string]bool{"eval": true, "evalsha": true, "script|load": true}
+	needed := map[string]bool{"eval": true, "evalsha": true, "script|load": true, "subscribe": true}
 	call := regexp.MustCompile(`call\('([A-Z]+)'`)
-	scripts := os.DirFS("../store/redis/lua")
-	err := fs.WalkDir(scripts, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	for _, folder := range []string{"../store/redis/lua", "../subject/redis/lua"} {
+		scripts := os.DirFS(folder)
+		err := fs.WalkDir(scripts, ".", func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			text, err := fs.ReadFile(scripts, name)
+			for _, c := range call.FindAllStringSubmatch(string(text), -1) {
+				needed[strings.ToLower(c[1])] = true
+			}
 			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		text, err := fs.ReadFile(scripts, name)
-		for _, c := range call.FindAllStringSubmatch(string(text), -1) {
-			needed[strings.ToLower(c[1])] = true
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	allowed := map[string]bool{}
 	for _, e := range examples(t, "operating.md") {

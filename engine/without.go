@@ -118,7 +118,7 @@ func (s *scratch) refuseForGood(d *Decision, now limit.Micros) {
 		var nothing limit.State
 		at := spec.Advance(&nothing, now)
 		a.Status = spec.Judge(&nothing, at, max(1, s.askedOf(d, i)), 0)
-		a.Over = (a.Status.Refused || a.TooLarge) && !a.Limit.Shadow
+		a.Over = (a.Status.Refused || a.refuses()) && !a.Limit.Shadow
 	}
 }
 
@@ -149,7 +149,7 @@ func (s *scratch) bindKnown(d *Decision) {
 			d.Statuses[l.descriptor].bind(&d.Limits[l.op])
 		}
 	}
-	d.Over = (over || d.Reused) && !s.step.Shadow
+	d.Over = (over || d.Reused || d.Bar != BarNone) && !s.step.Shadow
 }
 
 // locally lets this process decide by itself the limits that say so, each within its local share.

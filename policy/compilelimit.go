@@ -38,8 +38,15 @@ func (c *compiler) limit(d *Domain, s scope, e *limitEntry) *Limit {
 	if c.rep.errors > errors {
 		return nil
 	}
-	ld.limit.kind = ld.kind()
-	for _, q := range ld.limit.quantities {
+	l := ld.limit
+	l.of = l
+	l.kind = kind(l.Name, &limit.Spec{
+		Algorithm: ld.algorithm, FirstUse: ld.firstUse(), Window: ld.window.value.length, Calendar: ld.calendar,
+	})
+	if ld.calendar != nil && (l.SubjectZone || l.SubjectAnchor) {
+		l.subjects = &subjectPeriods{own: ld.calendar}
+	}
+	for _, q := range l.quantities {
 		if q == nil {
 			continue
 		}
@@ -48,7 +55,7 @@ func (c *compiler) limit(d *Domain, s scope, e *limitEntry) *Limit {
 			return nil
 		}
 	}
-	return ld.limit
+	return l
 }
 
 // error reports what is wrong with the limit.
@@ -222,28 +229,19 @@ func (ld *limitDraft) options() {
 		if ld.algorithm != limit.FixedWindow && !calendar {
 			ld.warn(e.warnAt[0].at, "`warn_at` has no effect on a %v: it is due once in a period, "+
 				"which only fixed_window and calendar have", ld.algorithm)
-		} else {
-			ld.warn(e.warnAt[0].at, "`warn_at` has no effect in this version yet")
 		}
 	}
-	if e.clamp.value {
-		ld.warn(e.clamp.at, "`clamp` has no effect in this version yet: a request that is too large is refused")
+	_, zoneOfSubject := cutSubject(e.timeZone.value)
+	for _, f := range []struct {
+		name string
+		at   place
+		own  bool
+	}{{"time_zone", e.timeZone.at, zoneOfSubject}, {"anchor", e.anchor.at, e.anchor.value.subject}} {
+		if f.own && (ld.scope.node == nil || ld.scope.node.payer() == nil) {
+			ld.error(f.at, "the subject's `%s` needs one: set `subject: true` on the descriptor of those who pay, "+
+				"or write here what counts for all", f.name)
+		}
 	}
-}
-
-// kind returns the end of the names of the limit's buckets: its name, algorithm and window.
-func (ld *limitDraft) kind() []byte {
-	b := appendEscaped(nil, ld.limit.Name)
-	b = append(b, '|')
-	b = append(b, ld.algorithm.String()...)
-	if ld.firstUse() {
-		b = append(b, ":first_use"...)
-	}
-	if ld.calendar == nil {
-		return appendWindow(b, ld.window.value.length)
-	}
-	b = append(b, '|')
-	return appendEscaped(b, ld.calendar.String())
 }
 
 func (ld *limitDraft) firstUse() bool { return ld.entry.starts.value == "first_use" }

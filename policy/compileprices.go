@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -19,17 +20,17 @@ func (c *compiler) addPrices(dr *draft, e *pricesEntry) {
 		dr.prices = e
 		return
 	}
-	c.once(&dr.prices.book, e.book, "book")
-	c.once(&dr.prices.unknownModel, e.unknownModel, "unknown_model")
+	once(c, &dr.prices.book, e.book, "book")
+	once(c, &dr.prices.unknownModel, e.unknownModel, "unknown_model")
 	dr.prices.models = append(dr.prices.models, e.models...)
 }
 
 // once takes over what a further file says, which must not be something else than what was said before.
-func (c *compiler) once(said *field[string], again field[string], name string) {
+func once[T comparable](c *compiler, said *field[T], again field[T], name string) {
 	switch {
 	case !again.given:
 	case said.given && said.value != again.value:
-		c.rep.error(again.at, "`%s` is %s at %s: it is said once for the domain", name, clip(said.value), said.at)
+		c.rep.error(again.at, "`%s` is %s at %s: it is said once for the domain", name, clip(fmt.Sprint(said.value)), said.at)
 	default:
 		*said = again
 	}

@@ -160,15 +160,20 @@ func (ld *limitDraft) quantity(t *quantityEntry, byTier field[ceiling]) *Quantit
 	if !q.ceiling.given {
 		q.ceiling = byTier
 	}
-	ld.leave(q.ceiling, &spec)
-	if most := ld.amount(spec.Ceiling()); q.perRequest.value.n > most.n && spec.Capacity() > 0 {
-		ld.warn(q.perRequest.at, "`per_request` of %v is above the %v that fit at most, and never matters", q.perRequest.value, most)
+	ceiling, ok := ld.leave(q.ceiling, spec.Capacity())
+	if !ok {
+		return nil
 	}
 	compiled := &Quantity{
 		Spec: spec, PerRequest: q.perRequest.value.n, Message: q.message.value, UpgradeURL: q.upgradeURL.value,
+		ceiling: ceiling, ownBurst: q.burst.given, localShare: ld.limit.LocalShare, warnAt: ld.warnAt(),
 	}
-	if share := ld.limit.LocalShare; share > 0 {
-		compiled.Local = localSpec(spec, share)
+	compiled.complete()
+	spec = compiled.Spec
+	if most := ld.amount(spec.Ceiling()); q.perRequest.value.n > most.n && spec.Capacity() > 0 {
+		ld.warn(q.perRequest.at, "`per_request` of %v is above the %v that fit at most, and never matters", q.perRequest.value, most)
+	}
+	if compiled.localShare > 0 {
 		ld.judgeLocal(compiled, amount.at)
 	}
 	return compiled
@@ -252,11 +257,27 @@ func (ld *limitDraft) missing(t *quantityEntry) {
 func (ld *limitDraft) sameWindow(amount field[quantity]) bool {
 	per, text := amount.value.per, amount.value.per.text
 	switch {
+	case !ld.windowFits(amount):
+		return false
+	case ld.algorithm == limit.Concurrency:
+	case !ld.window.given:
+		ld.window = field[span]{per, amount.at, true}
+	case ld.window.value.length != per.length || per.length == 0 && ld.window.value.period != per.period:
+		ld.error(amount.at, "%s here and %s at %s: tiers share the window of a limit, so that moving tier keeps what was used. "+
+			"Make two limits of it", quote(text), quote(ld.window.value.text), ld.window.at)
+		return false
+	}
+	return true
+}
+
+// windowFits judges whether the algorithm has windows such as that of a quantity.
+func (ld *limitDraft) windowFits(amount field[quantity]) bool {
+	per, text := amount.value.per, amount.value.per.text
+	switch {
 	case ld.algorithm == limit.Concurrency && text != "":
 		ld.error(amount.at, "concurrency counts what is in flight at the same time, in no window: write the number alone")
 		return false
 	case ld.algorithm == limit.Concurrency:
-		return true
 	case text == "":
 		ld.error(amount.at, "%v in what time? Write it as %[1]v/minute", amount.value.amount)
 		return false
@@ -265,12 +286,6 @@ func (ld *limitDraft) sameWindow(amount field[quantity]) bool {
 		return false
 	case ld.algorithm != limit.CalendarWindow && per.length == 0:
 		ld.error(amount.at, "a %s has no fixed length: take algorithm calendar, or write it in days", text)
-		return false
-	case !ld.window.given:
-		ld.window = field[span]{per, amount.at, true}
-	case ld.window.value.length != per.length || per.length == 0 && ld.window.value.period != per.period:
-		ld.error(amount.at, "%s here and %s at %s: tiers share the window of a limit, so that moving tier keeps what was used. "+
-			"Make two limits of it", quote(text), quote(ld.window.value.text), ld.window.at)
 		return false
 	}
 	return true
@@ -291,23 +306,37 @@ func (ld *limitDraft) judge(q *quantityEntry, amount field[quantity], spec *limi
 	}
 }
 
-// leave subtracts from a spec what a ceiling leaves to others.
-func (ld *limitDraft) leave(c field[ceiling], spec *limit.Spec) {
-	if !c.given {
-		return
-	}
-	capacity := spec.Capacity()
-	if most := c.value.of(capacity); most <= capacity {
-		spec.Headroom = capacity - most
-		return
+// leave returns the part of a capacity that a ceiling lets be used.
+func (ld *limitDraft) leave(c field[ceiling], capacity int64) (part fraction, ok bool) {
+	switch {
+	case !c.given:
+		return fraction{}, true
+	case c.value.part:
+		return fraction{int64(c.value.share), int64(Whole)}, true
+	case c.value.amount.n <= capacity:
+		return fraction{c.value.amount.n, max(1, capacity)}, true
 	}
 	ld.error(c.at, "a ceiling of %v is above the limit, which is %v", c.value.amount, ld.amount(capacity))
+	return fraction{}, false
+}
+
+// warnAt returns the parts of the limit at which a warning is due, where there are periods in which each is due once.
+func (ld *limitDraft) warnAt() []Share {
+	if ld.algorithm == limit.FixedWindow || ld.algorithm == limit.CalendarWindow {
+		return ld.limit.WarnAt
+	}
+	return nil
 }
 
 // hang fills in where the periods of the calendar begin.
 func (ld *limitDraft) hang() {
 	e, period := ld.entry, ld.window.value.period
-	cal := limit.Calendar{Period: period, WeekStart: time.Monday, Zone: ld.zone(e.timeZone)}
+	zone := e.timeZone
+	if zone.value, ld.limit.SubjectZone = cutSubject(zone.value); ld.limit.SubjectZone && zone.value == "" {
+		zone.given = false
+	}
+	ld.limit.SubjectAnchor = e.anchor.value.subject
+	cal := limit.Calendar{Period: period, WeekStart: time.Monday, Zone: ld.zone(zone)}
 	if e.weekStart.given {
 		start, ok := weekdayNamed(e.weekStart.value)
 		switch {

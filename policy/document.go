@@ -13,6 +13,9 @@ type (
 		upstreams []*upstreamEntry
 		subjects  []*subjectEntry
 		prices    *pricesEntry // nil: there are none
+		anonymous *anonymousEntry
+		usage     *usageEntry
+		answers   answersEntry
 	}
 
 	descriptor struct {

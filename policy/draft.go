@@ -18,6 +18,9 @@ type draft struct {
 	upstreams []*upstreamEntry
 	scopes    []scope
 	prices    *pricesEntry // nil: no file has any
+	anonymous *anonymousEntry
+	usage     *usageEntry
+	answers   answersEntry
 }
 
 // scope is a place with a list of limits.
@@ -60,6 +63,10 @@ func (c *compiler) sections(dr *draft, doc *document) {
 		dr.trustTier = doc.trustTier
 	}
 	c.addPrices(dr, doc.prices)
+	c.addAnonymous(dr, doc.anonymous)
+	c.addUsage(dr, doc.usage)
+	once(c, &dr.answers.retryUpTo, doc.answers.retryUpTo, "retry_up_to")
+	once(c, &dr.answers.exhaustedStatus, doc.answers.exhaustedStatus, "exhausted_status")
 	dr.subjects = append(dr.subjects, doc.subjects...)
 	dr.upstreams = append(dr.upstreams, doc.upstreams...)
 	dr.scope(scope{path: dr.domain.name, node: &dr.domain.root, entries: doc.limits})
@@ -86,6 +93,9 @@ func (c *compiler) finish(dr *draft) {
 		}
 	}
 	c.prices(dr)
+	c.anonymous(dr)
+	c.usage(dr)
+	c.answers(dr)
 }
 
 func (c *compiler) tiers(dr *draft) {
@@ -135,7 +145,7 @@ func (c *compiler) subjects(dr *draft) {
 			c.rep.error(e.name.at, "subject `%s` stands at %s already", clip(e.name.value), twin.place)
 			continue
 		}
-		s := Subject{place: e.name.at}
+		s := Subject{Anchor: e.anchor.value, place: e.name.at}
 		if e.tier.given {
 			s.Tier, _ = c.tier(d, e.tier)
 		}

@@ -3,6 +3,7 @@ package policy
 import (
 	"time"
 
+	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/price"
 )
 
@@ -17,6 +18,26 @@ type (
 	subjectEntry struct {
 		name           field[string]
 		tier, timeZone field[string]
+		anchor         field[int]
+	}
+
+	// anonymousEntry says what becomes of those who name no subject: by a word, or the entry that tells them apart.
+	anonymousEntry struct {
+		at       place
+		word, by field[string]
+	}
+
+	usageEntry struct {
+		at   place
+		off  bool
+		tags []field[string]
+		keep Keep
+	}
+
+	// answersEntry is what the domain says of refusals.
+	answersEntry struct {
+		retryUpTo       field[limit.Micros]
+		exhaustedStatus field[string]
 	}
 
 	upstreamEntry struct {
@@ -87,13 +108,9 @@ type (
 	}
 
 	// anchor is the day on which months or years begin. A month of 0 is not given.
-	anchor struct{ day, month int }
-)
-
-// of returns the ceiling of a capacity in units.
-func (c ceiling) of(capacity int64) int64 {
-	if c.part {
-		return c.share.Of(capacity)
+	anchor struct {
+		day     int
+		subject bool // the subject's own day goes first
+		month   int
 	}
-	return c.amount.n
-}
+)

@@ -23,7 +23,10 @@ func (p *Policy) Explain() []string {
 		}
 		lines = append(lines, fmt.Sprintf("domain %s: %s", word(d.name), strings.Join(has, ", ")))
 		lines = d.explainTiers(lines)
+		lines = d.explainAnonymous(lines)
 		lines = d.explainPrices(lines)
+		lines = d.explainUsage(lines)
+		lines = d.explainAnswers(lines)
 		lines = indented(lines, d.root.limits)
 		lines = d.root.explain(lines)
 		for _, u := range d.upstreams {

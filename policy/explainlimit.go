@@ -117,7 +117,7 @@ func (l *Limit) rate(s *limit.Spec) string {
 		}
 		return fmt.Sprintf("%s per %s, %s", units, per, alignedWindow(s.Window, per))
 	case limit.CalendarWindow:
-		return fmt.Sprintf("%s per %s", units, calendarInWords(s.Calendar))
+		return fmt.Sprintf("%s per %s", units, l.calendarInWords(s.Calendar))
 	case limit.Concurrency:
 		return units + " at the same time"
 	}
@@ -140,16 +140,21 @@ var periodNames = [...]string{
 	limit.PerMonth: "month", limit.PerYear: "year",
 }
 
-// calendarInWords says a period of the calendar: "calendar month (UTC)".
-func calendarInWords(c *limit.Calendar) string {
-	zone := "UTC"
-	if c.Zone != nil {
-		zone = c.Zone.String()
+// calendarInWords says a period of the limit's calendar: "calendar month (UTC)".
+func (l *Limit) calendarInWords(c *limit.Calendar) string {
+	zone := zoneName(c.Zone)
+	if l.SubjectZone {
+		zone = "the subject's time zone, else " + zone
 	}
 	begins := ""
 	switch {
 	case c.Period == limit.PerWeek:
 		begins = ", from " + c.WeekStart.String() + " on"
+	case c.Period == limit.PerMonth && l.SubjectAnchor:
+		begins = fmt.Sprintf(", from the subject's billing day on, else day %d", max(1, c.Anchor))
+	case c.Period == limit.PerYear && l.SubjectAnchor:
+		month := max(time.January, c.AnchorMonth)
+		begins = fmt.Sprintf(", from the subject's billing day in %s on, else %[1]s %d", month, max(1, c.Anchor))
 	case c.Period == limit.PerMonth && c.Anchor > 1:
 		begins = fmt.Sprintf(", from day %d on", c.Anchor)
 	case c.Period == limit.PerYear && (c.Anchor > 1 || c.AnchorMonth > time.January):
@@ -165,6 +170,7 @@ func (l *Limit) notes() (notes []string) {
 		says  string
 	}{
 		{l.Shadow, "in shadow, so counted and reported but never refused"},
+		{l.any() != nil && len(l.any().warnAt) > 0, "a warning is due at " + sharesInWords(l.WarnAt)},
 		{l.Clamp, "a request that is too large is admitted with less output"},
 		{l.CountDenied, "refused requests count too"},
 		{l.CountCacheRead, "cache reads count as input"},
@@ -180,6 +186,14 @@ func (l *Limit) notes() (notes []string) {
 		}
 	}
 	return notes
+}
+
+func sharesInWords(shares []Share) string {
+	words := make([]string, len(shares))
+	for i, s := range shares {
+		words[i] = s.String()
+	}
+	return enumerate(words)
 }
 
 // grouped writes an amount with commas: 50,000.

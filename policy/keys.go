@@ -18,6 +18,9 @@ const (
 	inSubject    site = "an entry of `subjects`"
 	inPrices     site = "`prices`"
 	inPrice      site = "a price of `models`"
+	inAnonymous  site = "`anonymous`"
+	inUsage      site = "`usage`"
+	inKeep       site = "`keep`"
 )
 
 // knownKeys are the keys of the established language and where they mean something. detailed_metric
@@ -44,13 +47,17 @@ var knownKeys = map[string][]site{
 // ownKeys are the keys that ration adds, and where they mean something. The established language knows
 // none of them.
 var ownKeys = map[string][]site{
-	"tiers":      {inRoot, inLimit},
-	"trust_tier": {inRoot},
-	"limits":     {inRoot, inDescriptor, inUpstream},
-	"upstreams":  {inRoot},
-	"subjects":   {inRoot},
-	"prices":     {inRoot},
-	"subject":    {inDescriptor},
+	"tiers":            {inRoot, inLimit},
+	"trust_tier":       {inRoot},
+	"anonymous":        {inRoot},
+	"limits":           {inRoot, inDescriptor, inUpstream},
+	"upstreams":        {inRoot},
+	"subjects":         {inRoot},
+	"prices":           {inRoot},
+	"usage":            {inRoot},
+	"retry_up_to":      {inRoot},
+	"exhausted_status": {inRoot},
+	"subject":          {inDescriptor},
 
 	"name":       {inTier, inLimit, inUpstream},
 	"attributes": {inTier},
@@ -62,7 +69,7 @@ var ownKeys = map[string][]site{
 	"algorithm":        {inLimit},
 	"starts":           {inLimit},
 	"week_start":       {inLimit},
-	"anchor":           {inLimit},
+	"anchor":           {inLimit, inSubject},
 	"day":              {inAnchor},
 	"month":            {inAnchor},
 	"shadow":           {inLimit},
@@ -73,6 +80,15 @@ var ownKeys = map[string][]site{
 	"on_store_error":   {inLimit},
 	"local_share":      {inLimit},
 	"warn_at":          {inLimit},
+
+	"by": {inAnonymous},
+
+	"tags":          {inUsage},
+	"keep":          {inUsage},
+	"hourly":        {inKeep},
+	"daily":         {inKeep},
+	"domain_hourly": {inKeep},
+	"domain_daily":  {inKeep},
 
 	"book":          {inPrices},
 	"unknown_model": {inPrices},
@@ -94,8 +110,7 @@ var ownKeys = map[string][]site{
 
 // laterKeys are keys of ration's language that this version does not have yet.
 var laterKeys = map[string]string{
-	"lanes":     "this version has no lanes yet: nobody waits for a turn",
-	"anonymous": "this version has no rule for anonymous callers yet: an unknown subject is in the first tier",
+	"lanes": "this version has no lanes yet: nobody waits for a turn",
 }
 
 // nearKeys are keys of the established language and what a limit has in their place.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/rationhq/ration/limit"
@@ -33,18 +34,24 @@ type Limit struct {
 	// LocalShare is how much of the limit each process may admit by itself then; 0 unless OnStoreError
 	// is StoreErrorLocal.
 	LocalShare Share
-	// WarnAt lists the parts of the limit at which a warning is due, ascending.
+	// WarnAt lists the parts of the limit at which a warning is due, ascending; [Quantity.Warnings] has the amounts.
 	WarnAt []Share
+
+	// SubjectZone and SubjectAnchor say that the calendar hangs in the time zone of the subject, and that its months and
+	// years begin on the subject's billing day: see [Limit.PeriodsFor].
+	SubjectZone, SubjectAnchor bool
+
+	// Periods are those of subjects that say nothing of their own.
+	Periods
 
 	// File, Line and Column say where the limit stands.
 	File         string
 	Line, Column int
 
-	quantities []*Quantity // by tier, or one for all tiers
-	tiers      []Tier      // of the domain
-	kind       []byte      // the end of its buckets' names
-	node       *node       // the descriptor; nil for the root and for upstreams
-	upstream   *Upstream   // nil for all others
+	subjects *subjectPeriods // nil unless subjects have periods of their own
+	tiers    []Tier          // of the domain
+	node     *node           // the descriptor; nil for the root and for upstreams
+	upstream *Upstream       // nil for all others
 }
 
 // Quantity is how much a limit allows to the callers of one tier. All fields are for reading only.
@@ -58,32 +65,49 @@ type Quantity struct {
 	// Message and UpgradeURL are what callers of this tier are told beside the standard words, where
 	// the policy says so.
 	Message, UpgradeURL string
+
+	ceiling    fraction // the part of the capacity that Spec may use
+	ownBurst   bool     // the policy says the burst; else it is the rate
+	localShare Share    // 0 where there is no Local
+	warnAt     []Share  // empty where none is due
+	warnings   []int64
 }
 
-// For returns what the limit allows to a tier, given by its index in [Domain.Tiers], and to everybody
-// where the domain has no tiers. nil: no limit for that tier.
-func (l *Limit) For(tier int) *Quantity {
-	if len(l.quantities) == 1 {
-		return l.quantities[0]
+// fraction is a part of a capacity. The zero fraction is all of it.
+type fraction struct{ part, whole int64 }
+
+// of returns the part of n, which is in 0…[limit.MaxAmount], rounded down.
+func (f fraction) of(n int64) int64 {
+	if f.whole == 0 {
+		return n
 	}
-	return l.quantities[tier]
+	high, low := bits.Mul64(uint64(n), uint64(f.part))
+	quotient, _ := bits.Div64(high, low, uint64(f.whole))
+	return int64(quotient)
 }
+
+// complete fills in what follows from how much the quantity is.
+func (q *Quantity) complete() {
+	capacity := q.Spec.Capacity()
+	q.Spec.Headroom = capacity - q.ceiling.of(capacity)
+	if q.localShare > 0 {
+		q.Local = localSpec(q.Spec, q.localShare)
+	}
+	q.warnings = nil
+	if most := q.Spec.Ceiling(); most > 0 {
+		for _, share := range q.warnAt {
+			q.warnings = append(q.warnings, most-(Whole-share).Of(most)) // rounded up
+		}
+		q.warnings = slices.Compact(q.warnings)
+	}
+}
+
+// Warnings returns the amounts in use, ascending, from which on a warning is due: the limit's WarnAt of what callers of
+// this tier may use, each rounded up. There are none where the limit has no periods in which each would be due once,
+// and none of a limit that admits nothing.
+func (q *Quantity) Warnings() []int64 { return q.warnings }
 
 func (l *Limit) place() place { return place{l.File, l.Line, l.Column} }
-
-// AppendBucket appends the name of the limit's counter for m, within the owner of m:
-// `model=claude-opus-4-1|opus|sliding_log|86400s`, or `requests|token_bucket|60s` for a limit of the
-// owner itself. m must hold l among its Limits.
-//
-// Owner and name together are injective, as the names of [AppendBucket] are: the parts before the last
-// three are the entries below the owner, then come the name of the limit, the algorithm and the window.
-func (l *Limit) AppendBucket(b []byte, m *Match) []byte {
-	if len(m.below) > 0 {
-		b = append(b, m.below[1:]...) // without the first separator
-		b = append(b, '|')
-	}
-	return append(b, l.kind...)
-}
 
 // AnswersAlone says that a limit of the policy says what happens while the store cannot decide, other
 // than an error.

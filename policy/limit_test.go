@@ -118,7 +118,7 @@ func TestLimitsByTier(t *testing.T) {
 		"algorithm: sliding_log, limit: 9/day, ceiling: 5, tiers: {pro: {limit: 7/day}, max: {limit: 8/day, ceiling: 8}}":             "sliding_log 9 per 24h0m0s leaving 4 / sliding_log 7 per 24h0m0s leaving 2 / sliding_log 8 per 24h0m0s",
 		"algorithm: sliding_log, limit: 9/day":                                                                                        "sliding_log 9 per 24h0m0s / sliding_log 9 per 24h0m0s / sliding_log 9 per 24h0m0s",
 	} {
-		p := mustParse(t, "domain: d\n"+tiers+"descriptors: [{key: user, subject: true, limits: [{name: x, "+entry+"}]}]")
+		p := mustParse(t, "domain: d\nanonymous: unlimited\n"+tiers+"descriptors: [{key: user, subject: true, limits: [{name: x, "+entry+"}]}]")
 		if got := compiled(p.Limits()[0], 3); got != want {
 			t.Errorf("%s\nis   %s\nwant %s", entry, got, want)
 		}
@@ -221,6 +221,7 @@ descriptors:
   limits:
   - &x {name: x, rate: 5/day, tiers: {free: {burst: 1}, pro: {burst: 9}}}
   - {tiers: {free: {burst: 2}}, name: y, <<: *x}
+anonymous: unlimited
 `, Options{})
 	if failures+warnings != "" {
 		t.Fatal(failures + warnings)
@@ -234,6 +235,7 @@ descriptors:
 func TestTiersAndSubjects(t *testing.T) {
 	d := mustParse(t, `
 domain: d
+anonymous: unlimited
 trust_tier: yes
 tiers:
 - {name: free, attributes: {model: small, max_output: 1_024, list: [1, a], nothing: ~}}
@@ -320,6 +322,7 @@ subjects: {alice: {tier: pro}}
 domain: d
 tiers: [{name: free}, {name: pro}]
 trust_tier: false
+anonymous: unlimited
 limits: [{name: b, rate: 5/day}]
 upstreams: [{name: b, models: "*b", limits: [{name: x, rate: 5/day}]}]
 subjects: {bob: {tier: free}}

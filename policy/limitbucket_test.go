@@ -14,6 +14,7 @@ import (
 func TestLimitBuckets(t *testing.T) {
 	p := mustParse(t, `
 domain: llm
+anonymous: unlimited
 trust_tier: true
 tiers: [{name: free}]
 limits:

@@ -39,11 +39,9 @@ policy.yaml:10:114: unknown key ´requestsPerUnit´ in an entry of ´limits´
 `)},
 		{"what this version does not have", `
 domain: d
-anonymous: deny
 lanes: [{name: a}]
 `, expected(`
-policy.yaml:2:1: ´anonymous´: this version has no rule for anonymous callers yet: an unknown subject is in the first tier
-policy.yaml:3:1: ´lanes´: this version has no lanes yet: nobody waits for a turn
+policy.yaml:2:1: ´lanes´: this version has no lanes yet: nobody waits for a turn
 `)},
 		{"limits of the wrong shape", `
 domain: d
@@ -336,7 +334,7 @@ policy.yaml:6:79: limit ´c´: ´per_request´ of 6 is above the 5 that fit at m
 policy.yaml:7:3: limit ´e´ has no effect: it is unlimited for everybody
 policy.yaml:8:62: limit ´f´: a burst of 0 admits nothing, whatever the rate: write at least 1
 policy.yaml:9:61: limit ´g´: ´warn_at´ has no effect on a sliding_log: it is due once in a period, which only fixed_window and calendar have
-policy.yaml:10:63: limit ´h´: ´warn_at´ has no effect in this version yet
+policy.yaml:13:3: whoever names no user passes all limits of subjects: write ´anonymous: { by: remote_address }´ at the top, which limits such callers too, ´anonymous: deny´, or ´anonymous: unlimited´ if that is meant
 policy.yaml:15:16: ´shadow_mode´ has no effect: this descriptor has no rate_limit, and a limit has ´shadow´ itself
 policy.yaml:17:46: limit ´a´: tier ´pro´ has no quantity, so nothing limits it: write ´pro: unlimited´ if that is meant
 policy.yaml:18:63: limit ´b´: ´ceiling´ by tier leaves room to nobody here: the counter belongs to one subject, which has one tier

@@ -23,6 +23,7 @@ func (p *Policy) lint(rep *report, whole bool, now func() time.Time) {
 		l.prices(d)
 		if whole {
 			l.subjects(d)
+			l.anonymous(d)
 			l.priced(d)
 		}
 	}

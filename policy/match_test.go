@@ -227,6 +227,7 @@ descriptors:
 func TestMatchDoesNotAllocate(t *testing.T) {
 	d := mustParse(t, `
 domain: d
+anonymous: unlimited
 descriptors:
 - key: tenant
   descriptors:

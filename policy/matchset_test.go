@@ -12,6 +12,7 @@ import (
 func TestMatchSet(t *testing.T) {
 	d := mustParse(t, `
 domain: d
+anonymous: unlimited
 descriptors:
 - key: user
   subject: true
@@ -75,7 +76,7 @@ descriptors:
 - {key: "*", descriptors: [{key: "*", descriptors: [{key: "*", descriptors: [{key: "*", descriptors: [{key: "*", descriptors: [{key: "*"}]}]}]}]}]}
 `).Domain("d")
 	var set []Entry
-	for i := range maxAttributes {
+	for i := range MaxAttributes {
 		set = append(set, Entry{fmt.Sprint("k", i), "v"})
 	}
 	if _, _, err := d.MatchSet(set[:5], nil, nil); err != nil {
@@ -99,6 +100,7 @@ descriptors:
 func TestMatchesKeepTheirNames(t *testing.T) {
 	d := mustParse(t, `
 domain: d
+anonymous: unlimited
 descriptors:
 - key: user
   subject: true

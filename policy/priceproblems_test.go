@@ -293,9 +293,7 @@ policy.yaml:3:3: the price book that ships is of %s, 365 days ago: take a later 
 		{name: "too little for a replica", policy: "limits: [{name: x, meter: cost, limit: $0.000000005/month, on_store_error: local}]\n", want: `
 policy.yaml:2:40: limit ´x´: 10% of $0.000000005 is less than 1, so nothing is admitted while the store cannot decide: write a larger ´local_share´, or ´on_store_error: deny´
 `},
-		{name: "what has no effect yet", policy: "limits: [{name: spend, meter: cost, limit: $5/month, warn_at: 80%, clamp: true, on_lapse: all, per_request: $6}]\n", want: `
-policy.yaml:2:63: limit ´spend´: ´warn_at´ has no effect in this version yet
-policy.yaml:2:75: limit ´spend´: ´clamp´ has no effect in this version yet: a request that is too large is refused
+		{name: "a cap above the budget", policy: "limits: [{name: spend, meter: cost, limit: $5/month, warn_at: 80%, clamp: true, on_lapse: all, per_request: $6}]\n", want: `
 policy.yaml:2:109: limit ´spend´: ´per_request´ of $6.00 is above the $5.00 that fit at most, and never matters
 `},
 	} {

@@ -241,6 +241,7 @@ tiers:
 - {name: free, attributes: {model: claude-haiku-4-5-20251001, max_output: 1024}}
 - {name: pro, attributes: {model: claude-haiku-4-5-20251001, max_output: 4096}}
 - {name: premium, attributes: {model: claude-sonnet-4-6, max_output: 8192}}
+anonymous: { by: remote_address }
 prices:
   book: builtin
   unknown_model: deny
@@ -301,10 +302,8 @@ subjects:
   bob:   { tier: pro }
 `[1:], Options{})
 	want := expected(`
-policy.yaml:11:24: model ´claude-sonnet-4-6´ has no price of ´cache_read´ and ´cache_write´, so they are counted as input: write the input price if that is meant
-policy.yaml:12:24: model ´claude-opus-4-*´ has no price of ´cache_read´ and ´cache_write´, so they are counted as input: write the input price if that is meant
-policy.yaml:29:12: limit ´tokens´: ´clamp´ has no effect in this version yet: a request that is too large is refused
-policy.yaml:37:16: limit ´spend´: ´warn_at´ has no effect in this version yet
+policy.yaml:12:24: model ´claude-sonnet-4-6´ has no price of ´cache_read´ and ´cache_write´, so they are counted as input: write the input price if that is meant
+policy.yaml:13:24: model ´claude-opus-4-*´ has no price of ´cache_read´ and ´cache_write´, so they are counted as input: write the input price if that is meant
 `)
 	if failures != "" || warnings != want {
 		t.Fatalf("got errors\n%sand warnings\n%swant the warnings\n%s", failures, warnings, want)

@@ -46,6 +46,14 @@ func (r *reader) document(root *yaml.Node) *document {
 			doc.subjects = r.subjects(v)
 		case "prices":
 			doc.prices = r.prices(v)
+		case "anonymous":
+			doc.anonymous = r.anonymous(v)
+		case "usage":
+			doc.usage = r.usage(v)
+		case "retry_up_to":
+			read(r, key, v, &doc.answers.retryUpTo, parseLength)
+		case "exhausted_status":
+			r.ownText(key, v, &doc.answers.exhaustedStatus)
 		}
 	})
 	return doc

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -41,6 +42,8 @@ func (r *reader) subjects(n *yaml.Node) (subjects []*subjectEntry) {
 				r.ownText(key, v, &s.tier)
 			case "time_zone":
 				r.ownText(key, v, &s.timeZone)
+			case "anchor":
+				read(r, key, v, &s.anchor, parseDay)
 			}
 		})
 	})
@@ -207,21 +210,42 @@ func (r *reader) warnAt(n *yaml.Node, into *[]field[Share]) {
 
 // anchor reads the day on which months begin, or the day and the month on which years do.
 func (r *reader) anchor(n *yaml.Node, into *field[anchor]) {
-	var day, month field[int]
+	var day field[anchor]
+	var month field[int]
 	switch n.Kind {
 	case yaml.ScalarNode:
-		read(r, "anchor", n, &day, parseDay)
+		read(r, "anchor", n, &day, parseAnchorDay)
 	default:
 		r.object("`anchor`", n, inAnchor, func(key string, v *yaml.Node) {
 			switch key {
 			case "day":
-				read(r, key, v, &day, parseDay)
+				read(r, key, v, &day, parseAnchorDay)
 			case "month":
 				read(r, key, v, &month, parseMonth)
 			}
 		})
 	}
-	*into = field[anchor]{anchor{day.value, month.value}, r.at(n), true}
+	day.value.month = month.value
+	*into = field[anchor]{day.value, r.at(n), true}
+}
+
+// parseAnchorDay reads a day, or that of the subject with one for those who have none: `15`, `subject`,
+// `subject or 15`.
+func parseAnchorDay(s string) (a anchor, err error) {
+	if s, a.subject = cutSubject(s); a.subject && s == "" {
+		return a, nil
+	}
+	a.day, err = parseDay(s)
+	return a, err
+}
+
+// cutSubject returns what counts where the subject says nothing, of a value that is the subject's own.
+func cutSubject(s string) (otherwise string, ofSubject bool) {
+	if s == "subject" {
+		return "", true
+	}
+	otherwise, ofSubject = strings.CutPrefix(s, "subject or ")
+	return strings.TrimSpace(otherwise), ofSubject
 }
 
 func parseDay(s string) (int, error) {

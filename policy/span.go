@@ -104,6 +104,15 @@ func parseSpan(s string) (span, error) {
 	return sp, nil
 }
 
+// parseLength reads a length of time that is the same on every day.
+func parseLength(s string) (limit.Micros, error) {
+	sp, err := parseSpan(s)
+	if err == nil && sp.length == 0 {
+		err = fmt.Errorf("a %s has no fixed length: write it in days", sp.text)
+	}
+	return sp.length, err
+}
+
 func notASpan(text string) error {
 	return fmt.Errorf("%s is no length of time: write it as minute, 10m or 1h30m", quote(text))
 }
@@ -135,6 +144,15 @@ func (s span) String() string {
 
 // lengthInWords says a length of time behind "per": "minute", "10 minutes", "1 hour 30 minutes".
 func lengthInWords(length limit.Micros) string {
+	words := timeInWords(length)
+	if strings.Count(words, " ") == 1 {
+		return strings.TrimPrefix(words, "1 ")
+	}
+	return words
+}
+
+// timeInWords says a length of time: "1 minute", "10 minutes", "1 hour 30 minutes".
+func timeInWords(length limit.Micros) string {
 	var terms []string
 	for i := len(timeUnits) - 1; i >= 0; i-- {
 		u := &timeUnits[i]
@@ -146,9 +164,6 @@ func lengthInWords(length limit.Micros) string {
 			terms[len(terms)-1] += "s"
 		}
 		length %= u.length
-	}
-	if len(terms) == 1 {
-		return strings.TrimPrefix(terms[0], "1 ")
 	}
 	return strings.Join(terms, " ")
 }

@@ -16,6 +16,8 @@ type Tier struct {
 type Subject struct {
 	Tier int            // index in [Domain.Tiers]
 	Zone *time.Location // for the times that it is told; nil: none is known
+	// Anchor is the day of the month, 1…31, on which its billing month begins; 0: none is known.
+	Anchor int
 
 	place place
 }

@@ -9,7 +9,7 @@ import (
 // Step is what one decision asks of the store.
 type Step struct {
 	Ops []Op
-	// Lease is the reservation that the step opens or ends; nil for none.
+	// Lease is the reservation that the step opens, renews or ends; nil for none.
 	Lease *Lease
 	// Refused says that the caller has refused already, by a rule of its own: the overall verdict is
 	// no, whatever the limits say.
@@ -101,9 +101,9 @@ func (s *Step) Validate() error {
 
 func (l *Lease) validate() error {
 	switch {
-	case l.Do > LeaseLook:
+	case l.Do > LeaseRenew:
 		return fmt.Errorf("%w: lease action %d", ErrInvalid, l.Do)
-	case l.Do == LeaseOpen && (l.Lasts < 1 || l.Lasts > MaxLease):
+	case (l.Do == LeaseOpen || l.Do == LeaseRenew) && (l.Lasts < 1 || l.Lasts > MaxLease):
 		return fmt.Errorf("%w: a lease of %d µs, want 1 µs to an hour", ErrInvalid, l.Lasts)
 	case len(l.Note) > MaxNote:
 		return fmt.Errorf("%w: a note of %d bytes, want at most %d", ErrInvalid, len(l.Note), MaxNote)
@@ -134,6 +134,8 @@ func (o *Op) validate(l *Lease) error {
 		return fmt.Errorf("%w: a hold of %d that lapses to %d", ErrInvalid, o.Amount, o.Lapse)
 	case o.Kind == Settle && (l == nil || l.Do != LeaseSettle):
 		return fmt.Errorf("%w: to settle needs a lease that the step settles", ErrInvalid)
+	case l != nil && l.Do == LeaseRenew && (o.Kind != Charge || o.Amount > 0):
+		return fmt.Errorf("%w: a step that renews a lease has no ops but checks", ErrInvalid)
 	}
 	if err := o.Spec.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -42,9 +42,9 @@ type Store interface {
 	//
 	// How the step is decided:
 	//
-	//  1. On the buckets that the step names, and those of the holds that it ends, holds that are due
-	//     lapse: each at the instant at which it was due and by its own Spec, the earliest first.
-	//     This happens whatever the verdict is.
+	//  1. On the buckets that the step names, and those of the holds that it ends or renews, holds that are
+	//     due lapse: each at the instant at which it was due and by its own Spec, the earliest first.
+	//     This happens whatever the verdict is. Then a lease that step.Lease renews is renewed.
 	//  2. Every op is judged, by [limit.Spec.Exceeds] (plain) or [limit.Spec.Judge] (strict). A plain
 	//     op's own charge is seen by the ops behind it that name the same bucket; the strict charges
 	//     and holds on one bucket are judged together, each by the sum of them all.

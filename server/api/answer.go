@@ -60,7 +60,7 @@ func verdictOf(v engine.Verdict) rationv1.Verdict {
 
 // httpOf is what an application may answer to its own caller.
 func httpOf(d *engine.Decision) *rationv1.HttpAnswer {
-	status := d.Verdict().HTTPStatus()
+	status := d.HTTPStatus()
 	out := &rationv1.HttpAnswer{
 		Status: int32(status), Headers: map[string]string{}, Body: string(d.ProblemAs(status, http.StatusText(status))),
 	}
@@ -148,6 +148,34 @@ func stateOf(s engine.ReservationState) rationv1.State {
 	default:
 		return rationv1.State_STATE_UNSPECIFIED
 	}
+}
+
+func adviceOf(a engine.Advice) rationv1.Advice {
+	switch a {
+	case engine.Continue:
+		return rationv1.Advice_ADVICE_CONTINUE
+	case engine.WrapUp:
+		return rationv1.Advice_ADVICE_WRAP_UP
+	case engine.Stop:
+		return rationv1.Advice_ADVICE_STOP
+	default:
+		return rationv1.Advice_ADVICE_UNSPECIFIED
+	}
+}
+
+// goingOf says to a call under way whether it may go on. No limit refuses it: what it may still use is in the advice.
+func goingOf(g *engine.Going) *rationv1.ProgressResponse {
+	out := &rationv1.ProgressResponse{Advice: adviceOf(g.Advice), State: stateOf(g.State), Limits: limitsOf(&g.Decision)}
+	for _, l := range out.Limits {
+		l.Refuses, l.RetryAfter = false, nil
+	}
+	if g.Bounded {
+		out.MaxOutputTokens = &g.MaxOutput
+	}
+	if g.State == engine.StateOpen {
+		out.ExpiresAt = instant(g.Expires)
+	}
+	return out
 }
 
 // reservationOf returns the reservation of an admitted call; nil where there is none.

@@ -60,6 +60,20 @@ func decided(a *engine.Admission, err error) error {
 	return failure.Unavailable(failure.StoreUnavailable, a.Message(), wait.Duration())
 }
 
+// Progress implements rationv1.AccountingServiceServer.
+func (s *Service) Progress(ctx context.Context, r *rationv1.ProgressRequest) (*rationv1.ProgressResponse, error) {
+	id, err := idOf(r.GetReservationId())
+	if err != nil {
+		return nil, failure.Of(err)
+	}
+	var out engine.Going
+	sofar := &engine.Progress{ID: id, Usage: usageOf(r.GetUsage()), Lasts: leaseOf(r.GetLease())}
+	if err := s.engine.Progress(ctx, sofar, &out); err != nil {
+		return nil, failure.Of(err)
+	}
+	return goingOf(&out), nil
+}
+
 // Settle implements rationv1.AccountingServiceServer.
 func (s *Service) Settle(ctx context.Context, r *rationv1.SettleRequest) (*rationv1.SettleResponse, error) {
 	id, err := idOf(r.GetReservationId())

@@ -19,7 +19,7 @@ import (
 
 // callerOf leaves everything empty of a caller that is missing: the engine says what it lacks.
 func callerOf(c *rationv1.Caller) engine.Caller {
-	out := engine.Caller{Domain: c.GetDomain(), Model: c.GetModel(), Tier: c.GetTier()}
+	out := engine.Caller{Domain: c.GetDomain(), Model: c.GetModel(), Tier: c.GetTier(), APIKey: c.GetApiKey()}
 	// In order, so that of several mistakes it is always the same that is named.
 	for _, key := range slices.Sorted(maps.Keys(c.GetAttributes())) {
 		out.Attributes = append(out.Attributes, policy.Entry{Key: key, Value: c.GetAttributes()[key]})

@@ -61,8 +61,9 @@ func appendStatus(b []byte, s *engine.Status) []byte {
 	case !s.Limited:
 		return b
 	}
+	ceiling, remaining := s.Counts()
 	b, start := open(b, 2)
-	b = appendVarint(b, 1, uint64(min(s.Limit.RequestsPerUnit, math.MaxUint32)))
+	b = appendVarint(b, 1, uint64(min(ceiling, math.MaxUint32)))
 	b = appendVarint(b, 2, uint64(s.Limit.Unit))
 	b = appendText(b, 3, s.Limit.Name)
 	if s.Limit.Multiplier != 0 {
@@ -72,7 +73,7 @@ func appendStatus(b []byte, s *engine.Status) []byte {
 		b = shut(b, inner)
 	}
 	b = shut(b, start)
-	b = appendVarint(b, 3, uint64(min(s.Remaining, math.MaxUint32)))
+	b = appendVarint(b, 3, uint64(min(remaining, math.MaxUint32)))
 	b, start = open(b, 4)
 	b = appendVarint(b, 1, uint64(s.ResetAfter.Seconds()))
 	return shut(b, start)

@@ -14,9 +14,10 @@ func appendLimitHeaders(into []headers.Field, names Headers, d *engine.Decision)
 		return into
 	}
 	s := &d.Statuses[quoted]
+	ceiling, remaining := s.Counts()
 	return append(into,
-		headers.Field{Name: names.Limit, Value: strconv.FormatInt(s.Limit.RequestsPerUnit, 10)},
-		headers.Field{Name: names.Remaining, Value: strconv.FormatInt(s.Remaining, 10)},
+		headers.Field{Name: names.Limit, Value: strconv.FormatInt(ceiling, 10)},
+		headers.Field{Name: names.Remaining, Value: strconv.FormatInt(remaining, 10)},
 		headers.Field{Name: names.Reset, Value: strconv.FormatInt(s.ResetAfter.Seconds(), 10)},
 	)
 }

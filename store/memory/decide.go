@@ -55,7 +55,7 @@ func (d *decision) begin(s *Store, step *store.Step, leases *leaseShard) (locks 
 	}
 	if leases != nil {
 		d.lease = leases.leases[step.Lease.ID]
-		for i := range d.ends() {
+		for i := range d.moved() {
 			h := &d.lease.holds[i]
 			d.places = append(d.places, s.shardOf(h.owner(), h.bucket()))
 		}
@@ -66,9 +66,9 @@ func (d *decision) begin(s *Store, step *store.Step, leases *leaseShard) (locks 
 	return locks
 }
 
-// ends returns the holds that the step would end.
-func (d *decision) ends() []hold {
-	if d.lease == nil || !d.step.Lease.Ends() {
+// moved returns the holds that the step would end or renew.
+func (d *decision) moved() []hold {
+	if d.lease == nil || !d.step.Lease.MovesHolds() {
 		return nil
 	}
 	return d.lease.holds
@@ -88,7 +88,7 @@ func (d *decision) look(now limit.Micros) {
 		}
 		d.ops = append(d.ops, at)
 	}
-	for i := range d.ends() {
+	for i := range d.moved() {
 		h := &d.lease.holds[i]
 		at := d.find(d.places[len(d.step.Ops)+i], h.owner(), h.bucket(), &h.spec)
 		d.work[at].leased = true
@@ -157,6 +157,9 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 	out.Now, out.Results, out.Note = d.now, out.Results[:0], out.Note[:0]
 	if d.lease != nil {
 		out.Note = append(out.Note, d.lease.note...)
+	}
+	if state == store.LeaseRenewed {
+		d.renew() // which needs no room
 	}
 	d.judge(out)
 	if err := d.room(); err != nil {

@@ -8,15 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/rationhq/ration/internal/boltfile"
 )
 
 const (
 	fileName = "ration.db"
 	newName  = "ration.db.new-*" // a file that is being created
+	// besideName is the file of the subject directory, which may be there already.
+	besideName = "subjects.db"
 	// lockTime is how long another process may take to let go of the directory.
 	lockTime = 800 * time.Millisecond
 )
@@ -197,6 +202,7 @@ func onlyOurs(dir string) error {
 			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+		case strings.HasPrefix(entry.Name(), besideName):
 		case entry.Name() != "lost+found": // the root of a file system has one
 			return fmt.Errorf("%s is not empty and has no %s: name a directory that is empty, or is not there yet",
 				dir, fileName)
@@ -217,7 +223,7 @@ func syncDirectory(dir string) error {
 func readFile(path string, each func(key string, content []byte) error) (tally, error) {
 	var want, got tally
 	version := uint32(0)
-	err := walkFile(path, func(part string, key, value []byte) error {
+	err := boltfile.Walk(path, func(part string, key, value []byte) error {
 		switch part + "/" + string(key) {
 		case "meta/format":
 			content, err := checked(string(keyFormat), value)

@@ -140,6 +140,13 @@ func (hs *holds) remove(h *hold) {
 	h.place = -1
 }
 
+// moveTo has a hold lapse at another instant, which is not before the one that it had.
+func (hs *holds) moveTo(h *hold, due limit.Micros) {
+	h.due = due
+	hs.latest = max(hs.latest, due)
+	heap.Fix(&hs.heap, h.place)
+}
+
 // first returns the hold that lapses first, or nil. hs may be nil.
 func (hs *holds) first() *hold {
 	if hs == nil || len(hs.heap) == 0 {

@@ -34,6 +34,8 @@ import (
 //	repeat   instead, where the step was done before: only what a repeat writes is written.
 //	forget   when something went wrong: the promise is taken back, nothing is written.
 //
+// A step that renews a lease claims it, and then asks all shards once, each for itself: see renew.
+//
 // Since every amount is promised in every shard before any of it is written, never is one too many
 // admitted. It may be that one too many is refused, by a promise that is then not taken.
 //
@@ -127,6 +129,9 @@ func (s *Store) applySpan(ctx context.Context, step *store.Step, parts []part, o
 }
 
 func (sp *span) apply(ctx context.Context) error {
+	if sp.step.Lease != nil && sp.step.Lease.Do == store.LeaseRenew {
+		return sp.renew(ctx)
+	}
 	if err := sp.first(ctx); err != nil {
 		return err
 	}
@@ -147,6 +152,38 @@ func (sp *span) apply(ctx context.Context) error {
 	}
 	sp.out.Lease = state
 	return nil
+}
+
+// renew tells the lease's own shard first, and if it lives there, the others. Each of them judges the checks on its own
+// buckets by itself: they ask for nothing that would have to be promised. Where a shard is not reached, what is held there
+// lapses when it was due, and a repeat, or the settlement, sets right what is charged.
+func (sp *span) renew(ctx context.Context) error {
+	home, err := sp.claim(ctx)
+	if err != nil {
+		return err
+	}
+	sp.home, sp.out.Now, sp.out.Lease = home, max(sp.out.Now, home.now), home.state
+	if home.state == store.LeaseRenewed {
+		for _, shard := range home.shards {
+			if !slices.ContainsFunc(sp.parts, func(p part) bool { return p.shard == shard }) {
+				sp.parts = append(sp.parts, part{shard: shard})
+			}
+		}
+	}
+	var messages []*encoding
+	for _, p := range sp.parts {
+		e := sp.encoding(p, whole)
+		if home.state == store.LeaseRenewed && slices.Contains(home.shards, p.shard) {
+			e.lease = sp.step.Lease
+		}
+		if e.lease != nil || len(p.ops) > 0 {
+			messages = append(messages, e)
+		}
+	}
+	if _, err = sp.send(ctx, messages); err != nil && home.state == store.LeaseRenewed {
+		return partly(err)
+	}
+	return err
 }
 
 // first claims the lease and prepares the shards.
@@ -174,7 +211,7 @@ func (sp *span) first(ctx context.Context) error {
 func (sp *span) claim(ctx context.Context) (directory, error) {
 	e := sp.encoding(part{shard: shardOfLease(&sp.step.Lease.ID)}, claim)
 	for _, p := range sp.parts {
-		if slices.ContainsFunc(p.ops, sp.strict) {
+		if sp.step.Lease.Do != store.LeaseRenew && slices.ContainsFunc(p.ops, sp.strict) {
 			e.shards = append(e.shards, p.shard)
 		}
 	}
@@ -373,7 +410,7 @@ func (sp *span) encoding(p part, as phase) *encoding {
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
 	if l := sp.step.Lease; l != nil && as != whole && as != repeat && (as != forget || sp.opens()) {
 		e.lease = l
-		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
+		if l.Ends() { // the shard's record is to be forgotten when the directory is
 			late := *l
 			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
 			e.lease = &late

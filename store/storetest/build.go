@@ -65,6 +65,11 @@ func settles(n int, request uint64, actual ...int64) *store.Lease {
 	return &store.Lease{ID: id(n), Do: store.LeaseSettle, Request: request, Actual: actual}
 }
 
+// renews returns a renewal for another minute.
+func renews(n int, actual ...int64) *store.Lease {
+	return &store.Lease{ID: id(n), Do: store.LeaseRenew, Lasts: minute, Actual: actual}
+}
+
 func lapses(n int) *store.Lease { return &store.Lease{ID: id(n), Do: store.LeaseLapse} }
 
 // shown is a step as messages show it: what is of use, and only when it is printed.
@@ -80,13 +85,15 @@ func (step shown) String() string {
 		b.WriteString(" quota open")
 	}
 	if l := step.Lease; l != nil {
-		do := [...]string{"open", "settle", "lapse", "look at"}[min(l.Do, store.LeaseLook)]
+		do := [...]string{"open", "settle", "lapse", "look at", "renew"}[min(l.Do, store.LeaseRenew)]
 		fmt.Fprintf(&b, " %s lease %q request %d", do, bytes.TrimRight(l.ID[:], "\x00"), l.Request)
 		switch l.Do {
 		case store.LeaseOpen:
 			fmt.Fprintf(&b, " for %d µs", l.Lasts)
 		case store.LeaseSettle:
 			fmt.Fprintf(&b, " actual %d", l.Actual)
+		case store.LeaseRenew:
+			fmt.Fprintf(&b, " for %d µs, actual %d", l.Lasts, l.Actual)
 		default:
 		}
 	}

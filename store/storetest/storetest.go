@@ -144,6 +144,7 @@ func RunDurable(t *testing.T, open func(t testing.TB, clock *Clock, dir string) 
 	again := func(t testing.TB, clock *Clock) store.Store { return open(t, clock, dir) }
 	run(t, fresh, walks())
 	t.Run("a hold outlives its lease, on disk too", func(t *testing.T) { testForgotten(t, fresh, again) })
+	t.Run("a renewed lease, on disk too", func(t *testing.T) { testRenewedOnDisk(t, fresh, again) })
 	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), fresh, again) })
 }
 

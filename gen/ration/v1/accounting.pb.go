@@ -292,7 +292,10 @@ type Caller struct {
 	// it is not known: limits of money are not charged then.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Tier of the subject, where the policy trusts its callers to say so (`trust_tier`); else it is ignored.
-	Tier          string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`
+	Tier string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`
+	// API key of the subject, by which the directory knows it: it stands for the subject's attributes. It is hashed at
+	// once, and neither kept nor logged.
+	ApiKey        string `protobuf:"bytes,5,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +354,13 @@ func (x *Caller) GetModel() string {
 func (x *Caller) GetTier() string {
 	if x != nil {
 		return x.Tier
+	}
+	return ""
+}
+
+func (x *Caller) GetApiKey() string {
+	if x != nil {
+		return x.ApiKey
 	}
 	return ""
 }
@@ -862,7 +872,7 @@ func (x *Price) GetAssumed() bool {
 // HttpAnswer is what an application may answer to its own caller.
 type HttpAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Status code: 200, 400, 403, 429 or 503.
+	// Status code: 200, 400, 403 or 429; or what the policy wants for an allowance that is used up.
 	Status int32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
 	// Header fields, by lower-case name: those of `RateLimit`, those that clients of model APIs read, and of a refusal
 	// those that keep them from retrying in vain.
@@ -2461,14 +2471,15 @@ var File_ration_v1_accounting_proto protoreflect.FileDescriptor
 
 const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\n" +
-	"\x1aration/v1/accounting.proto\x12\tration.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x01\n" +
+	"\x1aration/v1/accounting.proto\x12\tration.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n" +
 	"\x06Caller\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12A\n" +
 	"\n" +
 	"attributes\x18\x02 \x03(\v2!.ration.v1.Caller.AttributesEntryR\n" +
 	"attributes\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12\x12\n" +
-	"\x04tier\x18\x04 \x01(\tR\x04tier\x1a=\n" +
+	"\x04tier\x18\x04 \x01(\tR\x04tier\x12\x17\n" +
+	"\aapi_key\x18\x05 \x01(\tR\x06apiKey\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x01\n" +

@@ -247,6 +247,7 @@ local function decide_step(step)
     prepare(step, replay)
     return describe(step, state)
   end
+  if state == IS_RENEWED then reserving().renew(step) end
   local refuse
   if phase == ADMIT or phase == REFUSE then
     refuse = phase == REFUSE
