@@ -116,6 +116,7 @@ func TestErrors(t *testing.T) {
 		{name: "lease of nothing", method: "Reserve", request: lease(&durationpb.Duration{}), want: invalid("lease"), http: 400},
 		{name: "lease of a microsecond", method: "Reserve", request: lease(durationpb.New(time.Microsecond)), want: invalid("lease"), http: 400},
 		{name: "negative lease", method: "Reserve", request: lease(durationpb.New(-time.Nanosecond)), want: invalid("lease"), http: 400},
+		{name: "lease that is none", method: "Reserve", request: lease(&durationpb.Duration{Seconds: 5, Nanos: -1}), want: invalid("lease"), http: 400},
 		{name: "long lease", method: "Reserve", request: lease(durationpb.New(time.Hour + time.Millisecond)), want: invalid("lease"), http: 400},
 		{name: "negative use", method: "Record", want: invalid("usage.input_tokens"), http: 400,
 			request: &rationv1.RecordRequest{Caller: alice(), Usage: tokens(-1, 0)}},
@@ -180,7 +181,11 @@ func TestErrors(t *testing.T) {
 			request: reserve(func(*rationv1.ReserveRequest) {}), want: said{code: codes.Unimplemented, reason: "STORE_UNSUPPORTED"}, http: 501},
 		{name: "a mistake of ours", store: failing{errors.New("boom")}, method: "Reserve",
 			request: reserve(func(*rationv1.ReserveRequest) {}), want: said{code: codes.Internal, reason: "INTERNAL"}, http: 500},
-		{name: "not there yet", method: "Progress", request: &rationv1.ProgressRequest{}, want: said{code: codes.Unimplemented, reason: "NOT_SERVED"}, http: 501},
+		{name: "progress of nothing", method: "Progress", request: &rationv1.ProgressRequest{}, want: invalid("reservation_id"), http: 400},
+		{name: "progress with a lease of nothing", method: "Progress", want: invalid("lease"), http: 400,
+			request: &rationv1.ProgressRequest{ReservationId: good, Lease: &durationpb.Duration{}}},
+		{name: "progress of what nobody knows", method: "Progress", request: &rationv1.ProgressRequest{ReservationId: good},
+			want: said{code: codes.NotFound, reason: "UNKNOWN_RESERVATION"}, http: 404},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			switch c.policy {
@@ -199,7 +204,7 @@ func TestErrors(t *testing.T) {
 			}
 			body, err := protojson.Marshal(c.request)
 			if err != nil {
-				t.Fatal(err)
+				return // JSON has no words for it
 			}
 			answer := post(t, s.Addr("HTTP"), accounting+c.method, string(body))
 			var overHTTP statuspb.Status
