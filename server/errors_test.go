@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -233,5 +234,14 @@ func TestPanicHasAReason(t *testing.T) {
 	_, err := rationv1.NewAccountingServiceClient(client(t, s.Addr("gRPC"))).Check(t.Context(), &rationv1.CheckRequest{Caller: alice()})
 	if got := saidBy(t, err); got.code != codes.Internal || got.reason != "INTERNAL" {
 		t.Errorf("over gRPC: %+v", got)
+	}
+}
+
+// The errors of other services stay as they are.
+func TestErrorsOfOthers(t *testing.T) {
+	s := serve(t, accounts, nil, server.Config{})
+	_, err := healthv1.NewHealthClient(s.conn).Check(t.Context(), &healthv1.HealthCheckRequest{Service: "nobody"})
+	if got := saidBy(t, err); got != (said{code: codes.NotFound}) {
+		t.Errorf("grpc.health.v1 says %+v", got)
 	}
 }
