@@ -84,7 +84,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := e.judge(ctx, domain, call, a, s, store.Hold); err != nil {
+	if err := e.judge(ctx, now, domain, call, a, s, store.Hold); err != nil {
 		return err
 	}
 	l := &s.leased
@@ -138,11 +138,11 @@ func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
 }
 
 func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch) error {
-	_, domain, err := e.begin(&call.Caller, a)
+	now, domain, err := e.begin(&call.Caller, a)
 	if err != nil {
 		return err
 	}
-	if err := e.judge(ctx, domain, call, a, s, store.Charge); err != nil {
+	if err := e.judge(ctx, now, domain, call, a, s, store.Charge); err != nil {
 		return err
 	}
 	s.onlyLook(e.opts.Shadow)
@@ -156,11 +156,7 @@ func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch
 // begin makes a the empty answer to a caller, and finds the policy that judges the call.
 func (e *Engine) begin(c *Caller, a *Admission) (*loaded, *policy.Domain, error) {
 	*a = Admission{Decision: Decision{Statuses: a.Statuses[:0], Limits: a.Limits[:0]}}
-	now, domain, err := e.domainOf(c)
-	if err == nil {
-		a.PolicyVersion = now.policy.Version()
-	}
-	return now, domain, err
+	return e.domainOf(c)
 }
 
 func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
@@ -180,8 +176,9 @@ func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
 }
 
 // judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
-func (e *Engine) judge(ctx context.Context, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
+func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
 	d := &a.Decision
+	a.PolicyVersion = now.policy.Version()
 	if err := e.findPlaces(ctx, domain, &call.Caller, d, s, call.Model); err != nil {
 		return err
 	}

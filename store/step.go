@@ -9,6 +9,8 @@ import (
 // Step is what one decision asks of the store.
 type Step struct {
 	Ops []Op
+	// Rows is what the step reports of usage, at most [MaxRows]. There may be rows without ops.
+	Rows []Row
 	// Lease is the reservation that the step opens, renews or ends; nil for none.
 	Lease *Lease
 	// Refused says that the caller has refused already, by a rule of its own: the overall verdict is
@@ -94,6 +96,14 @@ func (s *Step) Validate() error {
 	for i := range s.Ops {
 		if err := s.Ops[i].validate(s.Lease); err != nil {
 			return fmt.Errorf("op %d on %.200q: %w", i, s.Ops[i].Bucket, err)
+		}
+	}
+	if len(s.Rows) > MaxRows {
+		return fmt.Errorf("%w: %d rows, want at most %d", ErrInvalid, len(s.Rows), MaxRows)
+	}
+	for i := range s.Rows {
+		if err := s.Rows[i].validate(); err != nil {
+			return fmt.Errorf("row %d of %.200q: %w", i, s.Rows[i].Owner, err)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package subject
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,8 +90,9 @@ func NewCache(d Directory, opts CacheOptions) *Cache {
 		opts.Clock = time.Now
 	}
 	c := &Cache{directory: d}
-	c.subjects = newTable(&opts, ownRef, c.find)
-	c.keys = newTable(&opts, func(h KeyHash) KeyHash { return h }, c.findByKey)
+	seed := maphash.MakeSeed()
+	c.subjects = newTable(&opts, func(r Ref) uint64 { return maphash.String(seed, r.Name) }, ownRef, c.find)
+	c.keys = newTable(&opts, func(h KeyHash) uint64 { return uint64(h[0]) }, func(h KeyHash) KeyHash { return h }, c.findByKey)
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.watcher.Go(func() { d.Watch(ctx, c.heed) })

@@ -31,7 +31,7 @@ type InvalidError struct {
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Why }
 
 // Is makes it [ErrInvalid].
-func (e *InvalidError) Is(target error) bool { return target == ErrInvalid } //nolint:errorlint // one value, never wrapped
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 func invalid(field, why string, args ...any) error {
 	return &InvalidError{Field: field, Why: fmt.Sprintf(why, args...)}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/rationhq/ration/limit"
 )
@@ -88,11 +89,12 @@ func readRecord(of Ref, text string, strict bool) (Subject, error) {
 	return s, nil
 }
 
+// cutRevision reads a number from 1, of 15 digits at most, as lua/change.lua of the directory in Redis does.
 func cutRevision(text string) (revision uint64, content []byte, ok bool) {
-	number, rest, ok := bytes.Cut([]byte(text), []byte(" "))
-	if !ok {
+	number, rest, ok := strings.Cut(text, " ")
+	if !ok || len(number) > 15 || strings.HasPrefix(number, "0") {
 		return 0, nil, false
 	}
-	revision, err := strconv.ParseUint(string(number), 10, 64)
-	return revision, rest, err == nil && revision > 0
+	revision, err := strconv.ParseUint(number, 10, 64)
+	return revision, []byte(rest), err == nil
 }

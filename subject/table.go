@@ -2,7 +2,6 @@ package subject
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -11,9 +10,9 @@ import (
 // who wait for it, and knows when it no longer can trust what it has.
 type table[K comparable, V any] struct {
 	load func(context.Context, K) (V, error)
+	hash func(K) uint64
 	own  func(K) K // a copy of a key that shares no memory with it
 	opts *CacheOptions
-	seed maphash.Seed
 
 	shards  [tableShards]tableShard[K, V]
 	loading sync.WaitGroup
@@ -63,9 +62,9 @@ type call[V any] struct {
 }
 
 func newTable[K comparable, V any](
-	opts *CacheOptions, own func(K) K, load func(context.Context, K) (V, error),
+	opts *CacheOptions, hash func(K) uint64, own func(K) K, load func(context.Context, K) (V, error),
 ) *table[K, V] {
-	t := &table[K, V]{load: load, own: own, opts: opts, seed: maphash.MakeSeed()}
+	t := &table[K, V]{load: load, hash: hash, own: own, opts: opts}
 	for i := range t.shards {
 		t.shards[i].entries, t.shards[i].calls = make(map[K]*entry[K, V]), make(map[K]*call[V])
 	}
@@ -73,7 +72,7 @@ func newTable[K comparable, V any](
 }
 
 func (t *table[K, V]) shard(k K) *tableShard[K, V] {
-	return &t.shards[maphash.Comparable(t.seed, k)%tableShards]
+	return &t.shards[t.hash(k)%tableShards]
 }
 
 // get returns the value of a key; stale, where the directory could not be asked.
@@ -148,7 +147,13 @@ func (t *table[K, V]) ask(ctx context.Context, k K, c *call[V]) {
 	}
 	e := s.entries[k]
 	switch {
-	case c.outdated && err == nil:
+	case c.outdated && err == nil: // it may be all that is ever heard
+		if e == nil {
+			e = s.add(k, t.opts.Entries/tableShards)
+		}
+		if !e.known || !e.fresh && e.right.Before(began) {
+			e.value, e.known, e.right = value, true, began
+		}
 	case c.outdated:
 		s.stats.Failures++
 		if e != nil {
@@ -254,7 +259,7 @@ func (t *table[K, V]) addTo(sum *CacheStats) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		sum.Entries += len(s.ring)
+		sum.Entries += len(s.entries)
 		sum.Hits += s.stats.Hits
 		sum.Loads += s.stats.Loads
 		sum.Failures += s.stats.Failures

@@ -135,21 +135,6 @@ func meterOf(m policy.Meter) rationv1.Meter {
 	}
 }
 
-func stateOf(s engine.ReservationState) rationv1.State {
-	switch s {
-	case engine.StateOpen:
-		return rationv1.State_STATE_OPEN
-	case engine.StateSettled:
-		return rationv1.State_STATE_SETTLED
-	case engine.StateLapsed:
-		return rationv1.State_STATE_LAPSED
-	case engine.StateRecorded:
-		return rationv1.State_STATE_RECORDED
-	default:
-		return rationv1.State_STATE_UNSPECIFIED
-	}
-}
-
 func adviceOf(a engine.Advice) rationv1.Advice {
 	switch a {
 	case engine.Continue:
@@ -163,19 +148,19 @@ func adviceOf(a engine.Advice) rationv1.Advice {
 	}
 }
 
-// goingOf says to a call under way whether it may go on. No limit refuses it: what it may still use is in the advice.
-func goingOf(g *engine.Going) *rationv1.ProgressResponse {
-	out := &rationv1.ProgressResponse{Advice: adviceOf(g.Advice), State: stateOf(g.State), Limits: limitsOf(&g.Decision)}
-	for _, l := range out.Limits {
-		l.Refuses, l.RetryAfter = false, nil
+func stateOf(s engine.ReservationState) rationv1.State {
+	switch s {
+	case engine.StateOpen:
+		return rationv1.State_STATE_OPEN
+	case engine.StateSettled:
+		return rationv1.State_STATE_SETTLED
+	case engine.StateLapsed:
+		return rationv1.State_STATE_LAPSED
+	case engine.StateRecorded:
+		return rationv1.State_STATE_RECORDED
+	default:
+		return rationv1.State_STATE_UNSPECIFIED
 	}
-	if g.Bounded {
-		out.MaxOutputTokens = &g.MaxOutput
-	}
-	if g.State == engine.StateOpen {
-		out.ExpiresAt = instant(g.Expires)
-	}
-	return out
 }
 
 // reservationOf returns the reservation of an admitted call; nil where there is none.

@@ -60,20 +60,6 @@ func decided(a *engine.Admission, err error) error {
 	return failure.Unavailable(failure.StoreUnavailable, a.Message(), wait.Duration())
 }
 
-// Progress implements rationv1.AccountingServiceServer.
-func (s *Service) Progress(ctx context.Context, r *rationv1.ProgressRequest) (*rationv1.ProgressResponse, error) {
-	id, err := idOf(r.GetReservationId())
-	if err != nil {
-		return nil, failure.Of(err)
-	}
-	var out engine.Going
-	sofar := &engine.Progress{ID: id, Usage: usageOf(r.GetUsage()), Lasts: leaseOf(r.GetLease())}
-	if err := s.engine.Progress(ctx, sofar, &out); err != nil {
-		return nil, failure.Of(err)
-	}
-	return goingOf(&out), nil
-}
-
 // Settle implements rationv1.AccountingServiceServer.
 func (s *Service) Settle(ctx context.Context, r *rationv1.SettleRequest) (*rationv1.SettleResponse, error) {
 	id, err := idOf(r.GetReservationId())
@@ -98,6 +84,32 @@ func (s *Service) Settle(ctx context.Context, r *rationv1.SettleRequest) (*ratio
 		State: stateOf(out.State), Replayed: out.Replayed, Cost: int64(out.Cost), Charges: chargesOf(&out),
 		Limits: limitsOf(&out.Decision), Price: priceOf(&out.Price), Warnings: out.Warnings(),
 	}, nil
+}
+
+// Progress implements rationv1.AccountingServiceServer.
+func (s *Service) Progress(ctx context.Context, r *rationv1.ProgressRequest) (*rationv1.ProgressResponse, error) {
+	id, err := idOf(r.GetReservationId())
+	if err != nil {
+		return nil, failure.Of(err)
+	}
+	var out engine.Going
+	progress := &engine.Progress{ID: id, Usage: usageOf(r.GetUsage()), Lasts: leaseOf(r.GetLease())}
+	if err := s.engine.Progress(ctx, progress, &out); err != nil {
+		return nil, failure.Of(err)
+	}
+	answer := &rationv1.ProgressResponse{
+		Advice: adviceOf(out.Advice), State: stateOf(out.State), Limits: limitsOf(&out.Decision),
+	}
+	for _, l := range answer.Limits {
+		l.Refuses, l.RetryAfter = false, nil // a call under way: what it may still use is in the advice
+	}
+	if out.Bounded {
+		answer.MaxOutputTokens = &out.MaxOutput
+	}
+	if out.State == engine.StateOpen {
+		answer.ExpiresAt = instant(out.Expires)
+	}
+	return answer, nil
 }
 
 // Release implements rationv1.AccountingServiceServer.

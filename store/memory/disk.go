@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -93,18 +94,29 @@ func openDisk(dir string, each func(key string, content []byte) error) (*disk, e
 		return nil, err
 	}
 	d := &disk{db: db}
+	current := false
 	err = db.View(func(tx *bbolt.Tx) error {
-		now, err := decodeTally(tx.Bucket(partMeta).Get(keyTally))
+		meta := tx.Bucket(partMeta)
+		current = bytes.Equal(meta.Get(keyFormat), formatRecord(format))
+		now, err := decodeTally(meta.Get(keyTally))
 		if err == nil && now != found {
 			err = fmt.Errorf("another process has written %s just now: use another directory", path)
 		}
 		return err
 	})
+	if err == nil && !current { // it is to hold from now on what an older ration does not know
+		err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(partMeta).Put(keyFormat, formatRecord(format)) })
+	}
 	if err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// formatRecord is what says of a file that it is of that format.
+func formatRecord(version uint32) []byte {
+	return appendSum(binary.LittleEndian.AppendUint32(nil, version), 0, string(keyFormat))
 }
 
 // openFile lets bbolt open the file. What it makes of one that is not its own may be a panic.
@@ -167,8 +179,7 @@ func createFile(dir, path string) error {
 		if err != nil {
 			return err
 		}
-		version := binary.LittleEndian.AppendUint32(nil, format)
-		if err := meta.Put(keyFormat, appendSum(version, 0, string(keyFormat))); err != nil {
+		if err := meta.Put(keyFormat, formatRecord(format)); err != nil {
 			return err
 		}
 		return meta.Put(keyTally, (&tally{}).append(nil))
@@ -237,7 +248,7 @@ func readFile(path string, each func(key string, content []byte) error) (tally, 
 			want, err = decodeTally(value)
 			return err
 		}
-		if version != format {
+		if version < oldest || version > format {
 			return nil // said below
 		}
 		if part != string(partRecords) {
@@ -263,9 +274,9 @@ func readFile(path string, each func(key string, content []byte) error) (tally, 
 		return want, damaged(path, err)
 	case version == 0:
 		return want, damaged(path, errors.New("it does not say its format"))
-	case version != format:
+	case version < oldest || version > format:
 		age := "a newer"
-		if version < format {
+		if version < oldest {
 			age = "an older"
 		}
 		return want, fmt.Errorf("%s was written by %s ration: it has format %d, and this one knows %d; "+

@@ -95,7 +95,7 @@ func (s *Store) forget(sh *leaseShard, l *lease, now limit.Micros) {
 		locks.add(s.shardOf(l.holds[i].owner(), l.holds[i].bucket()))
 	}
 	locks.each(func(i int) { s.shards[i].mu.Lock() })
-	s.journal.enterStep(s, &locks, sh)
+	s.journal.enterStep(s, &locks, sh, 0)
 	for i := range l.holds {
 		h := &l.holds[i]
 		if h.ended() {

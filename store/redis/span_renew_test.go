@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,12 +27,14 @@ func TestRenewedLeasesExpireLater(t *testing.T) {
 	s := newStore(t, redis.Options{URL: server.URL()})
 	opening := lease(1, store.LeaseOpen)
 	opening.Lasts = second
-	apply(t, s, opening, hold("b", limit.Spec{Algorithm: limit.Concurrency, Limit: 3}, 1, 1))
+	apply(t, s, opening, hold("b", limit.Spec{Algorithm: limit.Concurrency, Limit: 3}, 1, 1),
+		hold("kept for a day", limit.Spec{FirstUse: true, Limit: 3, Window: 1440 * minute}, 1, 1))
 	renewal := renewing(opening, 1)
 	renewal.Lasts = 10 * minute
 	apply(t, s, renewal)
 	for end, lasts := range map[string]time.Duration{
 		"b:5": 11 * time.Minute, "b:5#holds": 11 * time.Minute, "#lease": 24*time.Hour + 10*time.Minute,
+		"day:5": 24*time.Hour + time.Minute, "day:5#holds": 24*time.Hour + time.Minute,
 	} {
 		keys := look.Keys(t.Context(), "*"+end).Val()
 		if len(keys) != 1 {
@@ -66,7 +69,7 @@ func TestRenewedAcrossShards(t *testing.T) {
 	}
 	c.clock.Advance(minute)
 	c.look(t, s, "6+0 6+0 6+0")
-	if out := apply(t, s, renewing(opening, 9)); out.Lease != store.LeaseLapsed {
+	if out := apply(t, s, renewing(opening, 9), c.all(store.Charge, 0)...); out.Lease != store.LeaseLapsed {
 		t.Errorf("renewed when it had lapsed: %+v", out)
 	}
 	c.look(t, s, "6+0 6+0 6+0")
@@ -124,7 +127,7 @@ func TestDeathWithinARenewal(t *testing.T) {
 				c.dies(t, dying, &store.Step{Lease: renewing(opening, 6)})
 				c.look(t, s, died.at)
 			}
-			clear := func() {
+			empty := func() {
 				for _, node := range c.nodes {
 					node.Client(t).FlushAll(t.Context())
 				}
@@ -135,7 +138,7 @@ func TestDeathWithinARenewal(t *testing.T) {
 				settle.Do, settle.Actual = store.LeaseSettle, []int64{3}
 				apply(t, s, &settle)
 				c.look(t, s, want)
-				clear()
+				empty()
 			}
 			look := *opening
 			look.Do = store.LeaseLook
@@ -164,6 +167,31 @@ func TestDeathWithinARenewal(t *testing.T) {
 			c.look(t, s, died.end)
 			settles("3+0 3+0 3+0")
 		})
+	}
+}
+
+// A bucket of a renewed lease is not readable. Others are renewed, so that the error does not say that nothing was.
+func TestRenewalOfAnUnreadableBucket(t *testing.T) {
+	t.Parallel()
+	c := startSpread(t)
+	s := c.open(t)
+	opening := c.leaseAt(t, s, 0)
+	apply(t, s, opening, c.all(store.Hold, 4)...)
+	look := c.nodes[1].Client(t)
+	for _, key := range look.Keys(t.Context(), "*b:*").Val() {
+		if !strings.Contains(key, "#") {
+			look.Set(t.Context(), key, "not a counter", 0)
+		}
+	}
+	var out store.Outcome
+	err := s.Apply(t.Context(), &store.Step{Lease: renewing(opening, 6)}, &out)
+	if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("%v, want %v and not %v", err, store.ErrUnavailable, store.ErrCorrupt)
+	}
+	for _, i := range []int{0, 2} {
+		if r := apply(t, s, nil, c.op(c.owners[i], store.Charge, 0)).Results[0]; r.Held != 6 {
+			t.Errorf("node %d: %+v, want 6 held", i, r)
+		}
 	}
 }
 

@@ -174,14 +174,14 @@ func (l *ledger) renew(*rapid.T) {
 	used := max(0, rapid.Int64Range(-h.amount, h.amount+3).Draw(l.r, "used so far"))
 	lease := renews(i, used)
 	lease.Lasts = rapid.SampledFrom([]limit.Micros{1, 10 * sec, minute, 5 * minute}).Draw(l.r, "lasts")
-	before, now := l.latest, l.clock.Now()
+	now := l.clock.Now()
 	out := l.apply(lease, l.op(store.Charge, 0))
-	l.latest = max(before, l.latest, now)
 	switch {
 	case (now >= h.due) != (out.Lease == store.LeaseLapsed):
 		l.r.Fatalf("renewed at %d, due at %d; the lease's state: %d", now, h.due, out.Lease)
 	case now < h.due:
 		l.tally["renewed"]++
+		l.latest = max(l.latest, now)
 		h.due, h.lapse = max(h.due, now+lease.Lasts), min(h.amount, max(h.lapse, used))
 	}
 }

@@ -69,6 +69,7 @@ type history struct {
 	edges   []limit.Micros // at which something happens
 	tally   map[string]int // what has happened, for the log
 	steady  bool           // the clock makes no large steps back, and no bucket drains at another rate
+	reports bool           // steps have rows
 }
 
 // target is a bucket that a history uses.
@@ -145,14 +146,22 @@ func (h *history) requantify(b *target, huge bool) {
 // next draws the next step and sets the clock for it.
 func (h *history) next(m *Model) *store.Step {
 	h.moveClock(m)
+	fresh := &store.Step{}
+	step := h.draw(fresh)
+	if h.reports && step == fresh {
+		h.addRows(step)
+	}
+	return step
+}
+
+// draw draws a step: it completes a fresh one, or returns one again that was applied before.
+func (h *history) draw(step *store.Step) *store.Step {
 	if !h.steady && rapid.IntRange(0, 24).Draw(h.r, "policy") == 24 {
 		h.requantify(rapid.SampledFrom(h.targets).Draw(h.r, "bucket"), false)
 	}
-	step := &store.Step{
-		Refused:   rapid.IntRange(0, 19).Draw(h.r, "refused step") == 19,
-		Shadow:    rapid.IntRange(0, 19).Draw(h.r, "shadow step") == 19,
-		QuotaOpen: rapid.IntRange(0, 19).Draw(h.r, "quota open") == 19,
-	}
+	step.Refused = rapid.IntRange(0, 19).Draw(h.r, "refused step") == 19
+	step.Shadow = rapid.IntRange(0, 19).Draw(h.r, "shadow step") == 19
+	step.QuotaOpen = rapid.IntRange(0, 19).Draw(h.r, "quota open") == 19
 	known := h.usable()
 	switch what := rapid.IntRange(0, 22).Draw(h.r, "what"); {
 	case what < 4:

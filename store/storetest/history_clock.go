@@ -97,7 +97,7 @@ func (h *history) heard(step *store.Step, out store.Outcome, err error) {
 	if l := step.Lease; l != nil {
 		i := slices.IndexFunc(h.leases, func(known *leased) bool { return known.id == l.ID })
 		switch {
-		case out.Lease == store.LeaseOpened || out.Lease == store.LeaseUnknown && l.Do == store.LeaseSettle:
+		case out.Lease == store.LeaseOpened && l.Do == store.LeaseOpen || out.Lease == store.LeaseUnknown && l.Do == store.LeaseSettle:
 			h.leases[i].due = now + l.Lasts // known anew
 		case out.Lease == store.LeaseRenewed:
 			h.leases[i].due = max(h.leases[i].due, now+l.Lasts)

@@ -18,6 +18,7 @@ type Model struct {
 	buckets map[bucketName]bucket
 	leases  map[store.LeaseID]lease
 	holds   int // made so far
+	usage   map[sumName]columns
 }
 
 // bucketName is a bucket's identity.
@@ -61,12 +62,15 @@ type lease struct {
 
 // clone returns a model that shares nothing with m which a decision changes.
 func (m *Model) clone() *Model {
-	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds}
+	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds, usage: maps.Clone(m.usage)}
 	for name, b := range m.buckets {
 		c.buckets[name] = bucket{cloneState(b.state), slices.Clone(b.live)}
 	}
 	if c.leases == nil {
 		c.leases = map[store.LeaseID]lease{}
+	}
+	if c.usage == nil {
+		c.usage = map[sumName]columns{}
 	}
 	return c
 }

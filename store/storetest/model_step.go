@@ -26,6 +26,7 @@ func (m *Model) Apply(now limit.Micros, step *store.Step) (*Model, store.Outcome
 	}
 	d.judge()
 	d.write()
+	d.report()
 	d.describe()
 	return d.Model, d.out, nil
 }

@@ -128,6 +128,13 @@ func testLeases(t *testing.T, open Open) {
 			{"what nobody knows is what is known", 8 * sec, settles(3, 1), nil, settled, stand{102, 0, -2}, stand{0, 0, 2}},
 			{"nobody's", 8 * sec, renews(4, 1), nil, unknown, stand{102, 0, -2}, stand{0, 0, 2}},
 		},
+		"renewed beside another": {
+			{"open", 0, opens(1, 7), reserve(1, 0), opened, stand{0, 1, 99}, stand{0, 1, 1}},
+			{"and another", 0, opens(2, 7), reserve(1, 0), opened, stand{0, 2, 98}, stand{0, 2, 0}},
+			{"a place is a place", sec, renews(1, 1, 9), nil, renewed, stand{0, 2, 98}, stand{0, 2, 0}},
+			{"and gives one back", 2 * sec, settles(1, 1, 1, 9), nil, settled, stand{1, 1, 98}, stand{0, 1, 1}},
+			{"the other is due as ever", minute, nil, nil, none, stand{1, 0, 99}, stand{0, 0, 2}},
+		},
 		"renewed across windows": {
 			{"open", hour - sec, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
 			{"the new window is not touched", hour, renews(1, 60), nil, renewed, stand{0, 0, 100}, stand{0, 1, 1}},

@@ -122,10 +122,7 @@ func (d *Directory) take(ctx context.Context, step *subject.Step) (revision uint
 		step.Ref.Encode(), step.Ref.Name, expected, step.Content, newID(), until,
 		step.Row, fmt.Sprintf("%03d", shard), subject.AuditRows, d.channel(), encodeNotice(step))
 	switch {
-	case err != nil && isReply(err):
-		claims.abandon(ctx)
-		return 0, err
-	case err != nil: // it may still be written
+	case err != nil: // it may be written, or will be: the claims stay
 		return 0, err
 	case reply[0] != "DONE":
 		claims.abandon(ctx)
@@ -145,12 +142,13 @@ func (d *Directory) take(ctx context.Context, step *subject.Step) (revision uint
 func (d *Directory) run(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]any, error) {
 	for n := 1; ; n++ {
 		reply, err := script.Run(ctx, d.client, keys, args...).Slice()
+		var refused redis.Error
 		switch {
 		case err == nil && len(reply) > 0:
 			return reply, nil
 		case err == nil:
 			return nil, fmt.Errorf("%w: a script has answered nothing", subject.ErrUnavailable)
-		case isReply(err) || ctx.Err() != nil || n == sends:
+		case errors.As(err, &refused) || ctx.Err() != nil || n == sends:
 			return nil, explain(err)
 		}
 	}

@@ -95,7 +95,7 @@ func TestAnotherProcessSeesAChange(t *testing.T) {
 	}()
 	defer func() {
 		go func() {
-			for range lines { //nolint:revive // what it still says
+			for range lines {
 			}
 		}()
 	}()

@@ -102,19 +102,11 @@ func (d *Directory) FindByKey(ctx context.Context, hash subject.KeyHash) (subjec
 	return s, true, nil
 }
 
-// explain says what an error of the client means.
+// explain says what an error of the client means. Also one that Redis has answered says little of what was written: the
+// client may have sent the command before, and got no answer.
 func explain(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case isReply(err):
-		return fmt.Errorf("%w: nothing was written: %w", subject.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %w", subject.ErrUnavailable, err)
-}
-
-// isReply reports whether it is Redis that has refused: then nothing has happened.
-func isReply(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply)
 }

@@ -158,7 +158,7 @@ func testKeysMove(t *testing.T, open Open) {
 	var moved atomic.Int32
 	for worker := range 6 {
 		wg.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(worker), 1))
+			r := rand.New(rand.NewPCG(uint64(worker), 1)) //nolint:gosec // the same sequence each time
 			d := all[worker%len(all)]
 			for n := 0; n < 150 && ctx.Err() == nil; n++ {
 				of, key := refs[r.IntN(len(refs))], keys[r.IntN(len(keys))]
@@ -198,7 +198,9 @@ func testKeysMove(t *testing.T, open Open) {
 func hidesKeys(t *testing.T, text string, keys []subject.APIKey) {
 	t.Helper()
 	for _, k := range keys {
-		for _, form := range []string{k.Hash.Hex(), base64.StdEncoding.EncodeToString(k.Hash[:]), string(k.Hash[:]), fmt.Sprint([32]byte(k.Hash))} {
+		for _, form := range []string{
+			k.Hash.Hex(), base64.StdEncoding.EncodeToString(k.Hash[:]), string(k.Hash[:]), fmt.Sprint([32]byte(k.Hash)),
+		} {
 			if strings.Contains(text, form) {
 				t.Errorf("it gives an API key's hash away: %s", text)
 			}

@@ -80,6 +80,10 @@ func testRefused(t *testing.T, open Open) {
 	of := subject.Ref{Domain: "llm", Name: "alice"}
 	before := change(t, d, of, setTier("free"))
 	own := errors.New("their own")
+	fails := func(s *subject.Subject) error { s.Tier = "x"; return own }
+	renames := func(s *subject.Subject) error { s.Name = "bob"; return nil }
+	revises := func(s *subject.Subject) error { s.Revision = 7; return nil }
+	moves := func(s *subject.Subject) error { s.Zone = "Mars"; return nil }
 	for name, c := range map[string]struct {
 		of    subject.Ref
 		by    subject.By
@@ -87,14 +91,14 @@ func testRefused(t *testing.T, open Open) {
 		want  error
 		names string
 	}{
-		"an error of apply":      {of, by, func(s *subject.Subject) error { s.Tier = "x"; return own }, own, "their own"},
-		"no actor":               {of, subject.By{Reason: "r"}, setTier("x"), subject.ErrInvalid, "actor"},
-		"no reason":              {of, subject.By{Actor: "a"}, setTier("x"), subject.ErrInvalid, "reason"},
-		"no name":                {subject.Ref{Domain: "llm"}, by, setTier("x"), subject.ErrInvalid, "name"},
-		"no domain":              {subject.Ref{Name: "bob"}, by, setTier("x"), subject.ErrInvalid, "domain"},
-		"another name":           {of, by, func(s *subject.Subject) error { s.Name = "bob"; return nil }, subject.ErrInvalid, "name"},
-		"another revision":       {of, by, func(s *subject.Subject) error { s.Revision = 7; return nil }, subject.ErrInvalid, "revision"},
-		"a time zone that isn't": {of, by, func(s *subject.Subject) error { s.Zone = "Mars"; return nil }, subject.ErrInvalid, "zone"},
+		"an error of apply": {of, by, fails, own, "their own"},
+		"no actor":          {of, subject.By{Reason: "r"}, setTier("x"), subject.ErrInvalid, "actor"},
+		"no reason":         {of, subject.By{Actor: "a"}, setTier("x"), subject.ErrInvalid, "reason"},
+		"no name":           {subject.Ref{Domain: "llm"}, by, setTier("x"), subject.ErrInvalid, "name"},
+		"no domain":         {subject.Ref{Name: "bob"}, by, setTier("x"), subject.ErrInvalid, "domain"},
+		"another name":      {of, by, renames, subject.ErrInvalid, "name"},
+		"another revision":  {of, by, revises, subject.ErrInvalid, "revision"},
+		"no time zone":      {of, by, moves, subject.ErrInvalid, "zone"},
 	} {
 		_, err := d.Change(t.Context(), c.of, c.by, c.apply)
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.names) {

@@ -293,8 +293,8 @@ type Caller struct {
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Tier of the subject, where the policy trusts its callers to say so (`trust_tier`); else it is ignored.
 	Tier string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`
-	// API key of the subject, by which the directory knows it: it stands for the subject's attributes. It is hashed at
-	// once, and neither kept nor logged.
+	// An API key of the subject, by which the directory of subjects knows it: it stands for the subject's attributes, and
+	// wins over them. It is not kept, and not logged. Whom nobody knows by it is anonymous, or refused, as the policy says.
 	ApiKey        string `protobuf:"bytes,5,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -872,7 +872,7 @@ func (x *Price) GetAssumed() bool {
 // HttpAnswer is what an application may answer to its own caller.
 type HttpAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Status code: 200, 400, 403 or 429; or what the policy wants for an allowance that is used up.
+	// Status code: 200, 400, 403 or 429; or 402 where the policy wants that.
 	Status int32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
 	// Header fields, by lower-case name: those of `RateLimit`, those that clients of model APIs read, and of a refusal
 	// those that keep them from retrying in vain.

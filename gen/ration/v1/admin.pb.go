@@ -173,7 +173,7 @@ func (x *Subject) GetRevision() int64 {
 // Key is an API key of a subject. The key itself is not kept.
 type Key struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// First twelve hexadecimal digits of its SHA-256, by which it can be recognised and deleted.
+	// First eight hexadecimal digits of its SHA-256, by which it can be recognised and deleted.
 	Fingerprint string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// What it is for, as it was said.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
@@ -1694,10 +1694,8 @@ type AdjustUsageRequest struct {
 	Limit string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// What is added, in units of its meter; negative: what is taken away, down to nothing.
 	Amount int64 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
-	// Names the correction, so that it is made once however often it is sent. Empty: it is made each time.
-	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// Who makes the change. Required.
-	Actor         *Actor `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	Actor         *Actor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1751,13 +1749,6 @@ func (x *AdjustUsageRequest) GetAmount() int64 {
 		return x.Amount
 	}
 	return 0
-}
-
-func (x *AdjustUsageRequest) GetIdempotencyKey() string {
-	if x != nil {
-		return x.IdempotencyKey
-	}
-	return ""
 }
 
 func (x *AdjustUsageRequest) GetActor() *Actor {
@@ -2390,13 +2381,12 @@ const file_ration_v1_admin_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\v2\x16.ration.v1.SubjectNameR\asubject\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12&\n" +
 	"\x05actor\x18\x03 \x01(\v2\x10.ration.v1.ActorR\x05actor\"\x10\n" +
-	"\x0eRevokeResponse\"\xbe\x01\n" +
+	"\x0eRevokeResponse\"\x95\x01\n" +
 	"\x12AdjustUsageRequest\x12)\n" +
 	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\tR\x05limit\x12\x16\n" +
-	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12'\n" +
-	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12&\n" +
-	"\x05actor\x18\x05 \x01(\v2\x10.ration.v1.ActorR\x05actor\"E\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12&\n" +
+	"\x05actor\x18\x04 \x01(\v2\x10.ration.v1.ActorR\x05actor\"E\n" +
 	"\x13AdjustUsageResponse\x12.\n" +
 	"\x06status\x18\x01 \x01(\v2\x16.ration.v1.LimitStatusR\x06status\"|\n" +
 	"\x11ResetUsageRequest\x12)\n" +

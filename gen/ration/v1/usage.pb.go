@@ -584,7 +584,7 @@ func (x *UsageRow) GetLatency() *Latency {
 	return nil
 }
 
-// Latency is how long calls have taken. Each figure is exact to an eighth of itself.
+// Latency is how long calls have taken. The figures are at most 30 % too long, and never too short.
 type Latency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many calls it is of.

@@ -41,7 +41,11 @@ for at = 1, #changes, ID + NUMBER do
 end
 
 local record = call('HGET', KEYS[1], field)
-local revision = record and (record:match('^%d+') or 'UNKNOWN') or 'NONE'
+local revision = 'NONE'
+if record then
+  revision = record:match('^([1-9]%d*) ') or ''
+  if revision == '' or #revision > 15 then revision = 'UNKNOWN' end
+end
 if revision ~= expected then return { 'CONFLICT' } end
 
 local time = call('TIME')

@@ -162,9 +162,11 @@ end
 local function end_lease(step, state)
   local asked = step.lease
   if asked.action == LOOK or asked.action == RENEW then return end
-  if state == IS_UNKNOWN and asked.action == SETTLE then
+  local settles = asked.action == SETTLE
+  -- Also a step that lets a lease lapse may write in a shard in which the lease has nothing: once.
+  if state == IS_UNKNOWN and (settles or asked.made_by) then
     save_lease(asked.key, {
-      due = asked.made_by and now + asked.lasts or now, made_by = asked.made_by, settled = true,
+      due = asked.made_by and now + asked.lasts or now, made_by = asked.made_by, settled = settles, lapsed = not settles,
       opened_by = NO_REQUEST, settled_by = asked.request, holds = {}, note = asked.note,
     })
   elseif state == IS_SETTLED or state == IS_CORRECTED then
@@ -202,7 +204,7 @@ local function claim(step)
     l = { due = now + asked.lasts, opened = true, opened_by = asked.request, note = asked.note }
   elseif state == IS_UNKNOWN then
     l = { due = now, opened_by = NO_REQUEST, note = asked.note }
-  elseif asked.action == SETTLE and state ~= IS_REPLAYED then
+  elseif asked.action ~= LOOK and state ~= IS_REPLAYED then
     l.shards = add_shards(l.shards, step.shards)
     l.note = asked.note or l.note
   end

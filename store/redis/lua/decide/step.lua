@@ -13,8 +13,9 @@
 --               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
 --               as float64, name of the calendar; of a plain op only kind, amount and limit count, and in
 --               the place of the ceiling when its counter may go (µs)
+--   rows        if flags say so: see rows.lua
 
-local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED = 2, 4, 8, 16, 32, 64
+local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED, REPORTS = 2, 4, 8, 16, 32, 64, 128
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
 
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
