@@ -81,7 +81,15 @@ func testUsage(t *testing.T, open Open) {
 			{"refused by the caller", 0, &store.Step{Refused: true, Rows: []store.Row{reported("u", "a", add(1, 1))}}, "12: a 1+7, 12: b 1+2; u 9"},
 			{"beside a strict charge", 0, &store.Step{Ops: ops(strict("s", perMinute(1), 1)), Rows: []store.Row{reported("u", "a", add(1, 1))}}, "12: a 1+8, 12: b 1+2; u 10"},
 			{"which refuses", 0, &store.Step{Ops: ops(strict("s", perMinute(1), 1)), Rows: []store.Row{reported("u", "a", add(1, 1))}}, "12: a 1+8, 12: b 1+2; u 10"},
-			{"taken back", 0, &store.Step{Rows: []store.Row{reported("u", "a", add(1, -8))}}, "12: b 1+2; u 2"},
+			{"beside a plain charge and a strict one that lie apart", 0, &store.Step{
+				Ops:  ops(with(charge("of u", perMinute(1), 1), func(o *store.Op) { o.Owner = []byte("u") }), strict("s2", perMinute(2), 1)),
+				Rows: []store.Row{reported("u", "a", add(1, 1))},
+			}, "12: a 1+9, 12: b 1+2; u 11"},
+			{"which refuse", 0, &store.Step{
+				Ops:  ops(with(charge("of u", perMinute(9), 1), func(o *store.Op) { o.Owner = []byte("u") }), strict("s2", perMinute(1), 1)),
+				Rows: []store.Row{reported("u", "a", add(1, 1))},
+			}, "12: a 1+9, 12: b 1+2; u 11"},
+			{"taken back", 0, &store.Step{Rows: []store.Row{reported("u", "a", add(1, -9))}}, "12: b 1+2; u 2"},
 			{"somebody else", 0, &store.Step{Rows: []store.Row{reported("t", "a", add(1, 2)), reported("v", "", add(1, 2))}}, "12: b 1+2; t 2 u 2 v 2"},
 			{"less than nothing", 0, &store.Step{Rows: []store.Row{reported("u", "b", add(1, -3))}}, "12: b 1-1; t 2 v 2"},
 		},
