@@ -238,7 +238,17 @@ func testUsageQueries(t *testing.T, open Open) {
 	if top, err := s.Top(t.Context(), store.TopQuery{Group: g, Most: 1}); err != nil || len(top) != 0 {
 		t.Errorf("%s, %v, want nobody", showRanking(top), err)
 	}
-	whole := store.RowsQuery{Group: g, From: noon, To: noon + 1}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Rows(ended, store.RowsQuery{Group: g, Owner: u, To: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("for a caller who is gone: %v", err)
+	}
+}
+
+// testManySums: a query returns no more sums than it may, and says so.
+func testManySums(t *testing.T, open Open) {
+	s := open(t, NewClock(noon))
+	whole := store.RowsQuery{Group: []byte("g"), From: noon, To: noon + 1}
 	report := func(from, to int) {
 		for n := from; n < to; n += store.MaxRows {
 			step := &store.Step{}
@@ -247,21 +257,16 @@ func testUsageQueries(t *testing.T, open Open) {
 				r.Keep = store.Retain{GroupHours: day}
 				step.Rows = append(step.Rows, r)
 			}
-			applyStep(t, s.(store.Store), step)
+			applyStep(t, s, step)
 		}
 	}
 	report(0, store.MaxSums)
-	if rows, err := s.Rows(t.Context(), whole); err != nil || len(rows) != store.MaxSums {
+	if rows, err := s.(store.Usage).Rows(t.Context(), whole); err != nil || len(rows) != store.MaxSums {
 		t.Errorf("of as many sums as are returned: %d, %v", len(rows), err)
 	}
 	report(store.MaxSums, store.MaxSums+1)
-	if _, err := s.Rows(t.Context(), whole); !errors.Is(err, store.ErrTooManySums) {
+	if _, err := s.(store.Usage).Rows(t.Context(), whole); !errors.Is(err, store.ErrTooManySums) {
 		t.Errorf("of one more: %v, want %v", err, store.ErrTooManySums)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Rows(ended, store.RowsQuery{Group: g, Owner: u, To: 1}); !errors.Is(err, context.Canceled) {
-		t.Errorf("for a caller who is gone: %v", err)
 	}
 }
 
