@@ -1,14 +1,21 @@
 package redis_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/rationhq/ration/store/redis/redistest"
 	"github.com/rationhq/ration/subject"
+	"github.com/rationhq/ration/subject/redis"
 	"github.com/rationhq/ration/subject/subjecttest"
 )
 
@@ -145,5 +152,82 @@ func TestLostClaimsHeal(t *testing.T) {
 	}
 	if s, found, err := d.FindByKey(t.Context(), key); !found || s.Ref() != alice || err != nil {
 		t.Errorf("after a change: found %v, %v", found, err)
+	}
+}
+
+// Servers that leave in the middle of changes leave claims behind, which others take over: whatever happens, a key is
+// listed by one subject at most, and is found by it. In a Cluster, where claims and records are on several nodes.
+func TestClaimsOfThoseWhoLeave(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	const fence, abandoned = 100 * time.Millisecond, 300 * time.Millisecond
+	servers := make([]*redis.Directory, 3)
+	for i := range servers {
+		c := goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: []string{nodes[0].Addr}, ContextTimeoutEnabled: true})
+		t.Cleanup(func() { _ = c.Close() })
+		servers[i] = newDirectory(t, c, "")
+		servers[i].SetClaimTimes(fence, abandoned)
+	}
+	keys := []subject.KeyHash{subjecttest.NewKey(), subjecttest.NewKey(), subjecttest.NewKey()}
+	refs := []subject.Ref{alice, bob, {Domain: "batch", Name: "carol"}, {Domain: "batch", Name: "dave"}}
+	agree := func() {
+		t.Helper()
+		for i, key := range keys {
+			owner, _, err := servers[0].FindByKey(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, of := range refs {
+				s, _, err := servers[0].Find(t.Context(), of)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Lists(key) != (owner.Ref() == of) {
+					t.Errorf("key %d is that of %v, and %v lists it: %v", i, owner.Ref(), of, s.Lists(key))
+				}
+			}
+		}
+	}
+	var done, left atomic.Int32
+	for round := range 8 {
+		var workers sync.WaitGroup
+		for worker := range 6 {
+			workers.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(round), uint64(worker)))
+				for range 25 {
+					of, key, d := refs[r.IntN(len(refs))], keys[r.IntN(len(keys))], servers[r.IntN(len(servers))]
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+r.IntN(4000))*time.Microsecond)
+					var err error
+					switch r.IntN(5) {
+					case 0, 1, 2:
+						_, err = d.Change(ctx, of, by, func(s *subject.Subject) error {
+							if s.Lists(key) {
+								return nil
+							}
+							return adds(key)(s)
+						})
+					case 3:
+						_, err = d.Change(ctx, of, by, func(s *subject.Subject) error { s.APIKeys = nil; return nil })
+					case 4:
+						_, err = d.Delete(ctx, of, by)
+					}
+					cancel()
+					switch {
+					case err == nil:
+						done.Add(1)
+					case errors.Is(err, subject.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+						left.Add(1)
+					case !errors.Is(err, subject.ErrKeyTaken) && !errors.Is(err, subject.ErrConflict):
+						t.Error(err)
+					}
+				}
+			})
+		}
+		workers.Wait()
+		time.Sleep(abandoned) // what is on its way arrives, and what was left may be taken
+		agree()
+	}
+	t.Logf("%d changes were made, %d were left in the middle", done.Load(), left.Load())
+	if done.Load() < 50 || left.Load() < 50 {
+		t.Error("that proves nothing")
 	}
 }
