@@ -195,7 +195,7 @@ func TestClaimsOfThoseWhoLeave(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(round), uint64(worker)))
 				for range 25 {
 					of, key, d := refs[r.IntN(len(refs))], keys[r.IntN(len(keys))], servers[r.IntN(len(servers))]
-					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+r.IntN(4000))*time.Microsecond)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+r.IntN(12_000))*time.Microsecond)
 					var err error
 					switch r.IntN(5) {
 					case 0, 1, 2:
@@ -227,7 +227,7 @@ func TestClaimsOfThoseWhoLeave(t *testing.T) {
 		agree()
 	}
 	t.Logf("%d changes were made, %d were left in the middle", done.Load(), left.Load())
-	if done.Load() < 50 || left.Load() < 50 {
+	if done.Load() < 20 || left.Load() < 20 {
 		t.Error("that proves nothing")
 	}
 }
