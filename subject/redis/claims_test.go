@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,6 +104,88 @@ func TestRecordsBehindTheFence(t *testing.T) {
 	d.SetClaimTimes(10*time.Second, time.Minute)
 	if _, err := d.Change(t.Context(), bob, by, adds(key)); err != nil {
 		t.Errorf("then nobody else can have the key: %v", err)
+	}
+}
+
+// A claim that is made again and a record that is then not written leave the claim that was there: somebody else, who
+// gives the same subject the same key, may rely on it.
+func TestClaimsThatOthersRelyOn(t *testing.T) {
+	server := redistest.Start(t)
+	look := server.Client(t)
+	d := newDirectory(t, single(t, server.Addr), "")
+	d.SetClaimTimes(-time.Millisecond, time.Minute)
+	key := subjecttest.NewKey()
+	if err := look.HSet(t.Context(), index(key), string(key[:]), leftOver(alice, 0)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Change(t.Context(), alice, by, adds(key)); !errors.Is(err, subject.ErrConflict) {
+		t.Fatalf("it is %v, want ErrConflict", err)
+	}
+	if there, err := look.HExists(t.Context(), index(key), string(key[:])).Result(); !there || err != nil {
+		t.Errorf("the claim is gone, %v", err)
+	}
+}
+
+// The scripts of claims do nothing more when they are sent again, and take back nothing but what they are told.
+func TestClaimScripts(t *testing.T) {
+	server := redistest.Start(t)
+	look := server.Client(t)
+	claim, unclaim := goredis.NewScript(redis.Script("claim")), goredis.NewScript(redis.Script("unclaim"))
+	run := func(who, token, replace string) []any {
+		t.Helper()
+		reply, err := claim.Run(t.Context(), look, []string{"index"}, "hash", who, token, replace, time.Minute.Microseconds()).Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	one, two, three := "one-------------", "two-------------", "three-----------"
+	first := run("3:llmalice", one, "")
+	if again := run("3:llmalice", one, ""); !slices.Equal(again, first) || first[0] != "MINE" {
+		t.Errorf("sent again it is %q, and was %q", again, first)
+	}
+	if other := run("3:llmbob", two, ""); other[0] != "OTHER" || other[1] != first[1] || other[2] != int64(0) {
+		t.Errorf("to another it is %q", other)
+	}
+	second := run("3:llmalice", three, "")
+	if second[0] != "MINE" || second[1] == first[1] {
+		t.Errorf("claimed anew it is %q", second)
+	}
+	if other := run("3:llmbob", two, first[1].(string)); other[0] != "OTHER" {
+		t.Errorf("instead of one that was claimed anew, another gets %q", other)
+	}
+	holds := func() string {
+		held, _ := look.HGet(t.Context(), "index", "hash").Result()
+		return held
+	}
+	for _, c := range []struct{ takes, leaves any }{{first[1], second[1]}, {second[1], ""}, {second[1], ""}} {
+		if err := unclaim.Run(t.Context(), look, []string{"index"}, "hash", c.takes).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if got := holds(); got != c.leaves {
+			t.Errorf("%q is taken back, and %q is left, want %q", c.takes, got, c.leaves)
+		}
+	}
+}
+
+// A clock that steps back does not mix up the audit.
+func TestAuditWhenTheClockStepsBack(t *testing.T) {
+	server := redistest.Start(t)
+	d := newDirectory(t, single(t, server.Addr), "")
+	ahead := time.Now().Add(time.Hour).UnixMicro()
+	row := fmt.Sprintf(`%016d.%03d 1 {"domain":"llm","name":"alice","actor":"a","action":"create","reason":"r"}`, ahead, alice.Shard())
+	audit := fmt.Sprintf("ration:{a%03d}audit", alice.Shard())
+	if err := server.Client(t).ZAdd(t.Context(), audit, goredis.Z{Member: row}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tier := range []string{"free", "pro"} {
+		if _, err := d.Change(t.Context(), alice, by, setsTier(tier)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := d.Audit(t.Context(), alice, "", 10)
+	if err != nil || len(rows) != 3 || rows[0].Action != "change" || rows[1].Action != "create" || rows[2].Actor != "a" {
+		t.Errorf("the rows are %+v, %v", rows, err)
 	}
 }
 
