@@ -101,6 +101,7 @@ descriptors:
   limits:
   - { name: places, meter: concurrency, limit: 3, on_store_error: local, local_share: 100% }
   - { name: tokens, meter: tokens, algorithm: fixed_window, limit: 100/day, on_store_error: local, local_share: 100% }
+anonymous: unlimited
 `
 
 // outageBench is an engine over a store that can fail. In a bubble of synctest all its clocks are

@@ -99,8 +99,12 @@ func answer(phase string, d *engine.Decision) string {
 	}
 	s := &d.Statuses[d.Binding()]
 	word := "refused by " + s.Applied.Limit.Name
-	if d.Verdict() == engine.Impossible {
+	switch d.Verdict() {
+	case engine.Impossible:
 		return word + ", too large"
+	case engine.Blocked:
+		return word + ", blocked"
+	default:
 	}
 	word += fmt.Sprintf(", retry after %v", s.ResetAfter.Duration())
 	if s.Applied.Status.Estimated {
