@@ -34,7 +34,7 @@ func (c *compiler) answers(dr *draft) {
 	a, e := &dr.domain.answers, dr.answers
 	*a = answers{defaultRetryUpTo, http.StatusTooManyRequests, e.retryUpTo.given || e.exhaustedStatus.given}
 	if upTo := e.retryUpTo; upTo.given {
-		if a.retryUpTo = upTo.value; a.retryUpTo > defaultRetryUpTo {
+		if a.retryUpTo = limit.Micros(upTo.value); a.retryUpTo > defaultRetryUpTo {
 			c.rep.warn(upTo.at, "`retry_up_to` above 60s: the common model SDKs do not believe a longer wait, and try again at once")
 		}
 	}
