@@ -39,7 +39,7 @@ func (c *compiler) answers(dr *draft) {
 		}
 	}
 	if status := e.exhaustedStatus; status.given {
-		known := false
+		var known bool
 		if a.exhaustedStatus, known = exhaustedStatuses[status.value]; !known {
 			c.rep.error(status.at, "exhausted_status %s is unknown: it is 402, 403 or 429", quote(status.value))
 		}

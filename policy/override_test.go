@@ -282,7 +282,7 @@ func TestGrantsAndOverridesAreUsable(t *testing.T) {
 				last = w
 			}
 		}
-		most := int64(limit.MaxAmount)
+		most := limit.MaxAmount
 		if q.Spec.Algorithm == limit.SlidingLog {
 			most = limit.MaxLog
 		}

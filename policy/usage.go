@@ -159,8 +159,11 @@ func (d *Domain) explainUsage(lines []string) []string {
 // kept says how long rows are kept: "hours for 3 days, days for 35 days".
 func kept(hours, days limit.Micros) string {
 	say := func(rows string, span limit.Micros) string {
-		if span == 0 {
+		switch {
+		case span == 0:
 			return "no " + rows
+		case span%day == 0:
+			return rows + " for " + count(uint64(span/day), "day")
 		}
 		return rows + " for " + timeInWords(span)
 	}

@@ -19,13 +19,13 @@ func TestUsage(t *testing.T) {
 		{"usage: {}", Usage{Keep: defaults}, ""},
 		{"usage: off", Usage{Off: true}, "usage: none is kept"},
 		{"usage: { tags: team }", Usage{Tags: []string{"team"}, Keep: defaults},
-			"usage by subject, tier, model and team: hours for 3 days, days for 5 weeks; of all together hours for 5 weeks, days for 400 days"},
+			"usage by subject, tier, model and team: hours for 3 days, days for 35 days; of all together hours for 35 days, days for 400 days"},
 		{"usage: { tags: [a, b, c], keep: { hourly: 7d, daily: 3653d, domain_hourly: 1h, domain_daily: 1 day } }",
 			Usage{Tags: []string{"a", "b", "c"}, Keep: Keep{OwnerHours: 7 * day, OwnerDays: 3653 * day, GroupHours: hour, GroupDays: day}},
-			"usage by subject, tier, model, a, b and c: hours for 1 week, days for 3653 days; of all together hours for 1 hour, days for 1 day"},
+			"usage by subject, tier, model, a, b and c: hours for 7 days, days for 3653 days; of all together hours for 1 hour, days for 1 day"},
 		{"usage: { keep: { hourly: off, domain_daily: off } }",
 			Usage{Keep: Keep{OwnerDays: 35 * day, GroupHours: 35 * day}},
-			"usage by subject, tier and model: no hours, days for 5 weeks; of all together hours for 5 weeks, no days"},
+			"usage by subject, tier and model: no hours, days for 35 days; of all together hours for 35 days, no days"},
 	} {
 		p := mustParse(t, "domain: d\n"+c.said)
 		if got := p.Domain("d").Usage(); !reflect.DeepEqual(got, c.want) {
