@@ -26,6 +26,10 @@ func TestAnonymous(t *testing.T) {
 			t.Errorf("%s is explained as\n%s\nwithout %q", said, strings.Join(p.Explain(), "\n"), want.words)
 		}
 	}
+	_, _, warnings := parse(t, "domain: d\ndescriptors: [{key: path, descriptors: [{key: user, subject: true}]}]", Options{})
+	if !strings.HasPrefix(warnings, "policy.yaml:2:42: whoever names no user ") {
+		t.Errorf("a subject further down: got the warnings\n%s", warnings)
+	}
 	p, failures, warnings := parse(t, "domain: d\n"+subject, Options{})
 	if failures != "" || p.Domain("d").Anonymous() != (Anonymous{}) {
 		t.Errorf("where nothing is said: %s", failures)
@@ -95,6 +99,12 @@ anonymous: deny
 === b.yaml
 domain: d
 anonymous: { by: remote_address }
+`, `b.yaml:2:12: ´anonymous´ is something else at policy.yaml:2:12: it is said once for the domain`},
+		{"two words", `
+anonymous: deny
+=== b.yaml
+domain: d
+anonymous: shared
 `, `b.yaml:2:12: ´anonymous´ is something else at policy.yaml:2:12: it is said once for the domain`},
 		{"two keys", `
 anonymous: { by: ip }

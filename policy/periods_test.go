@@ -79,6 +79,7 @@ func TestPeriodsOfSubjects(t *testing.T) {
 		{"both", time.FixedZone("Mars/Olympus", 1), -1, "both|calendar|month;UTC;15"},
 		{"both", time.FixedZone("Mars/Olympus", 1), 3, "both|calendar|month;UTC;3"},
 		{"zone-or", time.FixedZone("", 1), 3, "zone-or|calendar|month;Europe/Berlin;7"},
+		{"zone-or", time.FixedZone("Local", 1), 3, "zone-or|calendar|month;Europe/Berlin;7"},
 		{"zone-or", time.Local, 3, "zone-or|calendar|month;Europe/Berlin;7"},
 	} {
 		l := p.Limits()[slices.IndexFunc(p.Limits(), func(l *Limit) bool { return l.Name == c.limit })]
