@@ -27,7 +27,7 @@ func TestAnonymous(t *testing.T) {
 		}
 	}
 	_, _, warnings := parse(t, "domain: d\ndescriptors: [{key: path, descriptors: [{key: user, subject: true}]}]", Options{})
-	if !strings.HasPrefix(warnings, "policy.yaml:2:42: whoever names no user ") {
+	if !strings.HasPrefix(warnings, "policy.yaml:2:41: whoever names no user ") {
 		t.Errorf("a subject further down: got the warnings\n%s", warnings)
 	}
 	p, failures, warnings := parse(t, "domain: d\n"+subject, Options{})
