@@ -29,6 +29,7 @@ descriptors:
   - {name: spend, meter: cost, limit: $5/month, time_zone: subject, warn_at: 80%, tiers: {max: unlimited}}
   - {name: daily, algorithm: calendar, limit: 5/day, tiers: {max: unlimited}}
   - {name: places, meter: concurrency, limit: 3, tiers: {max: unlimited}}
+  - {name: closed, algorithm: fixed_window, limit: 0/hour, ceiling: 0, tiers: {max: unlimited}}
   - {name: nothing, algorithm: fixed_window, limit: unlimited}
 `
 
@@ -200,6 +201,7 @@ func TestRaised(t *testing.T) {
 		{"places", 2, "concurrency 5"},
 		{"places", 0, "concurrency 3"},
 		{"places", -1, "concurrency 3"},
+		{"closed", 5, "fixed_window 5 per 1h0m0s leaving 5"},
 		{"nothing", 5, "unlimited"},
 	} {
 		q := limitNamed(p, c.limit).For(0)
