@@ -67,8 +67,10 @@ func layers() []layer {
 		{of: "policy", may: []string{"limit", "price", "internal/spelling"}, mustNot: slices.Concat(transports, storage)},
 		// The storage contract and the stores. They must not know policies, descriptors or transports.
 		{of: "store", may: []string{"limit"}, mustNot: slices.Concat(transports, storage)},
+		// Verifies files of a database. It knows nothing.
+		{of: "internal/boltfile", mustNot: slices.Concat(transports, storage)},
 		{
-			of: "store/memory", may: []string{"store", "limit"}, testsMay: []string{"store/storetest"},
+			of: "store/memory", may: []string{"store", "limit", "internal/boltfile"}, testsMay: []string{"store/storetest"},
 			mustNot: slices.Concat(transports, storage),
 		},
 		{
@@ -78,16 +80,30 @@ func layers() []layer {
 		// Starts Redis servers for tests, of whatever package.
 		{of: "store/redis/redistest", mustNot: transports},
 		{of: "store/storetest", may: []string{"store", "limit"}, mustNot: slices.Concat(transports, storage)},
+		// Who pays, and the directories of them. They must not know what a tier allows, where counters are, nor transports.
+		{
+			of: "subject", may: []string{"limit"}, testsMay: []string{"subject/memory", "subject/subjecttest"},
+			mustNot: slices.Concat(transports, storage),
+		},
+		{
+			of: "subject/memory", may: []string{"subject", "limit", "internal/boltfile"}, testsMay: []string{"subject/subjecttest"},
+			mustNot: slices.Concat(transports, storage),
+		},
+		{
+			of: "subject/redis", may: []string{"subject", "limit"},
+			testsMay: []string{"subject/subjecttest", "store/redis/redistest"}, mustNot: transports,
+		},
+		{of: "subject/subjecttest", may: []string{"subject", "limit"}, mustNot: slices.Concat(transports, storage)},
 		// A state machine that is given the time, and knows of nobody whom it guards.
 		{of: "engine/breaker", mustNot: slices.Concat(transports, storage, []string{"context", "log/...", "net/...", "os/..."})},
 		// The use cases. They join policy and store, and must not know which store, nor who asks.
 		{
-			of: "engine", may: []string{"engine/breaker", "policy", "price", "store", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
+			of: "engine", may: []string{"engine/breaker", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
 			mustNot: slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{
-			of: "server/...", may: []string{"engine", "policy", "limit", "gen/...", "server/..."},
+			of: "server/...", may: []string{"engine", "policy", "price", "limit", "gen/...", "server/..."},
 			testsMay: []string{"store", "store/memory", "store/redis/..."}, mustNot: storage,
 		},
 		// The program puts everything together.

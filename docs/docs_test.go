@@ -63,7 +63,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md"} {
+	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md"} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {
@@ -274,23 +274,26 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// The user that docs/operating.md makes may run what the script of Redis calls, and nothing else.
+// The user that docs/operating.md makes may run what the scripts of Redis call, and hear of changes of subjects, and
+// nothing else.
 func TestPermissions(t *testing.T) {
-	needed := map[string]bool{"eval": true, "evalsha": true, "script|load": true}
+	needed := map[string]bool{"eval": true, "evalsha": true, "script|load": true, "subscribe": true}
 	call := regexp.MustCompile(`call\('([A-Z]+)'`)
-	scripts := os.DirFS("../store/redis/lua")
-	err := fs.WalkDir(scripts, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	for _, folder := range []string{"../store/redis/lua", "../subject/redis/lua"} {
+		scripts := os.DirFS(folder)
+		err := fs.WalkDir(scripts, ".", func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			text, err := fs.ReadFile(scripts, name)
+			for _, c := range call.FindAllStringSubmatch(string(text), -1) {
+				needed[strings.ToLower(c[1])] = true
+			}
 			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		text, err := fs.ReadFile(scripts, name)
-		for _, c := range call.FindAllStringSubmatch(string(text), -1) {
-			needed[strings.ToLower(c[1])] = true
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	allowed := map[string]bool{}
 	for _, e := range examples(t, "operating.md") {
@@ -303,6 +306,31 @@ func TestPermissions(t *testing.T) {
 	}
 	if !maps.Equal(allowed, needed) {
 		t.Errorf("the page allows %v,\nthe script needs %v", slices.Sorted(maps.Keys(allowed)), slices.Sorted(maps.Keys(needed)))
+	}
+}
+
+// docs/accounting.md explains every reason that an error may carry, and no other.
+func TestReasons(t *testing.T) {
+	source, err := os.ReadFile("../server/failure/reasons.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("accounting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(pattern string, in []byte) (all []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(in, -1) {
+			all = append(all, string(m[1]))
+		}
+		slices.Sort(all)
+		return all
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Errors\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	explained, known := find("(?m)^\\| `([A-Z_]+)` \\|", []byte(table)), find(`Reason\s+= "([A-Z_]+)"`, source)
+	if len(known) == 0 || !slices.Equal(explained, known) {
+		t.Errorf("the page explains %v\nthere are        %v", explained, known)
 	}
 }
 

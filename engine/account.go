@@ -1,11 +1,11 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -25,6 +25,8 @@ type Caller struct {
 	// Model is the name of the model that is called; empty where it is not known. It is the attribute "model" too,
 	// where there is none.
 	Model string
+	// APIKey is a key of the subject, by which the directory knows it: it stands for the subject's attributes.
+	APIKey string
 	// Tier is that of the subject, where the policy trusts callers to say so.
 	Tier string
 }
@@ -53,7 +55,7 @@ func (c *Caller) check() error {
 	if n := len(c.Attributes); n > policy.MaxAttributes {
 		return tooMuch("caller.attributes", "attributes", n, policy.MaxAttributes)
 	}
-	size := len(c.Domain) + len(c.Model) + len(c.Tier)
+	size := len(c.Domain) + len(c.Model) + len(c.Tier) + len(c.APIKey)
 	for i := range c.Attributes {
 		a := &c.Attributes[i]
 		size += len(a.Key) + len(a.Value)
@@ -71,44 +73,6 @@ func (c *Caller) check() error {
 		return tooMuch("caller", "bytes in all", size, MaxAttributes)
 	}
 	return nil
-}
-
-// entries appends the attributes of the caller, sorted by their keys and with the model among them.
-func (c *Caller) entries(into []policy.Entry) []policy.Entry {
-	from := len(into)
-	into = append(into, c.Attributes...)
-	named := slices.ContainsFunc(c.Attributes, func(e policy.Entry) bool { return e.Key == modelAttribute })
-	if c.Model != "" && !named {
-		into = append(into, policy.Entry{Key: modelAttribute, Value: c.Model})
-	}
-	slices.SortFunc(into[from:], func(a, b policy.Entry) int { return strings.Compare(a.Key, b.Key) })
-	return into
-}
-
-// Price is what a call is charged by.
-type Price struct {
-	price.Quote
-	// Known says that money is limited, and the call has a price.
-	Known bool
-	// Assumed says that the book has no price for the model, and the policy wants the dearest.
-	Assumed bool
-}
-
-// priceOf returns the price of a model at an instant. unpriced says that money is limited, and there is none.
-func priceOf(domain *policy.Domain, model string, at time.Time) (p Price, unpriced bool) {
-	book := domain.Prices()
-	if book == nil || model == "" {
-		return Price{}, false
-	}
-	quote, known := book.Find(model, at)
-	if known {
-		return Price{Quote: quote, Known: true}, false
-	}
-	rates, known := ratesOf(domain, book, model, at)
-	if !known {
-		return Price{}, true
-	}
-	return Price{Quote: price.Quote{Rates: rates, Version: book.Version()}, Known: true, Assumed: true}, false
 }
 
 // usageOf returns what limits count of a call.
@@ -145,14 +109,47 @@ func checkUsage(field string, u price.Usage) error {
 	return nil
 }
 
-// findPlaces finds what applies to a caller, and begins a step for it: every place of the domain to which the attributes
-// lead, the root, and the upstreams of the models, those last. Each is as a descriptor.
-func (s *scratch) findPlaces(domain *policy.Domain, c *Caller, d *Decision, models ...string) error {
-	s.entries = c.entries(s.entries[:0])
-	s.names, s.matches, s.asked = s.names[:0], s.matches[:0], s.asked[:0]
-	var err error
-	if s.matches, s.names, err = domain.MatchSet(s.entries, s.matches, s.names); err != nil {
-		return &InvalidError{Field: "caller.attributes", Reason: err.Error() + ": leave out those that no descriptor names"}
+// findPlaces finds what applies to a caller, and who pays, and begins a step for it: every place of the domain to which
+// the attributes lead, the root, and the upstreams of the models, those last. Each is as a descriptor. The attributes are
+// s.entries then: with what an API key adds, and without one that of nobody, as the policy wants it.
+func (e *Engine) findPlaces(
+	ctx context.Context, domain *policy.Domain, c *Caller, d *Decision, s *scratch, models ...string,
+) error {
+	s.entries = append(s.entries[:0], c.Attributes...)
+	s.add(modelAttribute, c.Model)
+	if c.APIKey != "" {
+		who, more, ok, err := e.keyOwner(ctx, domain, c.APIKey)
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			s.entries = slices.DeleteFunc(s.entries, func(a policy.Entry) bool { return a.Key == who.Key })
+			s.add(who.Key, who.Value)
+			for key, value := range more {
+				s.add(key, value)
+			}
+		case !takesAnonymous(domain):
+			d.Bar = BarUnknown
+		}
+	}
+	s.asked = s.asked[:0]
+	if err := s.matchSet(domain); err != nil {
+		return err
+	}
+	if key := e.subjectKey(domain); domain.Anonymous().Given && key != "" && !s.namesSubject() {
+		if domain.Anonymous().Deny {
+			d.Bar = BarUnknown
+		} else {
+			name, ok := anonymousBy(domain, s.entries)
+			if !ok {
+				name = policy.AnonymousName
+			}
+			s.entries = slices.DeleteFunc(s.entries, func(a policy.Entry) bool { return a.Key == key })
+			s.add(key, name)
+			if err := s.matchSet(domain); err != nil {
+				return err
+			}
+		}
 	}
 	if root := domain.Root(); len(root.Limits) > 0 {
 		s.matches = append(s.matches, root)
@@ -171,16 +168,33 @@ func (s *scratch) findPlaces(domain *policy.Domain, c *Caller, d *Decision, mode
 	s.step = store.Step{Ops: s.step.Ops[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
 	s.wholeCall, s.looks = true, false
+	e.identify(ctx, domain, d, s)
+	return nil
+}
+
+// add adds an attribute that the call does not have yet.
+func (s *scratch) add(key, value string) {
+	if value != "" && !slices.ContainsFunc(s.entries, func(e policy.Entry) bool { return e.Key == key }) {
+		s.entries = append(s.entries, policy.Entry{Key: key, Value: value})
+	}
+}
+
+// matchSet finds where the attributes lead.
+func (s *scratch) matchSet(domain *policy.Domain) (err error) {
+	slices.SortFunc(s.entries, func(a, b policy.Entry) int { return strings.Compare(a.Key, b.Key) })
+	if s.matches, s.names, err = domain.MatchSet(s.entries, s.matches[:0], s.names[:0]); err != nil {
+		return &InvalidError{Field: "caller.attributes", Reason: err.Error() + ": leave out those that no descriptor names"}
+	}
 	return nil
 }
 
 // askPlaces adds to the step all that is asked of the rules and the limits of the places.
-func (e *Engine) askPlaces(domain *policy.Domain, want *demand, requestTier int, d *Decision, s *scratch) {
+func (e *Engine) askPlaces(want *demand, d *Decision, s *scratch) {
 	s.followRules(d, e.opts.Quota)
 	dropReplaced(d, e.opts.Quota)
 	s.prepare(d, e.opts.Shadow)
 	for i := range s.matches {
-		e.expand(&s.matches[i], want, e.tierAt(domain, i, requestTier, s), i, d, s)
+		e.expand(&s.matches[i], want, &s.payers[i], i, d, s)
 	}
 }
 
@@ -196,7 +210,7 @@ func (s *scratch) followRules(d *Decision, allQuotas bool) {
 			at = len(s.matches)
 			apart := s.matches[i]
 			apart.Limits = nil
-			s.matches, s.asked = append(s.matches, apart), append(s.asked, s.asked[i])
+			s.matches, s.asked, s.payers = append(s.matches, apart), append(s.asked, s.asked[i]), append(s.payers, s.payers[i])
 			d.Statuses = append(d.Statuses, Status{Amount: 1})
 		}
 		d.Statuses[at].Quota = allQuotas

@@ -36,7 +36,26 @@ type reserved struct {
 	admission engine.Admission
 	due       limit.Micros
 	lapsed    bool
-	used      price.Usage // in the end
+	held      map[string]int64
+	stays     map[string]int64 // charged if it lapses
+	used      price.Usage      // in the end, of what was settled
+}
+
+func newReserved(a *engine.Admission) reserved {
+	prompt := a.Estimate
+	prompt.Output = 0
+	return reserved{admission: *a, due: a.Expires, held: amounts(a.Estimate, 1), stays: amounts(prompt, 1)}
+}
+
+// goOn notes what was used so far.
+func (r *reserved) goOn(used price.Usage, due limit.Micros) {
+	for name, amount := range amounts(used, 1) {
+		if r.held[name] == 0 {
+			continue // nothing is held that could grow
+		}
+		r.held[name], r.stays[name] = max(r.held[name], amount), max(r.stays[name], amount)
+	}
+	r.due = max(r.due, due)
 }
 
 var ledgerLimits = map[string]int64{"requests": 60, "tokens": 100_000, "spend": 150_000_000}
@@ -48,20 +67,20 @@ func amounts(u price.Usage, requests int64) map[string]int64 {
 	}
 }
 
-func (l *ledger) spend(u price.Usage, requests, sign int64) {
-	for name, amount := range amounts(u, requests) {
+func (l *ledger) spend(what map[string]int64, sign int64) {
+	for name, amount := range what {
 		l.spent[name] += sign * amount
 	}
 }
 
 func (l *ledger) held(name string) (sum int64) {
 	for i := range l.live {
-		sum += amounts(l.live[i].admission.Estimate, 1)[name]
+		sum += l.live[i].held[name]
 	}
 	return sum
 }
 
-// lapse ends what is due: its request and what it has sent stay spent.
+// lapse ends what is due: its request stays spent, and what it has sent, or told of.
 func (l *ledger) lapse(now limit.Micros) {
 	kept := l.live[:0]
 	for _, r := range l.live {
@@ -69,9 +88,8 @@ func (l *ledger) lapse(now limit.Micros) {
 			kept = append(kept, r)
 			continue
 		}
-		r.lapsed, r.used = true, r.admission.Estimate
-		r.used.Output = 0
-		l.spend(r.used, 1, 1)
+		r.lapsed = true
+		l.spend(r.stays, 1)
 		l.ended = append(l.ended, r)
 	}
 	l.live = kept
@@ -126,7 +144,7 @@ func TestAccountsAtRandom(t *testing.T) {
 					rt.Fatalf("fits %t, but checked %t and reserved %t", fits, !checked.Over, !a.Over)
 				}
 				if !a.Over {
-					l.live = append(l.live, reserved{admission: *a, due: a.Expires})
+					l.live = append(l.live, newReserved(a))
 				}
 				l.agree(rt, "reserve", &a.Decision)
 				rt.Logf("reserved %+v: %t", c.Usage, !a.Over)
@@ -138,9 +156,24 @@ func TestAccountsAtRandom(t *testing.T) {
 				r := end(&l.live)
 				r.used = usage()
 				s := any().settle(t, &r.admission, r.used)
-				l.spend(r.used, 1, 1)
+				l.spend(amounts(r.used, 1), 1)
 				l.ended = append(l.ended, r)
 				l.agree(rt, "settle", &s.Decision)
+			},
+			"progress": func() {
+				if l.lapse(first.clock.Now()); len(l.live) == 0 {
+					return
+				}
+				r := &l.live[rapid.IntRange(0, len(l.live)-1).Draw(rt, "which")]
+				p := engine.Progress{ID: r.admission.ID, Usage: usage()}
+				p.Usage.Input++ // it says something of the prompt
+				p.Lasts = limit.Micros(rapid.Int64Range(1, 100).Draw(rt, "seconds")) * limit.Second
+				var g engine.Going
+				if err := any().Progress(ctx, &p, &g); err != nil {
+					rt.Fatal(err)
+				}
+				r.goOn(p.Usage, g.Now+p.Lasts)
+				l.agree(rt, "progress", &g.Decision)
 			},
 			"settle late": func() {
 				l.lapse(first.clock.Now())
@@ -161,9 +194,9 @@ func TestAccountsAtRandom(t *testing.T) {
 				}
 				for i := range l.ended {
 					if e := &l.ended[i]; e.admission.ID == r.admission.ID {
-						l.spend(e.used, 1, -1)
+						l.spend(e.stays, -1)
 						e.used, e.lapsed = used, false
-						l.spend(e.used, 1, 1)
+						l.spend(amounts(used, 1), 1)
 					}
 				}
 				l.agree(rt, "settle late", &s.Decision)
@@ -200,7 +233,7 @@ func TestAccountsAtRandom(t *testing.T) {
 				if err := any().Record(ctx, &r, &s); err != nil {
 					rt.Fatal(err)
 				}
-				l.spend(r.Usage, 1, 1)
+				l.spend(amounts(r.Usage, 1), 1)
 				l.agree(rt, "record", &s.Decision)
 			},
 			"wait": func() {
@@ -209,7 +242,7 @@ func TestAccountsAtRandom(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 150).Draw(rt, "steps") {
 			actions[rapid.SampledFrom([]string{
-				"reserve", "reserve", "reserve", "reserve", "settle", "settle late", "settle again", "release", "record", "wait", "wait",
+				"reserve", "reserve", "reserve", "reserve", "progress", "progress", "settle", "settle late", "settle again", "release", "record", "wait", "wait",
 			}).Draw(rt, "action")]()
 		}
 	})

@@ -349,11 +349,15 @@ func TestServedByAnotherModel(t *testing.T) {
 	}
 	expect(t, "settled at the price of the small one, and at its provider", sayLimits(&s.Decision),
 		"OK requests:1 tokens:110 large:10 company:120000 itpm:100 otpm:0")
-	b = newAccounts(t)
+	metrics := engine.NewMetrics()
+	b = newPolicyBench(t, accounts, engine.Options{Metrics: metrics})
 	a = b.reserve(t, call("large", 100, 200))
 	err = b.Settle(context.Background(), &engine.Report{ID: a.ID, Usage: price.Usage{Input: 100, Output: 10}, Model: "unheard"}, &s)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := gather(t, metrics)["ration_unpriced_usage_total cause=unknown_model domain=llm"]; n != 1 {
+		t.Errorf("counted %v times without a price", n)
 	}
 	if s.Unpriced != "unheard" || s.Cost != 1_200_000 {
 		t.Errorf("unpriced %q, cost %d: want the price that was reserved", s.Unpriced, s.Cost)
@@ -379,6 +383,8 @@ func TestTooLarge(t *testing.T) {
 	if a.Verdict() != engine.Impossible || a.MaxOutput != 600 {
 		t.Errorf("%v, at most %d: want 600 beside 400 of 1,000", a.Verdict(), a.MaxOutput)
 	}
+	expect(t, "its words", a.Message(),
+		"Request too large: 1,100 tokens, 1,000 per request on the free plan. At most 600 output tokens would fit.")
 	b.reserve(t, call("small", 400, 300))
 	a = b.reserve(t, call("small", 100, 300))
 	if a.Verdict() != engine.Throttled || a.MaxOutput != 200 { // it would fit without what is held

@@ -26,6 +26,12 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 			entries("user=paula", "ration.tier=pro"), entries("org=acme"), entries("user=paula", "ration.model=haiku"),
 			hits(3, "user=paula", "ration.phase=record", "ration.meter=output_tokens"),
 		}},
+		"money": {newPolicyBench(t, money, engine.Options{}), []engine.Descriptor{
+			entries("user=ann", "ration.model=haiku"), spending(3, "output_tokens", "record", "haiku"), spending(3, "input_tokens", "record", "tiny"),
+		}},
+		"usage without a price": {newPolicyBench(t, money, engine.Options{}), []engine.Descriptor{
+			spending(3, "output_tokens", "record", "haikoo"),
+		}},
 	} {
 		request := &engine.Request{Domain: "shop", Descriptors: c.descriptors}
 		var d engine.Decision

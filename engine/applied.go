@@ -83,10 +83,9 @@ func (s standing) binds(other standing) bool {
 	return hi < otherHi || hi == otherHi && lo < otherLo
 }
 
-// bind lets a limit of a `limits:` list describe the status, where it binds more than what does so
-// far.
+// bind lets a limit of a `limits:` list describe the status, where it says more than what does so far.
 func (s *Status) bind(a *Applied) {
-	if s.Limited && !a.standing().binds(s.standing()) {
+	if s.Limited && !a.describes(s) {
 		return
 	}
 	*s = Status{

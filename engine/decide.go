@@ -27,6 +27,10 @@ type scratch struct {
 	// shared is the match of limits that belong to no descriptor.
 	shared policy.Match
 
+	// payers has one entry per descriptor; everybody is who pays for what belongs to no subject.
+	payers    []payer
+	everybody payer
+
 	wholeCall bool // an account is decided: a call that is told of as a whole
 	looks     bool // nothing is to be written
 	refused   bool // the call that is looked at is refused whatever the store says
@@ -42,8 +46,10 @@ type scratch struct {
 	text    []byte
 	now     time.Time // by which prices are found
 	note    []byte
-	leased  store.Lease
-	actual  [measures]int64
+	// unknownModels are those of the request that have no price.
+	unknownModels []string
+	leased        store.Lease
+	actual        [measures]int64
 }
 
 // keepNames bounds what a scratch keeps of a request with unusually long names.
@@ -100,16 +106,22 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if err := s.read(request); err != nil {
 		return err
 	}
+	if err := e.resolveKeys(ctx, domain, d, s); err != nil {
+		return err
+	}
 	if err := e.match(domain, request, d, s); err != nil {
 		return err
 	}
 	dropReplaced(d, e.opts.Quota)
 	s.prepare(d, e.opts.Shadow)
 	if len(domain.Limits()) > 0 {
-		if err := e.native(domain, request, d, s); err != nil {
+		if err := e.native(ctx, domain, request, d, s); err != nil {
 			return err
 		}
 		s.judgeSizes(d)
+	}
+	if s.bar(d); len(s.step.Ops) == 0 {
+		d.Over = s.step.Refused && !e.opts.Shadow
 	}
 	if len(s.step.Ops) > 0 || s.step.Lease != nil {
 		if err := e.ask(ctx, s, d); err != nil || d.Degraded != policy.StoreErrorNone {
@@ -117,6 +129,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		}
 	}
 	e.metrics.count(now, s, d)
+	e.tellUnpriced(now, domain, s, d)
 	return nil
 }
 

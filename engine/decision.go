@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math"
 	"time"
 
 	"github.com/rationhq/ration/limit"
@@ -31,14 +30,20 @@ type Decision struct {
 	// decision was made so: StoreErrorAllow, StoreErrorLocal or StoreErrorDeny. Limits and Statuses then
 	// tell only of the limits that refuse or were counted locally. StoreErrorNone: the store has decided.
 	Degraded policy.StoreError
+	// Bar says why the request is refused whatever the limits say.
+	Bar Bar
 	// Reused says that the request was refused because its id was that of another one.
 	Reused bool
+
+	// retryUpTo and exhaustedStatus are what the policy says of refusals; zero: nothing.
+	retryUpTo       limit.Micros
+	exhaustedStatus int
 }
 
 // Limit is the limit that applied to a descriptor.
 type Limit struct {
 	Name            string
-	RequestsPerUnit int64 // also of a limit that counts tokens
+	RequestsPerUnit int64 // or tokens, or nano-dollars: units of its meter
 	Unit            policy.Unit
 	Multiplier      uint32 // 0 where none was given
 	Spec            limit.Spec
@@ -66,35 +71,20 @@ type Status struct {
 	Quota bool
 	// Amount is how many hits were asked for.
 	Amount int64
-	// Remaining is how many units are left in this window; 0 where the limit is over, shadow or not.
+	// Remaining is how many units of the meter are left in this window; 0 where the limit is over, shadow or not.
 	Remaining int64
 	// ResetAfter is how long after Now the window ends, or nothing is used any more; where a limit of
 	// a `limits:` list refuses, how long to wait.
 	ResetAfter limit.Micros
 }
 
-// Quoted returns the index of the status that response headers quote, as the established contract
-// chooses it: the smallest remaining below 2^32 − 1, the first of equals; but the last one that
-// refused and is no quota comes before all. -1 if there is none.
-func (d *Decision) Quoted() int {
-	quoted, least := -1, int64(math.MaxUint32)
-	for i := range d.Statuses {
-		if s := &d.Statuses[i]; s.Limited && s.Remaining < least {
-			quoted, least = i, s.Remaining
-		}
-	}
-	for i := range d.Statuses {
-		if s := &d.Statuses[i]; s.Over && !s.Quota {
-			quoted = i
-		}
-	}
-	return quoted
-}
-
 // Binding returns the index of the status whose limit decides, or -1 if none refuses: the one that
-// can never be met, else the one that keeps the caller waiting longest.
+// can never be met, else the one that keeps the caller waiting longest. There is none where something bars the request.
 func (d *Decision) Binding() int {
 	binding := -1
+	if d.Bar != BarNone {
+		return binding
+	}
 	for i := range d.Statuses {
 		s := &d.Statuses[i]
 		if s.Over && (binding < 0 || s.standing().binds(d.Statuses[binding].standing())) {

@@ -30,6 +30,8 @@ type Options struct {
 	// Local makes an empty store, in this process, for limits that it decides by itself while the store
 	// cannot (`on_store_error: local`). nil: they answer with an error.
 	Local func() store.Store
+	// Subjects knows more of who pays than the policy does; nil: nobody does.
+	Subjects Subjects
 	// Log is told once that the store is out, and that it is back; and once for each policy that callers
 	// name tiers which it does not have. nil: nobody is.
 	Log *slog.Logger
@@ -37,15 +39,18 @@ type Options struct {
 
 // Engine decides. It is safe for concurrent use. Close ends it.
 type Engine struct {
-	store   store.Store
-	guard   *guard // nil for a store that is always asked
-	locals  locals
-	outage  outage
-	opts    Options
-	metrics *Metrics
-	current atomic.Pointer[loaded]
-	notes   *lru.Cache[ReservationID, string]
-	scratch sync.Pool
+	store         store.Store
+	guard         *guard // nil for a store that is always asked
+	locals        locals
+	outage        outage
+	unpricedNoted rarely
+	overrideNoted rarely
+	zones         sync.Map // *time.Location by name
+	opts          Options
+	metrics       *Metrics
+	current       atomic.Pointer[loaded]
+	notes         *lru.Cache[ReservationID, string]
+	scratch       sync.Pool
 }
 
 // keptNotes is how many reservations a process remembers that it has made, so as not to ask the store for
@@ -58,6 +63,11 @@ type loaded struct {
 	since  time.Time
 	rules  []*ruleCounters // by policy.Rule.Index
 	limits []*ruleCounters // by policy.Limit.Index
+	// unpriced has an entry for each domain that limits money.
+	unpriced map[*policy.Domain]*unpricedCounters
+
+	overrides   *lru.Cache[overrideKey, *policy.Quantity]
+	subjectKeys map[*policy.Domain]string // the descriptor key of each that names subjects; empty for none
 
 	unknownTier sync.Once
 }
@@ -90,7 +100,14 @@ func New(s store.Store, opts Options) *Engine {
 // belong to what was asked for, not to the policy.
 func (e *Engine) SetPolicy(p *policy.Policy) {
 	rules, limits := e.metrics.bind(p)
-	e.current.Store(&loaded{policy: p, since: time.Now(), rules: rules, limits: limits})
+	overrides, err := lru.New[overrideKey, *policy.Quantity](keptOverrides)
+	if err != nil {
+		panic(err) // its only error is a size below 1
+	}
+	e.current.Store(&loaded{
+		policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p),
+		overrides: overrides, subjectKeys: firstSubjectKeys(p),
+	})
 }
 
 // Policy returns the policy in force and since when, or nil if none was loaded yet.

@@ -14,23 +14,26 @@ import (
 // Metrics counts decisions. It is a prometheus.Collector. No label ever holds what a caller sent:
 // rules are named by the policy, everything else by this file.
 type Metrics struct {
-	rules         *rules
-	requests      [3]prometheus.Counter // ok, over limit, error
-	errors        [errorKinds]prometheus.Counter
-	unmatched     prometheus.Counter
-	overridden    *ruleCounters
-	unknownDomain prometheus.Counter
-	unknownTier   prometheus.Counter
-	duration      prometheus.Histogram
-	storeDuration prometheus.Histogram
-	storeErrors   [errorKinds]prometheus.Counter
-	without       [withoutKinds]prometheus.Counter
-	outages       prometheus.Counter
-	ready         prometheus.Gauge
-	breaker       *breakerState
-	reloads       *prometheus.CounterVec
-	policyInfo    *prometheus.GaugeVec
-	policyLoaded  prometheus.Gauge
+	rules           *rules
+	requests        [3]prometheus.Counter // ok, over limit, error
+	errors          [errorKinds]prometheus.Counter
+	unmatched       prometheus.Counter
+	overridden      *ruleCounters
+	unknownDomain   prometheus.Counter
+	unknownTier     prometheus.Counter
+	unknownSubjects prometheus.Counter
+	badOverrides    prometheus.Counter
+	unpriced        *prometheus.CounterVec
+	duration        prometheus.Histogram
+	storeDuration   prometheus.Histogram
+	storeErrors     [errorKinds]prometheus.Counter
+	without         [withoutKinds]prometheus.Counter
+	outages         prometheus.Counter
+	ready           prometheus.Gauge
+	breaker         *breakerState
+	reloads         *prometheus.CounterVec
+	policyInfo      *prometheus.GaugeVec
+	policyLoaded    prometheus.Gauge
 
 	collectors []prometheus.Collector
 }
@@ -87,7 +90,16 @@ func NewMetrics() *Metrics {
 	m.unknownTier = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ration_unknown_tiers_total", Help: "Requests that named a tier which the policy does not have.",
 	})
-	m.collectors = append(m.collectors, m.unknownTier)
+	m.unknownSubjects = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ration_subject_lookup_errors_total",
+		Help: "Times that the directory could not say who a subject is, and nothing was known of it.",
+	})
+	m.badOverrides = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ration_unusable_overrides_total",
+		Help: "Times that what was set for a subject could not be used with the policy in force.",
+	})
+	m.collectors = append(m.collectors, m.unknownTier, m.unknownSubjects, m.badOverrides)
+	m.countUnpriced()
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")
 	m.countWithout()
@@ -174,7 +186,7 @@ func (m *Metrics) count(now *loaded, s *scratch, d *Decision) {
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		op := &s.step.Ops[s.firstNative+i]
-		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.TooLarge), a.Amount)
+		now.limits[a.Limit.Index].add(verdictOf(op, a.Status.Refused || a.refuses()), a.Amount)
 	}
 }
 

@@ -33,17 +33,52 @@ func (s *scratch) addMoney(domain *policy.Domain, first int, counts func(*asked)
 				of.add(&s.asked[j])
 			}
 		}
-		rates, known := ratesOf(domain, book, model, s.now)
+		rates, known := s.ratesOf(domain, model)
 		if !known {
 			d.unpriced, d.book = model, book
 			continue
 		}
-		d.free = rates == price.Rates{}
+		if rates == (price.Rates{}) {
+			d.free = true
+		} else {
+			d.paid = true
+		}
 		d.charge.addCost(rates, &of.charge)
 		d.hold.addCost(rates, &of.hold)
 		d.record.addCost(rates, &of.record)
 		d.giveBack.addCost(rates, &of.giveBack)
 	}
+}
+
+// Price is what a call is charged by.
+type Price struct {
+	price.Quote
+	// Known says that money is limited, and the call has a price, be it that it costs nothing.
+	Known bool
+	// Assumed says that the book has no price for the model, and the policy wants the dearest.
+	Assumed bool
+}
+
+// priceOf returns the price of a model at an instant, as the domain wants it for one that is not in its book. unknown
+// says that it is not, and has no price.
+func priceOf(domain *policy.Domain, model string, at time.Time) (p Price, unknown bool) {
+	book := domain.Prices()
+	if book == nil || model == "" {
+		return Price{}, false
+	}
+	if quote, known := book.Find(model, at); known {
+		return Price{Quote: quote, Known: true}, false
+	}
+	p.Version = book.Version()
+	switch domain.UnknownModel() {
+	case policy.UnknownModelAssumeMax:
+		p.Rates, p.Known, p.Assumed = book.Dearest(at), true, true
+		return p, false
+	case policy.UnknownModelAllow:
+		p.Known = true
+	default:
+	}
+	return p, true
 }
 
 // sameModel reports whether a descriptor from first to before i has the same model.
@@ -56,18 +91,13 @@ func (s *scratch) sameModel(first, i int, same func(int) bool) bool {
 	return false
 }
 
-// ratesOf returns the prices of a model, as the domain wants them for one that is not in its book.
-func ratesOf(domain *policy.Domain, book *price.Book, model string, now time.Time) (price.Rates, bool) {
-	quote, known := book.Find(model, now)
-	switch {
-	case known:
-		return quote.Rates, true
-	case domain.UnknownModel() == policy.UnknownModelAssumeMax:
-		return book.Dearest(now), true
-	case domain.UnknownModel() == policy.UnknownModelAllow:
-		return price.Rates{}, true
+// ratesOf returns the prices of a model, and false where it has none and is not to be let through.
+func (s *scratch) ratesOf(domain *policy.Domain, model string) (price.Rates, bool) {
+	p, unknown := priceOf(domain, model, s.now)
+	if unknown && !slices.Contains(s.unknownModels, model) {
+		s.unknownModels = append(s.unknownModels, model)
 	}
-	return price.Rates{}, false
+	return p.Rates, p.Known
 }
 
 // addCost adds what the tokens of a usage cost.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"time"
 
@@ -18,15 +19,15 @@ type link struct{ op, descriptor int }
 
 // native adds the ops of the `limits:` to the step: those of the descriptors' own places, of the
 // domain's root, and of the upstream that serves the model.
-func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
-	s.now = time.Now()
+func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
+	s.now, s.unknownModels = time.Now(), s.unknownModels[:0]
 	total := s.total(domain, "", true)
 	lease, err := s.lease(request, &total)
 	if err != nil {
 		return err
 	}
 	s.step.Lease = lease
-	requestTier := e.knowTheSubject(domain, d, s)
+	e.identify(ctx, domain, d, s)
 	for i := range s.asked {
 		m := &s.matches[i]
 		if len(m.Limits) == 0 {
@@ -37,10 +38,13 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 		if !s.saidBefore(i, everything) {
 			s.addMoney(domain, i, everything, &own)
 		}
-		e.expand(m, &own, e.tierAt(domain, i, requestTier, s), i, d, s)
+		e.expand(m, &own, &s.payers[i], i, d, s)
+	}
+	if e.anonymous(domain, d, s) {
+		e.expand(&s.shared, &total, &s.everybody, 0, d, s)
 	}
 	if s.shared = domain.Root(); len(s.shared.Limits) > 0 {
-		e.expand(&s.shared, &total, requestTier, 0, d, s)
+		e.expand(&s.shared, &total, &s.everybody, 0, d, s)
 	}
 	for i := range s.asked {
 		model := s.asked[i].model
@@ -50,7 +54,7 @@ func (e *Engine) native(domain *policy.Domain, request *Request, d *Decision, s 
 		}
 		s.shared = upstream.Match()
 		sum := s.total(domain, model, false)
-		e.expand(&s.shared, &sum, requestTier, i, d, s)
+		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
@@ -72,94 +76,27 @@ func (s *scratch) takes() bool {
 	return slices.ContainsFunc(s.step.Ops[s.firstNative:], func(op store.Op) bool { return op.Judged() && op.Amount > 0 })
 }
 
-// knowTheSubject says in d which tier the request is in, and where its subject lives. It returns the tier.
-func (e *Engine) knowTheSubject(domain *policy.Domain, d *Decision, s *scratch) int {
-	tier := e.tier(domain, s)
-	if tiers := domain.Tiers(); len(tiers) > 0 {
-		d.Tier = &tiers[tier]
-	}
-	for i := range s.matches {
-		if m := &s.matches[i]; m.HasSubject {
-			subject, _ := domain.SubjectNamed(m.Subject)
-			d.Zone = subject.Zone
-			break
-		}
-	}
-	return tier
-}
-
-// tierAt returns the tier by which the limits of a match are asked: that of its own subject, else that of the request.
-func (e *Engine) tierAt(domain *policy.Domain, match, requestTier int, s *scratch) int {
-	if m := &s.matches[match]; m.HasSubject {
-		return e.tierOf(domain, &s.asked[match], m)
-	}
-	return requestTier
-}
-
-// tier returns that of the request: of the first subject that is named, else the first that a trusted
-// caller names.
-func (e *Engine) tier(domain *policy.Domain, s *scratch) int {
-	claimed := -1
-	for i := range s.matches {
-		if s.matches[i].HasSubject {
-			return e.tierOf(domain, &s.asked[i], &s.matches[i])
-		}
-		if claimed < 0 && s.asked[i].tier != "" {
-			claimed = i
-		}
-	}
-	if claimed < 0 || !domain.TrustsTier() {
-		return 0
-	}
-	return e.tierNamed(domain, s.asked[claimed].tier)
-}
-
-// tierOf returns the tier of a match's subject: the one that the caller names, where the policy
-// trusts it to, then that of the policy's own list, else the first.
-func (e *Engine) tierOf(domain *policy.Domain, a *asked, m *policy.Match) int {
-	if a.tier != "" && domain.TrustsTier() {
-		return e.tierNamed(domain, a.tier)
-	}
-	tier, _ := domain.TierOf(m.Subject)
-	return tier
-}
-
-// tierNamed returns the tier of that name. One that the policy does not have is the first.
-func (e *Engine) tierNamed(domain *policy.Domain, name string) int {
-	tier, ok := domain.TierNamed(name)
-	if !ok {
-		e.unknownTier(domain, name)
-	}
-	return tier
-}
-
-func (e *Engine) unknownTier(domain *policy.Domain, name string) {
-	e.metrics.unknownTier.Inc()
-	e.current.Load().unknownTier.Do(func() {
-		e.opts.Log.Warn("a caller names a tier that the policy does not have, and gets the first; this is said once",
-			"domain", domain.Name(), "tier", name)
-	})
-}
-
 // expand adds an op for everything that want asks of the limits of m.
-func (e *Engine) expand(m *policy.Match, want *demand, tier, descriptor int, d *Decision, s *scratch) {
+func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor int, d *Decision, s *scratch) {
 	for _, l := range m.Limits {
-		q := l.For(tier)
+		periods, q := e.allows(l, who, limit.At(s.now))
 		if q == nil {
 			continue // unlimited
 		}
-		o := opening{limit: l, quantity: q, match: m, descriptor: descriptor, tier: tier}
+		o := opening{limit: l, periods: periods, quantity: q, match: m, descriptor: descriptor, tier: who.tier}
 		of := measureOf(l)
 		charge, charged := want.charge.of(of)
 		held, holds := want.hold.of(of)
+		if of == ofCost {
+			s.costs(m, descriptor)
+		}
 		switch {
 		case of == ofPlaces && want.admits():
 			o.takePlace(want, d, s)
-		case of == ofCost && want.admits() && want.unpriced != "":
-			s.open(d, o, store.Charge, 0, 0)
-			last := &d.Limits[len(d.Limits)-1]
-			last.Unpriced, last.book = want.unpriced, want.book
-		case of == ofCost && want.free && charge == 0:
+		case of == ofCost && want.asks() && want.unpriced != "":
+			asked := &d.Limits[s.open(d, o, store.Charge, 0, 0)]
+			asked.Unpriced, asked.book = want.unpriced, want.book
+		case of == ofCost && want.free && !want.paid && charge == 0:
 			// A limit whose charge is known to be nothing is not asked.
 		case charged:
 			s.open(d, o, store.Charge, charge, 0)
@@ -202,6 +139,7 @@ func lapse(rule policy.Lapse, want *usage, of measure, held int64) int64 {
 // opening is a limit that is asked, and for whom.
 type opening struct {
 	limit            *policy.Limit
+	periods          *policy.Periods
 	quantity         *policy.Quantity
 	match            *policy.Match
 	tier, descriptor int
@@ -218,10 +156,10 @@ func (o *opening) takePlace(want *demand, d *Decision, s *scratch) {
 }
 
 // open adds an op, or adds to the one that does the same already: what descriptors of one request
-// ask of one bucket adds up.
-func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse int64) {
+// ask of one bucket adds up. It returns the index of the limit in d.
+func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse int64) int {
 	from := len(s.names)
-	s.names = o.limit.AppendBucket(s.names, o.match)
+	s.names = o.periods.AppendBucket(s.names, o.match)
 	bucket := s.names[from:len(s.names):len(s.names)]
 	for i := range d.Limits {
 		op := &s.step.Ops[s.firstNative+i]
@@ -232,7 +170,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 			op.Amount, op.Lapse = limit.Add(op.Amount, amount), limit.Add(op.Lapse, lapse)
 			d.Limits[i].Amount, d.Limits[i].held = op.Amount, op.Kind == store.Hold
 			s.links = append(s.links, link{i, o.descriptor})
-			return
+			return i
 		}
 	}
 	s.step.Ops = append(s.step.Ops, store.Op{
@@ -245,6 +183,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 		Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold, Amount: amount,
 		held: kind == store.Hold,
 	})
+	return len(d.Limits) - 1
 }
 
 // class says which total of a report settles a hold that no descriptor names: those on limits which

@@ -16,7 +16,7 @@ import (
 type outage struct {
 	// decided counts decisions by what limits wanted, since the store was last well.
 	decided [policy.StoreErrorDeny + 1]atomic.Int64
-	noted   atomic.Int64 // when something was last said that is said once a minute at most
+	noted   rarely
 	// pressed says that a decision has met the breaker open since the store was last found ready.
 	pressed atomic.Bool
 
@@ -108,8 +108,7 @@ func (e *Engine) noteUndecided(why error) {
 	if _, out := e.Outage(); out {
 		return
 	}
-	now, last := time.Now().UnixNano(), e.outage.noted.Load()
-	if now-last >= int64(time.Minute) && e.outage.noted.CompareAndSwap(last, now) {
+	if e.outage.noted.allows(time.Now()) {
 		e.opts.Log.Warn("the store cannot decide a request, so its limits do what their on_store_error says; "+
 			"this is said once a minute at most", "error", why)
 	}

@@ -71,6 +71,7 @@ func (f *faulty) Ready(ctx context.Context) error { return f.answer(ctx) }
 // withoutStore has a limit for each thing that can be wanted of one, and some that want several.
 const withoutStore = `
 domain: shop
+anonymous: unlimited
 tiers: [ { name: free } ]
 limits: []
 descriptors:
@@ -101,7 +102,6 @@ descriptors:
   limits:
   - { name: places, meter: concurrency, limit: 3, on_store_error: local, local_share: 100% }
   - { name: tokens, meter: tokens, algorithm: fixed_window, limit: 100/day, on_store_error: local, local_share: 100% }
-anonymous: unlimited
 `
 
 // outageBench is an engine over a store that can fail. In a bubble of synctest all its clocks are
@@ -116,7 +116,13 @@ type outageBench struct {
 
 func newOutageBench(t testing.TB, opts engine.Options) *outageBench {
 	t.Helper()
-	p, _, err := policy.Parse([]policy.Source{{Name: "outage.yaml", Data: []byte(withoutStore)}}, policy.Options{Strict: true})
+	return newOutageBenchOf(t, withoutStore, opts)
+}
+
+// newOutageBenchOf is newOutageBench with a policy of the test's.
+func newOutageBenchOf(t testing.TB, text string, opts engine.Options) *outageBench {
+	t.Helper()
+	p, _, err := policy.Parse([]policy.Source{{Name: "outage.yaml", Data: []byte(text)}}, policy.Options{Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}

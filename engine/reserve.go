@@ -54,6 +54,8 @@ type Admission struct {
 	Estimate price.Usage
 	Price    Price
 	Cost     price.Nanos
+	// PolicyVersion is that of the policy that has judged.
+	PolicyVersion string
 	// Clamped says that a limit has cut the output of the estimate to what it ever admits: the model has to be told.
 	Clamped bool
 }
@@ -69,11 +71,12 @@ func (e *Engine) Reserve(ctx context.Context, call *Call, a *Admission) error {
 }
 
 func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
-	switch {
-	case len(call.Key) > MaxKey:
+	if len(call.Key) > MaxKey {
 		return tooMuch("idempotency_key", "bytes", len(call.Key), MaxKey)
-	case call.Lasts < 0 || call.Lasts > MaxLease || call.Lasts > 0 && call.Lasts < limit.Second/1000:
-		return &InvalidError{Field: "lease", Reason: "a reservation lives for a millisecond to an hour"}
+	}
+	lasts, err := leaseOf(call.Lasts)
+	if err != nil {
+		return err
 	}
 	now, domain, err := e.begin(&call.Caller, a)
 	if err != nil {
@@ -81,12 +84,8 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := e.judge(now, domain, call, a, s, store.Hold); err != nil {
+	if err := e.judge(ctx, now, domain, call, a, s, store.Hold); err != nil {
 		return err
-	}
-	lasts := call.Lasts
-	if lasts == 0 {
-		lasts = DefaultLease
 	}
 	l := &s.leased
 	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call)}
@@ -96,6 +95,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
 	n := note{caller: call.Caller, reserved: limit.At(s.now), estimate: a.Estimate, price: a.Price}
+	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l
 	if err := e.askWhole(ctx, s, &a.Decision); err != nil {
@@ -119,15 +119,30 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	return nil
 }
 
+// leaseOf returns how long a reservation lives that was asked for with lasts.
+func leaseOf(lasts limit.Micros) (limit.Micros, error) {
+	switch {
+	case lasts == 0:
+		return DefaultLease, nil
+	case lasts < limit.Second/1000 || lasts > MaxLease:
+		return 0, &InvalidError{Field: "lease", Reason: "a reservation lives for a millisecond to an hour"}
+	}
+	return lasts, nil
+}
+
 // Check says what Reserve would say now, and changes nothing.
 func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	return e.check(ctx, call, a, s)
+}
+
+func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch) error {
 	now, domain, err := e.begin(&call.Caller, a)
 	if err != nil {
 		return err
 	}
-	s := e.scratch.Get().(*scratch)
-	defer e.release(s)
-	if err := e.judge(now, domain, call, a, s, store.Charge); err != nil {
+	if err := e.judge(ctx, now, domain, call, a, s, store.Charge); err != nil {
 		return err
 	}
 	s.onlyLook(e.opts.Shadow)
@@ -161,25 +176,25 @@ func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
 }
 
 // judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
-func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
+func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
 	d := &a.Decision
-	if err := s.findPlaces(domain, &call.Caller, d, call.Model); err != nil {
+	a.PolicyVersion = now.policy.Version()
+	if err := e.findPlaces(ctx, domain, &call.Caller, d, s, call.Model); err != nil {
 		return err
 	}
 	s.now = time.Now()
-	requestTier := e.knowTheSubject(domain, d, s)
-	var unpriced bool
-	a.Price, unpriced = priceOf(domain, call.Model, s.now)
+	var unknown bool
+	a.Price, unknown = priceOf(domain, call.Model, s.now)
 	var err error
 	if a.Estimate, err = call.estimate(domain, a); err != nil {
 		return err
 	}
-	a.clamp(s, func(i int) int { return e.tierAt(domain, i, requestTier, s) })
+	e.clamp(a, s)
 	a.Cost = a.Price.Cost(a.Estimate)
 
 	var want demand
 	want.free = a.Price.Known && a.Price.Rates == price.Rates{}
-	if unpriced {
+	if unknown && !a.Price.Known {
 		want.unpriced, want.book = call.Model, domain.Prices()
 	}
 	if by == store.Hold {
@@ -187,14 +202,16 @@ func (e *Engine) judge(now *loaded, domain *policy.Domain, call *Call, a *Admiss
 	} else {
 		want.charge = usageOf(a.Estimate, 1, &a.Price)
 	}
-	e.askPlaces(domain, &want, requestTier, d, s)
+	e.askPlaces(&want, d, s)
 	s.judgeSizes(d)
+	s.bar(d)
 	return nil
 }
 
 // askWhole lets the store decide an account, or the limits where it cannot.
 func (e *Engine) askWhole(ctx context.Context, s *scratch, d *Decision) error {
 	if len(s.step.Ops) == 0 && s.step.Lease == nil {
+		d.Over = d.Bar != BarNone && !e.opts.Shadow
 		return nil
 	}
 	err := e.apply(ctx, s, d)

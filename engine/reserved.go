@@ -23,6 +23,9 @@ const (
 	reservedTier    = "ration.tier"
 )
 
+// KeyEntry is the reserved entry that holds an API key. Whoever shows entries hides its value.
+const KeyEntry = reservedPrefix + "key"
+
 // phase is where a request stands when its descriptor is sent.
 type phase uint8
 
@@ -58,6 +61,8 @@ type asked struct {
 	model    string
 	tier     string
 	request  string
+	key      string // an API key
+	costs    bool   // a limit of cost applies to it
 }
 
 // isRequest says that the hits count requests.
@@ -138,9 +143,11 @@ func (a *asked) take(e *policy.Entry) (why string) {
 		a.model = e.Value
 	case reservedTier:
 		a.tier = e.Value
+	case KeyEntry:
+		a.key = e.Value
 	default:
-		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s or %s", e.Key,
-			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier)
+		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s or %s", e.Key,
+			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry)
 	}
 	return ""
 }

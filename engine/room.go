@@ -47,6 +47,14 @@ func tierCap(t *policy.Tier) (tokens int64, ok bool) {
 	return int64(n), ok && n >= 0 && n <= float64(limit.MaxAmount)
 }
 
+// bound notes that a limit has so much room for a call, whose tokens beside its output are those of u.
+func (d *Decision) bound(of measure, room int64, u price.Usage, p *Price) {
+	fits, counts := outputWithin(of, room, u, p)
+	if counts && (!d.Bounded || fits < d.MaxOutput) {
+		d.MaxOutput, d.Bounded = max(0, fits), true
+	}
+}
+
 // outputWithin returns how much output fits into an amount of what a limit counts, beside the rest of a call, and
 // false where the limit does not count output. It is negative where not even the rest fits.
 func outputWithin(of measure, amount int64, beside price.Usage, p *Price) (tokens int64, counts bool) {
@@ -65,10 +73,10 @@ func outputWithin(of measure, amount int64, beside price.Usage, p *Price) (token
 }
 
 // clamp cuts the output of the estimate to what is ever admitted by those limits that say so.
-func (a *Admission) clamp(s *scratch, tierAt func(match int) int) {
+func (e *Engine) clamp(a *Admission, s *scratch) {
 	for i := range s.matches {
 		for _, l := range s.matches[i].Limits {
-			q := l.For(tierAt(i))
+			_, q := e.allows(l, &s.payers[i], limit.At(s.now))
 			if q == nil || !l.Clamp || l.Shadow {
 				continue
 			}
@@ -100,10 +108,7 @@ func (a *Admission) roomFor(u price.Usage) {
 		if l.Quantity.PerRequest > 0 {
 			room = min(room, l.Quantity.PerRequest)
 		}
-		fits, counts := outputWithin(measureOf(l.Limit), room, u, &a.Price)
-		if counts && (!a.Bounded || fits < a.MaxOutput) {
-			a.MaxOutput, a.Bounded = max(0, fits), true
-		}
+		a.bound(measureOf(l.Limit), room, u, &a.Price)
 	}
 	if a.Clamped && a.MaxOutput > u.Output {
 		a.MaxOutput = u.Output

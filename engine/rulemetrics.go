@@ -65,7 +65,7 @@ func newRules() *rules {
 	labels := []string{"domain", "rule", "verdict"}
 	return &rules{
 		decisions: prometheus.NewDesc("ration_decisions_total", "Verdicts of single rules and limits.", labels, nil),
-		hits:      prometheus.NewDesc("ration_hits_total", "Units asked for in them: hits, tokens.", labels, nil),
+		hits:      prometheus.NewDesc("ration_hits_total", "Units asked for in them: hits, tokens, nano-dollars.", labels, nil),
 		by:        make(map[ruleLabels]*ruleCounters),
 	}
 }

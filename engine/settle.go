@@ -69,7 +69,7 @@ func (e *Engine) Release(ctx context.Context, id ReservationID, out *Settlement)
 // end ends a reservation.
 func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fingerprint uint64, out *Settlement) error {
 	*out = Settlement{Decision: Decision{Statuses: out.Statuses[:0], Limits: out.Limits[:0]}}
-	n, err := e.noteOf(ctx, report)
+	n, err := e.noteOf(ctx, report.ID, report.Caller)
 	if err != nil {
 		return err
 	}
@@ -83,15 +83,14 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	if report.Model != "" {
 		served = report.Model
 	}
-	if err := s.findPlaces(domain, &n.caller, &out.Decision, served, n.caller.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, &n.caller, &out.Decision, s, served, n.caller.Model); err != nil {
 		return err
 	}
-	s.now = n.reserved.Time()
+	out.Bar, s.now = BarNone, n.reserved.Time() // whatever is barred by now, what was used was used
 	out.price(domain, &n, served, s.now)
 	out.Cost = out.Price.Cost(report.Usage)
 	used := usageOf(report.Usage, requestCount, &out.Price)
 	held := usageOf(n.estimate, 1, &n.price)
-	requestTier := e.knowTheSubject(domain, &out.Decision, s)
 	s.settleWhole(report.ID, fingerprint, &used)
 	elsewhere := usageOf(price.Usage{}, requestCount, &Price{Known: true})
 	unserved := domain.Upstream(n.caller.Model)
@@ -103,25 +102,26 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 		if unserved != nil && i == len(s.matches)-1 {
 			want.record = elsewhere
 		}
-		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}
 	e.metrics.count(now, s, &out.Decision)
+	e.tellUnpricedCall(now, domain, served, report.Usage, s, out)
 	out.conclude(s, &held)
 	e.notes.Remove(report.ID)
 	return nil
 }
 
-// noteOf finds what is known of a reservation: here, in the store, or by what the report says.
-func (e *Engine) noteOf(ctx context.Context, report *Report) (n note, err error) {
-	if b, ok := e.notes.Get(report.ID); ok {
+// noteOf finds what is known of a reservation: here, in the store, or by what is said of its caller, if anything.
+func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (n note, err error) {
+	if b, ok := e.notes.Get(id); ok {
 		return readNote([]byte(b))
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	s.leased = store.Lease{ID: report.ID, Do: store.LeaseLook}
+	s.leased = store.Lease{ID: id, Do: store.LeaseLook}
 	s.step = store.Step{Ops: s.step.Ops[:0], Lease: &s.leased}
 	if err := e.apply(ctx, s, &Decision{}); err != nil {
 		return note{}, err
@@ -129,10 +129,10 @@ func (e *Engine) noteOf(ctx context.Context, report *Report) (n note, err error)
 	if len(s.outcome.Note) > 0 {
 		return readNote(s.outcome.Note)
 	}
-	if report.Caller == nil {
+	if caller == nil {
 		return note{}, ErrUnknownReservation
 	}
-	return note{caller: *report.Caller, reserved: limit.At(time.Now())}, nil
+	return note{caller: *caller, reserved: limit.At(time.Now())}, nil
 }
 
 // price finds the price of the model that has served: that of the reservation, or of the same instant.
@@ -141,8 +141,8 @@ func (o *Settlement) price(domain *policy.Domain, n *note, served string, at tim
 	if served == n.caller.Model && n.price.Known {
 		return
 	}
-	p, unpriced := priceOf(domain, served, at)
-	if unpriced {
+	p, unknown := priceOf(domain, served, at)
+	if unknown {
 		o.Unpriced = served
 	}
 	if p.Known {
@@ -199,14 +199,13 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := s.findPlaces(domain, &r.Caller, &out.Decision, r.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, &r.Caller, &out.Decision, s, r.Model); err != nil {
 		return err
 	}
-	s.now = time.Now()
+	out.Bar, s.now = BarNone, time.Now()
 	out.price(domain, &note{caller: r.Caller}, r.Model, s.now)
 	out.Cost = out.Price.Cost(r.Usage)
 	used := usageOf(r.Usage, r.Requests, &out.Price)
-	requestTier := e.knowTheSubject(domain, &out.Decision, s)
 	if r.Key != "" {
 		// Its names are apart from those of reservations: the NUL is in no key of theirs.
 		id := s.leaseID(r.Domain, "record\x00"+r.Key)
@@ -215,12 +214,13 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	}
 	want := demand{record: used}
 	for i := range s.matches {
-		e.expand(&s.matches[i], &want, e.tierAt(domain, i, requestTier, s), i, &out.Decision, s)
+		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}
 	e.metrics.count(now, s, &out.Decision)
+	e.tellUnpricedCall(now, domain, r.Model, r.Usage, s, out)
 	out.State, out.Replayed = StateRecorded, r.Key != "" && s.outcome.Lease == store.LeaseReplayed
 	return nil
 }

@@ -18,14 +18,13 @@ func (e *Engine) Standing(ctx context.Context, c *Caller, d *Decision) error {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	if err := s.findPlaces(domain, c, d, c.Model); err != nil {
+	if err := e.findPlaces(ctx, domain, c, d, s, c.Model); err != nil {
 		return err
 	}
-	s.now = time.Now()
-	requestTier := e.knowTheSubject(domain, d, s)
+	d.Bar, s.now = BarNone, time.Now()
 	var want demand
 	want.charge.add(requests, 0)
-	e.askPlaces(domain, &want, requestTier, d, s)
+	e.askPlaces(&want, d, s)
 	s.onlyLook(e.opts.Shadow)
 	return e.askWhole(ctx, s, d)
 }

@@ -143,7 +143,8 @@ type demand struct {
 
 	unpriced string      // a model that has no price; empty for none
 	book     *price.Book // in which it has none
-	free     bool        // the model is known to cost nothing
+	free     bool        // a model is known to cost nothing
+	paid     bool        // a model costs something
 }
 
 func (d *demand) add(a *asked) {
@@ -169,10 +170,14 @@ func (d *demand) atLeast(other *demand) {
 		d.unpriced, d.book = other.unpriced, other.book
 	}
 	d.free = d.free || other.free
+	d.paid = d.paid || other.paid
 }
 
 // admits says that a request asks to be let through.
 func (d *demand) admits() bool { return (d.charge.asked|d.hold.asked)&(1<<requests) != 0 }
+
+// asks says that room is asked for, be it for requests or for tokens.
+func (d *demand) asks() bool { return d.charge.asked|d.hold.asked != 0 }
 
 // total returns what the descriptors with that model (any: all) ask for together. Descriptors that
 // say the same of whom they are about add up; those that say it of others (the user, and beside it

@@ -21,8 +21,8 @@ const (
 	Unavailable
 )
 
-// retryUpTo is the longest wait after which a client may be told to try again by itself. The common
-// clients of model APIs ignore a longer Retry-After and retry fast.
+// retryUpTo is the longest wait after which a client may be told to try again by itself, where the policy does not
+// say. The common clients of model APIs ignore a longer Retry-After and retry fast.
 const retryUpTo = 60 * limit.Second
 
 // Reason returns the machine-readable word for a refusal: "rate_limited".
@@ -41,20 +41,27 @@ func (d *Decision) Verdict() Verdict {
 	}
 	s := &d.Statuses[binding]
 	if s.Applied != nil {
-		return s.Applied.verdict()
+		return s.Applied.verdict(d.longestRetry())
 	}
 	switch {
 	case s.Limit.Spec.Limit == 0:
 		return Blocked
 	case s.Never():
 		return Impossible
-	case s.ResetAfter <= retryUpTo:
+	case s.ResetAfter <= d.longestRetry():
 		return Throttled
 	}
 	return Exhausted
 }
 
-func (a *Applied) verdict() Verdict {
+func (d *Decision) longestRetry() limit.Micros {
+	if d.retryUpTo == 0 {
+		return retryUpTo
+	}
+	return d.retryUpTo
+}
+
+func (a *Applied) verdict(longestRetry limit.Micros) Verdict {
 	switch {
 	case a.Unavailable:
 		return Unavailable
@@ -66,15 +73,19 @@ func (a *Applied) verdict() Verdict {
 		return Blocked
 	case a.Status.Never:
 		return Impossible
-	case a.Status.RetryAfter <= retryUpTo || a.Status.FitsWithoutHolds:
+	case a.Status.RetryAfter <= longestRetry || a.Status.FitsWithoutHolds:
 		return Throttled
 	}
 	return Exhausted
 }
 
 // HTTPStatus returns the status code that an application answers to its own caller.
-func (v Verdict) HTTPStatus() int {
-	return [...]int{200, 429, 429, 400, 403, 503}[v]
+func (d *Decision) HTTPStatus() int {
+	verdict := d.Verdict()
+	if verdict == Exhausted && d.exhaustedStatus != 0 {
+		return d.exhaustedStatus
+	}
+	return [...]int{200, 429, 429, 400, 403, 503}[verdict]
 }
 
 // ShouldRetry says that the caller may repeat the request by itself, after RetryAfter.

@@ -67,7 +67,7 @@ func (e *Engine) without(ctx context.Context, s *scratch, d *Decision, why error
 	}
 	now := limit.At(time.Now())
 	s.refuseForGood(d, now)
-	retry := soon()
+	retry := Soon()
 	switch answer {
 	case policy.StoreErrorDeny:
 		for i := range d.Limits {
@@ -103,9 +103,9 @@ func (a *Applied) unavailable(retry limit.Micros) {
 	a.Status = limit.Status{Refused: true, RetryAfter: retry, ResetAfter: retry}
 }
 
-// soon returns how long a caller waits who is refused because the store cannot decide: one to three
+// Soon returns how long a caller waits who gets no decision because the store cannot make one: one to three
 // seconds, so that not all come back at once.
-func soon() limit.Micros {
+func Soon() limit.Micros {
 	return limit.Second + rand.N(2*limit.Second) //nolint:gosec // it spreads callers, and hides nothing
 }
 
@@ -118,7 +118,7 @@ func (s *scratch) refuseForGood(d *Decision, now limit.Micros) {
 		var nothing limit.State
 		at := spec.Advance(&nothing, now)
 		a.Status = spec.Judge(&nothing, at, max(1, s.askedOf(d, i)), 0)
-		a.Over = (a.Status.Refused || a.TooLarge) && !a.Limit.Shadow
+		a.Over = (a.Status.Refused || a.refuses()) && !a.Limit.Shadow
 	}
 }
 
@@ -149,7 +149,7 @@ func (s *scratch) bindKnown(d *Decision) {
 			d.Statuses[l.descriptor].bind(&d.Limits[l.op])
 		}
 	}
-	d.Over = (over || d.Reused) && !s.step.Shadow
+	d.Over = (over || d.Reused || d.Bar != BarNone) && !s.step.Shadow
 }
 
 // locally lets this process decide by itself the limits that say so, each within its local share.

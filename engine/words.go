@@ -13,6 +13,10 @@ import (
 func (d *Decision) Message() string {
 	binding := d.Binding()
 	switch {
+	case d.Bar == BarSuspended:
+		return "This request is not allowed: the account is suspended."
+	case d.Bar == BarUnknown:
+		return "This request is not allowed: nobody knows who makes it. Send an API key that is valid."
 	case d.Reused:
 		return "This request is not allowed: its id was used before by another one."
 	case binding < 0:
@@ -20,7 +24,7 @@ func (d *Decision) Message() string {
 	}
 	s := &d.Statuses[binding]
 	if a := s.Applied; a != nil {
-		return a.message(d)
+		return a.message(d) + d.smaller()
 	}
 	switch {
 	case s.Limit.Spec.Limit == 0:
@@ -29,6 +33,14 @@ func (d *Decision) Message() string {
 		return fmt.Sprintf("Request too large: %d at once, of at most %s.", s.Amount, s.Limit.Words())
 	}
 	return fmt.Sprintf("Rate limit reached: %s. Try again in %s.", s.Limit.Words(), waitWords(s.ResetAfter.Seconds()))
+}
+
+// smaller says how much output would fit, where a smaller request would.
+func (d *Decision) smaller() string {
+	if d.Verdict() != Impossible || !d.Bounded || d.MaxOutput == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" At most %s would fit.", policy.OutputTokens.Amount(d.MaxOutput))
 }
 
 // message says what stopped a request at one of the policy's own limits. The policy may have words
@@ -58,7 +70,7 @@ func (a *Applied) message(d *Decision) string {
 		return fmt.Sprintf("Request too large: %s at once, of at most %s%s.", meter.Amount(a.Amount), meter.Number(ceiling), plan)
 	case meter == policy.InFlight:
 		return fmt.Sprintf("Too many requests at once: at most %s%s. Try again when one of them has ended.", meter.Number(ceiling), plan)
-	case a.verdict() == Exhausted:
+	case a.verdict(d.longestRetry()) == Exhausted:
 		left := ""
 		if a.Status.Remaining > 0 {
 			left = fmt.Sprintf("; %s left", meter.Number(a.Status.Remaining))
@@ -75,6 +87,17 @@ func (a *Applied) unpricedMessage() string {
 		text += fmt.Sprintf(" Did you mean %s?", name)
 	}
 	return text
+}
+
+// Warnings says what the caller should know of usage that was reported, although it landed.
+func (o *Settlement) Warnings() []string {
+	if o.Unpriced == "" {
+		return nil
+	}
+	if o.Price.Known {
+		return []string{fmt.Sprintf("The model %.100s has no price here: the price of the one that was reserved was charged.", o.Unpriced)}
+	}
+	return []string{fmt.Sprintf("The model %.100s has no price here: no money was charged.", o.Unpriced)}
 }
 
 // Words says the limit: "10 requests per minute", "1 request per 5 minutes".
@@ -126,31 +149,44 @@ type problem struct {
 	Message    string     `json:"message"`
 	RetryAfter *int64     `json:"retry_after,omitempty"` // seconds
 	ResetAt    *time.Time `json:"reset_at,omitempty"`
-	Limit      int64      `json:"limit"`
-	Remaining  int64      `json:"remaining"`
+	Limit      any        `json:"limit"`     // a number; of money a string, in dollars: "1.00"
+	Remaining  any        `json:"remaining"` // likewise
 	Name       string     `json:"name,omitempty"`
+	Meter      string     `json:"meter,omitempty"`
+	Unit       string     `json:"unit,omitempty"` // of money
 	Tier       string     `json:"tier,omitempty"`
 	UpgradeURL string     `json:"upgrade_url,omitempty"`
 	Degraded   string     `json:"degraded,omitempty"` // what on_store_error says, where the store did not decide
 }
 
-// Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json); nil if the
-// request is not refused.
+// Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json), for a proxy that answers 429 to
+// whatever is refused; nil if the request is not refused.
 func (d *Decision) Problem() []byte {
+	if d.Verdict() == Unavailable {
+		return d.ProblemAs(503, "Service Unavailable")
+	}
+	return d.ProblemAs(429, "Too Many Requests")
+}
+
+// ProblemAs returns the same body for an answer with the given status, whose reason phrase is the title.
+func (d *Decision) ProblemAs(status int, title string) []byte {
 	if !d.Over {
 		return nil
 	}
 	p := problem{
-		Type: "about:blank", Title: "Too Many Requests", Status: 429,
+		Type: "about:blank", Title: title, Status: status,
 		Detail: d.Message(), Error: d.Verdict().Reason(), Message: d.Message(), Degraded: d.Degraded.String(),
 	}
 	unavailable := d.Verdict() == Unavailable
-	if unavailable {
-		p.Title, p.Status = "Service Unavailable", 503
-	}
 	if binding := d.Binding(); binding >= 0 {
 		s := &d.Statuses[binding]
 		p.Limit, p.Remaining, p.Name = s.Limit.RequestsPerUnit, s.Remaining, s.Limit.Name
+		if s.Applied != nil {
+			p.Meter = s.Applied.Limit.Meter.String()
+		}
+		if s.isMoney() {
+			p.Limit, p.Remaining, p.Unit = policy.Cost.Decimal(s.Limit.RequestsPerUnit), policy.Cost.Decimal(s.Remaining), policy.Currency
+		}
 		if s.Applied != nil && !unavailable {
 			p.Tier, p.UpgradeURL = s.Applied.Limit.TierName(s.Applied.Tier), s.Applied.Quantity.UpgradeURL
 		}
@@ -163,7 +199,7 @@ func (d *Decision) Problem() []byte {
 	}
 	body, err := json.Marshal(p)
 	if err != nil {
-		return nil // a struct of strings and numbers can always be written
+		return nil // strings and numbers can always be written
 	}
 	return body
 }

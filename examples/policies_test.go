@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +36,8 @@ type row struct {
 // columns that stand at least two spaces apart.
 //
 // A request is the entries of its descriptor, `hits=` for an amount other than 1, and `x5` if it is
-// made five times; then every one is answered as the row says, up to what is left at the end.
+// made five times; then every one is answered as the row says, up to what is left at the end. `+`, perhaps on a
+// line of its own, begins another descriptor, with the entries of the one before but for those that are said anew.
 func rows(t *testing.T, source policy.Source) (all []row) {
 	t.Helper()
 	columns := regexp.MustCompile(` {2,}`)
@@ -50,6 +52,9 @@ func rows(t *testing.T, source policy.Source) (all []row) {
 			continue
 		case !inside:
 			continue
+		case len(cells) == 1 && strings.HasPrefix(cells[0], "+ ") && len(all) > 0:
+			all[len(all)-1].read(t, cells[0])
+			continue
 		case len(cells) != 3:
 			t.Fatalf("%s: %d columns, want time, request and answer", place, len(cells))
 		}
@@ -62,30 +67,39 @@ func rows(t *testing.T, source policy.Source) (all []row) {
 			t.Fatalf("%s: %v", place, err)
 		}
 		r := row{place: place, at: limit.At(at), times: 1, answer: cells[2]}
-		d := engine.Descriptor{}
-		for _, word := range strings.Fields(cells[1]) {
-			key, value, isEntry := strings.Cut(word, "=")
-			switch {
-			case key == "hits":
-				d.HasHits = true
-				if d.Hits, err = strconv.ParseUint(value, 10, 64); err != nil {
-					t.Fatalf("%s: %v", place, err)
-				}
-			case isEntry:
-				d.Entries = append(d.Entries, policy.Entry{Key: key, Value: value})
-				if key == "ration.phase" {
-					r.phase = value
-				}
-			default:
-				if r.times, err = strconv.Atoi(strings.TrimPrefix(word, "x")); err != nil {
-					t.Fatalf("%s: %v", place, err)
-				}
-			}
-		}
-		r.request.Descriptors = []engine.Descriptor{d}
+		r.request.Descriptors = make([]engine.Descriptor, 1)
+		r.read(t, cells[1])
 		all = append(all, r)
 	}
 	return all
+}
+
+// read adds the words of a request to r.
+func (r *row) read(t *testing.T, words string) {
+	t.Helper()
+	var err error
+	for _, word := range strings.Fields(words) {
+		key, value, isEntry := strings.Cut(word, "=")
+		d := &r.request.Descriptors[len(r.request.Descriptors)-1]
+		switch {
+		case word == "+":
+			r.request.Descriptors = append(r.request.Descriptors, engine.Descriptor{Entries: slices.Clone(d.Entries)})
+		case key == "hits":
+			d.HasHits = true
+			d.Hits, err = strconv.ParseUint(value, 10, 64)
+		case isEntry:
+			d.Entries = slices.DeleteFunc(d.Entries, func(e policy.Entry) bool { return e.Key == key })
+			d.Entries = append(d.Entries, policy.Entry{Key: key, Value: value})
+			if key == "ration.phase" {
+				r.phase = value
+			}
+		default:
+			r.times, err = strconv.Atoi(strings.TrimPrefix(word, "x"))
+		}
+		if err != nil {
+			t.Fatalf("%s: %q: %v", r.place, word, err)
+		}
+	}
 }
 
 // answer says a decision as the tables do.
@@ -93,18 +107,21 @@ func answer(phase string, d *engine.Decision) string {
 	if !d.Over {
 		word := map[string]string{"": "admitted", "hold": "admitted", "record": "settled", "done": "done"}[phase]
 		if s := &d.Statuses[0]; s.Limited {
-			word += fmt.Sprintf(", %d left", s.Remaining)
+			left := strconv.FormatInt(s.Remaining, 10)
+			if s.Applied != nil && s.Applied.Limit.Meter == policy.Cost {
+				left = policy.Cost.Number(s.Remaining)
+			}
+			word += fmt.Sprintf(", %s left", left)
 		}
 		return word
 	}
 	s := &d.Statuses[d.Binding()]
 	word := "refused by " + s.Applied.Limit.Name
-	switch d.Verdict() {
-	case engine.Impossible:
+	switch {
+	case d.Verdict() == engine.Impossible:
 		return word + ", too large"
-	case engine.Blocked:
-		return word + ", blocked"
-	default:
+	case s.Applied.Unpriced != "":
+		return word + ", no price"
 	}
 	word += fmt.Sprintf(", retry after %v", s.ResetAfter.Duration())
 	if s.Applied.Status.Estimated {

@@ -21,6 +21,8 @@ type arithmetic interface {
 	counts(s *Spec, st *State, now Micros, mark Mark) bool
 	// release takes a hold out of what is held. What was counted stays.
 	release(s *Spec, st *State, mark Mark, held int64)
+	// grow makes a live hold at mark more units larger, and returns where it lies then.
+	grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark
 	// correct changes what was counted at mark from charged to actual.
 	correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64)
 	idle(s *Spec, st *State) Micros

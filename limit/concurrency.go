@@ -35,6 +35,8 @@ func (concurrency) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Held = Less(st.Held, held)
 }
 
+func (concurrency) grow(_ *Spec, _ *State, _ Micros, mark Mark, _ int64) Mark { return mark }
+
 func (concurrency) correct(*Spec, *State, Micros, Mark, int64, int64) {}
 
 func (concurrency) idle(_ *Spec, st *State) Micros { return st.At }

@@ -63,6 +63,141 @@ func (f family) holdIsACharge(r *rapid.T) {
 	}
 }
 
+// A hold that has grown is as good as one that was made so large, whatever was charged and held in between, and
+// leaves the same when it is settled; while its window has not moved on, and nothing has drained to the bottom.
+func TestGrownHoldIsALargerOne(t *testing.T) {
+	for _, f := range families(t) {
+		if f.spec.Algorithm == limit.Concurrency {
+			continue // places do not grow
+		}
+		t.Run(f.name, func(t *testing.T) {
+			compared := 0
+			rapid.Check(t, func(r *rapid.T) {
+				if f.grownHoldIsALargerOne(r) {
+					compared++
+				}
+			})
+			if compared < 20 {
+				t.Errorf("only %d histories were compared", compared)
+			}
+		})
+	}
+}
+
+func (f family) grownHoldIsALargerOne(r *rapid.T) (compared bool) {
+	w := &walk{family: f, s: f.spec, ref: f.reference()}
+	if f.windows != nil {
+		w.s.Window = rapid.SampledFrom(f.windows).Draw(r, "window")
+	}
+	w.tune(r)
+	w.clock = w.start(r)
+	units := rapid.Int64Range(1, 30)
+	w.arrive(r)
+	w.s.Charge(&w.st, w.now, units.Draw(r, "before"))
+
+	grown, larger := clone(w.st), clone(w.st)
+	first, more := units.Draw(r, "held"), units.Draw(r, "more")
+	mark := w.s.Hold(&grown, w.now, first)
+	larger0 := w.s.Hold(&larger, w.now, first+more)
+	both := func(do func(st *limit.State)) {
+		do(&grown)
+		do(&larger)
+	}
+	now := w.now
+	pass := func(what string) {
+		now = min(last, now+limit.Micros(rapid.Int64Range(0, int64(w.span()/2)).Draw(r, what)))
+		both(func(st *limit.State) { w.s.Advance(st, now) })
+	}
+	charge := func(n int64) { both(func(st *limit.State) { w.s.Charge(st, now, n) }) }
+	charge(units.Draw(r, "between"))
+	pass("µs before it grows")
+	if !w.s.Frees(&grown, now, mark, first, 0) {
+		return false // it has moved on
+	}
+	mark = w.s.Grow(&grown, now, mark, more)
+	same := func(when string) {
+		if got, want := w.s.Judge(&grown, now, 1, 0), w.s.Judge(&larger, now, 1, 0); got != want {
+			r.Fatalf("%s: %d grown by %d is %+v; made so large %+v", when, first, more, got, want)
+		}
+	}
+	same("grown")
+	charge(units.Draw(r, "after"))
+	pass("µs before it is settled")
+	same("later")
+	actual := rapid.Int64Range(0, first+more+5).Draw(r, "actual")
+	w.s.Settle(&grown, now, mark, first+more, actual)
+	w.s.Settle(&larger, now, larger0, first+more, actual)
+	same("settled")
+	return true
+}
+
+// Where the window of a hold has passed out of sight, what it grows by is not counted in another one.
+func TestGrowthStaysInItsWindow(t *testing.T) {
+	for _, s := range spanned() {
+		for _, later := range []limit.Micros{60 * minute, 2 * 60 * minute} {
+			var st limit.State
+			mark := s.Hold(&st, s.Advance(&st, day), 4)
+			now := s.Advance(&st, day+later)
+			fades := s.Algorithm == limit.SlidingWindow && later == 60*minute // it is in the window before
+			want := limit.Status{Remaining: 10}
+			if fades {
+				want = limit.Status{Held: 9, Remaining: 1, ResetAfter: 60 * minute}
+			}
+			mark = s.Grow(&st, now, mark, 5)
+			if got := s.Describe(&st, now); got != want {
+				t.Errorf("%v, %d µs later: 4 grown by 5 are %+v, want %+v", s.Algorithm, later, got, want)
+			}
+			s.Settle(&st, now, mark, 9, 0)
+			if got := s.Describe(&st, now); got != (limit.Status{Remaining: 10}) {
+				t.Errorf("%v, %d µs later: nothing was used, and the answer is %+v", s.Algorithm, later, got)
+			}
+		}
+	}
+}
+
+// What a token bucket's hold has grown by, when all of it had drained, is debt from then on; settling gives it
+// back, and nothing of what others have in the bucket.
+func TestTokenBucketGrowthAfterDraining(t *testing.T) {
+	s := limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: 10, Window: 60 * minute} // one a minute
+	for _, others := range []int64{0, 6} {
+		var st limit.State
+		now := s.Advance(&st, day)
+		mark := s.Hold(&st, now, 5)
+		s.Charge(&st, now, others)
+		now = s.Advance(&st, day+7*minute)
+		s.Charge(&st, now, 2)
+		left := max(0, others-2)
+		mark = s.Grow(&st, now, mark, 30)
+		if got := s.Describe(&st, now).Remaining; got != 10-left-2-30 {
+			t.Errorf("%d of others: %d remain, want %d", others, got, 10-left-2-30)
+		}
+		s.Settle(&st, now, mark, 35, 0)
+		if got, want := s.Describe(&st, now), 10-left-2; got.Remaining != want || got.Held != 0 {
+			t.Errorf("%d of others, settled to nothing: %+v, want %d to remain", others, got, want)
+		}
+	}
+}
+
+// A hold that grows where the count of what came in begins anew gives nothing back: what is of others is not
+// known any more.
+func TestTokenBucketGrowthBeyondTheCount(t *testing.T) {
+	s := limit.Spec{Algorithm: limit.TokenBucket, Limit: 1, Burst: 10, Window: day}
+	var st limit.State
+	now := s.Advance(&st, day)
+	mark := s.Hold(&st, now, 4)
+	s.Charge(&st, now, limit.MaxAmount-10)
+	s.GiveBack(&st, now, limit.MaxAmount-10)
+	s.Charge(&st, now, 3)
+	mark = s.Grow(&st, now, mark, 4)
+	if mark.Entered < 0 {
+		t.Errorf("it lies at %+v, want counts in 0…2^53−1", mark)
+	}
+	s.Settle(&st, now, mark, 8, 0)
+	if got, want := s.Describe(&st, now), (limit.Status{Used: 11, Remaining: -1, ResetAfter: 11 * day}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 // A hold that is released at once leaves nothing, but that a window of first use has begun.
 func TestReleasedAtOnce(t *testing.T) {
 	for _, f := range families(t) {
@@ -174,9 +309,15 @@ func TestTokenBucketForgotten(t *testing.T) {
 	s.Charge(&st, now, 2)
 	mark := s.Hold(&st, now, 6)
 
-	s.Settle(&restored, now, mark, 6, 0)
-	if got := s.Describe(&restored, now).Remaining; got != 8 {
-		t.Errorf("%d are left after 2 of 10 were charged, want 8", got)
+	for name, settle := range map[string]func(st *limit.State){
+		"settled":           func(st *limit.State) { s.Settle(st, now, mark, 6, 0) },
+		"grown and settled": func(st *limit.State) { s.Settle(st, now, s.Grow(st, now, mark, 3), 9, 0) },
+	} {
+		st := restored
+		settle(&st)
+		if got := s.Describe(&st, now).Remaining; got != 8 {
+			t.Errorf("%s: %d are left after 2 of 10 were charged, want 8", name, got)
+		}
 	}
 }
 

@@ -74,6 +74,14 @@ func (p period) release(s *Spec, st *State, mark Mark, held int64) {
 	}
 }
 
+func (p period) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {
+	if p.counts(s, st, now, mark) {
+		st.Held = Add(st.Held, more)
+		st.Count = Add(st.Count, more)
+	}
+	return mark
+}
+
 func (p period) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
 	if p.counts(s, st, now, mark) {
 		st.Count = moved(st.Count, st.Held, charged, actual)

@@ -29,4 +29,6 @@ func (p *placesReference) hold(_ *limit.Spec, n int64) place {
 	return place{}
 }
 
+func (p *placesReference) grow(_ *limit.Spec, at place, _ int64) place { return at }
+
 func (p *placesReference) release(_ *limit.Spec, _ place, n int64) { p.live = lessFloor(p.live, n) }

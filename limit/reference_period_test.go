@@ -84,6 +84,14 @@ func (p *periodReference) hold(s *limit.Spec, n int64) place {
 	return place{at: p.start, filling: p.steps}
 }
 
+func (p *periodReference) grow(s *limit.Spec, at place, n int64) place {
+	if at.at == p.start && at.filling == p.steps {
+		p.charge(s, n)
+		p.held = addPinned(p.held, n)
+	}
+	return at
+}
+
 func (p *periodReference) release(_ *limit.Spec, at place, n int64) {
 	if at.at == p.start && at.filling == p.steps {
 		p.held = lessFloor(p.held, n)

@@ -80,6 +80,12 @@ func (l *logReference) hold(s *limit.Spec, n int64) place {
 	return place{at: l.at, filling: l.steps}
 }
 
+func (l *logReference) grow(s *limit.Spec, p place, n int64) place {
+	l.live = addPinned(l.live, n)
+	l.correct(s, p, 0, n)
+	return p
+}
+
 func (l *logReference) release(_ *limit.Spec, _ place, n int64) { l.live = lessFloor(l.live, n) }
 
 func (l *logReference) correct(s *limit.Spec, p place, before, actual int64) {

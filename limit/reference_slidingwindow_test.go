@@ -94,6 +94,13 @@ func (w *slidingReference) hold(s *limit.Spec, n int64) place {
 	return place{at: limit.Micros(w.newest), filling: w.steps}
 }
 
+func (w *slidingReference) grow(_ *limit.Spec, p place, n int64) place {
+	if p.filling == w.steps {
+		w.change(int64(p.at), func(c *total) { c.count, c.held = addPinned(c.count, n), addPinned(c.held, n) })
+	}
+	return p
+}
+
 func (w *slidingReference) release(_ *limit.Spec, p place, n int64) {
 	if p.filling == w.steps {
 		w.change(int64(p.at), func(c *total) { c.held = lessFloor(c.held, n) })

@@ -21,6 +21,8 @@ type reference interface {
 	charge(s *limit.Spec, units int64)
 	giveBack(s *limit.Spec, units int64)
 	hold(s *limit.Spec, units int64) place
+	// grow makes a hold larger, and returns where it lies then.
+	grow(s *limit.Spec, p place, units int64) place
 	// release ends a hold of that many units. What it has counted stays, until corrected.
 	release(s *limit.Spec, p place, units int64)
 	correct(s *limit.Spec, p place, charged, actual int64)

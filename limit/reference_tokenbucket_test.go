@@ -78,8 +78,34 @@ func (b *bucketReference) takeOut(n *big.Rat) {
 func (b *bucketReference) hold(s *limit.Spec, n int64) place {
 	b.charge(s, n)
 	b.live = addPinned(b.live, n)
+	return b.place(b.level)
+}
+
+// place is that of a hold of which so much is in the bucket, with all that lies below it.
+func (b *bucketReference) place(level *big.Rat) place {
 	clone := func(x *big.Rat) *big.Rat { return new(big.Rat).Set(x) }
-	return place{level: clone(b.level), drained: clone(b.drained), given: clone(b.given), filling: b.filling}
+	return place{level: clone(level), drained: clone(b.drained), given: clone(b.given), filling: b.filling}
+}
+
+// left returns what is left of a hold with all that lay below it, below 0 where more than that has gone.
+func (b *bucketReference) left(p place) *big.Rat {
+	since := new(big.Rat).Add(b.drained, b.given)
+	since.Sub(since, p.drained).Sub(since, p.given)
+	return since.Sub(p.level, since)
+}
+
+// grow puts what is left of the hold, and the more, above what is in the bucket of others: whole units.
+func (b *bucketReference) grow(s *limit.Spec, p place, n int64) place {
+	others := whole(units(b.level))
+	if left := b.left(p); p.filling == b.filling && left.Sign() > 0 {
+		others.Sub(b.level, left)
+	}
+	b.charge(s, n)
+	b.live = addPinned(b.live, n)
+	if others.Cmp(whole(b.entered-n)) > 0 {
+		return p // of another filling: it gives nothing back
+	}
+	return b.place(new(big.Rat).Sub(b.level, others))
 }
 
 func (b *bucketReference) release(_ *limit.Spec, _ place, n int64) { b.live = lessFloor(b.live, n) }
@@ -89,10 +115,7 @@ func (b *bucketReference) correct(s *limit.Spec, p place, charged, actual int64)
 		b.charge(s, actual-charged)
 		return
 	}
-	since := new(big.Rat).Sub(b.drained, p.drained)
-	since.Add(since, b.given).Sub(since, p.given)
-	left := new(big.Rat).Sub(p.level, since)
-	if p.filling == b.filling && left.Sign() > 0 {
+	if left := b.left(p); p.filling == b.filling && left.Sign() > 0 {
 		b.takeOut(smaller(left, whole(charged-actual)))
 	}
 }

@@ -190,6 +190,13 @@ func (slidingLog) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Held = Less(st.Held, held)
 }
 
+// grow: what is held is held until its release, in sight or not.
+func (l slidingLog) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {
+	st.Held = Add(st.Held, more)
+	l.correct(s, st, now, mark, 0, more)
+	return mark
+}
+
 // correct rewrites the hold's entry, while it is in sight.
 func (l slidingLog) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
 	if mark.At <= now-s.Window {

@@ -97,6 +97,19 @@ func (w slidingWindow) release(s *Spec, st *State, mark Mark, held int64) {
 	}
 }
 
+func (w slidingWindow) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {
+	switch {
+	case !w.counts(s, st, now, mark):
+	case mark.At == st.At:
+		st.Held = Add(st.Held, more)
+		st.Count = Add(st.Count, more)
+	default:
+		st.Entered = Add(st.Entered, more)
+		st.Rest = Add(st.Rest, more)
+	}
+	return mark
+}
+
 func (w slidingWindow) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
 	switch {
 	case !w.counts(s, st, now, mark):

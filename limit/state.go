@@ -33,8 +33,8 @@ type Mark struct {
 	// At is the start of the window that the hold counts in; the instant of its log entry; for a
 	// token bucket its State.End.
 	At Micros
-	// Entered is a token bucket's State.Entered directly after the hold; of windows and logs, the name of
-	// the bucket by then.
+	// Entered is a token bucket's State.Entered directly after the hold, less what lay above it when it
+	// grew; of windows and logs, the name of the bucket by then.
 	Entered int64
 }
 
@@ -77,6 +77,14 @@ func (s *Spec) GiveBack(st *State, now Micros, amount int64) {
 func (s *Spec) Hold(st *State, now Micros, amount int64) Mark {
 	st.Held = Add(st.Held, amount)
 	return s.arithmetic().hold(s, st, now, amount)
+}
+
+// Grow makes a live hold at mark larger by more units, which are at least 1, whatever room there is: its
+// holder has used them already. They are counted where the hold is, so that it is as good as one that was
+// made so large; where that has passed out of sight they are not counted. A token bucket counts them from
+// now on. Grow returns where the hold lies then. Places do not grow.
+func (s *Spec) Grow(st *State, now Micros, mark Mark, more int64) Mark {
+	return s.arithmetic().grow(s, st, now, mark, more)
 }
 
 // Settle ends a hold of held units at mark: actual units were really used. The difference lands in

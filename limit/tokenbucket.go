@@ -95,6 +95,27 @@ func (tokenBucket) release(_ *Spec, st *State, _ Mark, held int64) {
 	st.Held = Less(st.Held, held)
 }
 
+// grow charges more, as anybody would. What correct may give back from then on is what is left of the hold
+// and, on top of it, the more: all but what others have in the bucket, which is
+//
+//	min(level, Entered − Entered at the hold)
+//
+// and in another filling the level, since nothing is left of the hold. So the mark is moved down from here
+// by as much, as if that had come in since. Where Entered has begun anew and knows of less, nothing will be
+// given back.
+func (b tokenBucket) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {
+	others := b.used(s, st, now)
+	if mark.At == st.End && mark.Entered <= st.Entered {
+		others = min(others, st.Entered-mark.Entered)
+	}
+	st.Held = Add(st.Held, more)
+	b.charge(s, st, now, more)
+	if others > st.Entered-more {
+		return mark
+	}
+	return Mark{At: st.End, Entered: st.Entered - others}
+}
+
 // correct must not hand out what has already drained. The bucket drains from below, and what came in
 // after the hold lies above it; so at most what is left below that can still be of the hold:
 //

@@ -98,6 +98,7 @@ func (f family) walk(r *rapid.T) {
 		"charge regardless":  w.chargeRegardless,
 		"hold":               w.hold,
 		"hold regardless":    w.holdRegardless,
+		"grow":               w.grow,
 		"settle":             w.settle,
 		"settle late":        w.settleLate,
 		"give back":          w.giveBack,
@@ -244,6 +245,20 @@ func (w *walk) reserve(r *rapid.T, amount int64) {
 		mark:  w.s.Hold(&w.st, w.now, amount),
 		place: w.ref.hold(&w.s, amount),
 	})
+}
+
+func (w *walk) grow(r *rapid.T) {
+	if len(w.live) == 0 || w.s.Algorithm == limit.Concurrency {
+		return
+	}
+	h := rapid.SampledFrom(w.live).Draw(r, "hold")
+	more := min(amounts(w.s.Ceiling(), h.units).Draw(r, "more"), limit.MaxAmount-h.units)
+	if more < 1 {
+		return
+	}
+	h.mark = w.s.Grow(&w.st, w.now, h.mark, more)
+	h.place = w.ref.grow(&w.s, h.place, more)
+	h.units += more
 }
 
 func (w *walk) settle(r *rapid.T) {

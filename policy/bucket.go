@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/url"
 	"strconv"
 
 	"github.com/rationhq/ration/limit"
@@ -51,6 +52,15 @@ func appendEscaped(b []byte, s string) []byte {
 		}
 	}
 	return append(b, s[done:]...)
+}
+
+// unescape reads what appendEscaped writes.
+func unescape(s string) string {
+	plain, err := url.PathUnescape(s)
+	if err != nil {
+		return s // not of that kind
+	}
+	return plain
 }
 
 // escaped are the bytes that are percent-encoded wherever they stand.

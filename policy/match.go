@@ -1,5 +1,10 @@
 package policy
 
+import (
+	"bytes"
+	"strings"
+)
+
 // Entry is one (key, value) of a descriptor.
 type Entry struct{ Key, Value string }
 
@@ -70,6 +75,20 @@ type Match struct {
 	HasSubject bool
 
 	below []byte // the path below the owner: each entry behind a separator
+}
+
+// Path returns the entries that lead to the match, "user=alice"; none where it is of a whole domain, or of an upstream.
+func (m *Match) Path() (entries []string) {
+	path := string(m.Owner) + string(m.below)
+	if m.Limits == nil && m.Rule != nil {
+		path = string(m.Bucket[:max(0, bytes.LastIndexByte(m.Bucket, '|'))]) // without the window
+	}
+	for _, part := range strings.Split(path, "|")[1:] { // behind the domain
+		if strings.Contains(part, "=") {
+			entries = append(entries, unescape(part))
+		}
+	}
+	return entries
 }
 
 // Match walks the tree with entries and returns what applies. It appends what the Match points to to

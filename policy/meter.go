@@ -19,6 +19,9 @@ var meterNames = [meters]string{
 	Cost: "cost", InFlight: "concurrency",
 }
 
+// Currency is what money is counted in, for machines.
+const Currency = "usd"
+
 // unitNames say one unit of each meter, or what there is of it where nobody says units.
 var unitNames = [meters]string{
 	Requests: "request", InputTokens: "input token", OutputTokens: "output token", Tokens: "token",

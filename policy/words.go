@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,6 +52,14 @@ func (m Meter) Number(n int64) string {
 	dollars, fraction, _ := strings.Cut(price.Nanos(n).String(), ".")
 	sign := strings.IndexByte(dollars, '$') + 1
 	return dollars[:sign] + commas(dollars[sign:]) + "." + fraction
+}
+
+// Decimal says a number of units for machines: "50000"; of money in dollars, "1.50", exactly.
+func (m Meter) Decimal(n int64) string {
+	if m != Cost {
+		return strconv.FormatInt(n, 10)
+	}
+	return strings.Replace(price.Nanos(n).String(), "$", "", 1)
 }
 
 // Rate says a quantity of a limit with that meter in short: "10 requests per minute", "$1.00 per month".

@@ -1,5 +1,7 @@
-// Package server puts the transports on their listeners and takes them down again: gRPC (package
-// rls, package status, health, reflection), HTTP (/json, /healthcheck), metrics and debugging.
+// Package server puts the transports on their listeners and takes them down again: gRPC (packages
+// rls, api and status, health, reflection), HTTP (/json, the packages api and status through package
+// gateway, /healthcheck), metrics and debugging.
 //
-// It knows how to start, drain and stop, and nothing of how a limit works. Read [Server.Serve].
+// It knows how to start, drain and stop, who may call what, and nothing of how a limit works. Read
+// [Server.Serve].
 package server

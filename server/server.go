@@ -26,7 +26,10 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/server/api"
 	"github.com/rationhq/ration/server/debug"
+	"github.com/rationhq/ration/server/failure"
+	"github.com/rationhq/ration/server/gateway"
 	"github.com/rationhq/ration/server/health"
 	"github.com/rationhq/ration/server/recovery"
 	"github.com/rationhq/ration/server/rls"
@@ -48,6 +51,9 @@ type Config struct {
 	DrainDelay time.Duration
 	// StopTimeout bounds the wait for calls under way after that; 0 means 10 s.
 	StopTimeout time.Duration
+	// InsecureAPI lets everybody call AccountingService who reaches a listener; else only callers on the same
+	// machine may, on listeners that nobody else reaches.
+	InsecureAPI bool
 	// RLS says how Envoy's service answers.
 	RLS rls.Options
 	// Version is what the status service reports.
@@ -64,6 +70,7 @@ type Server struct {
 	serve  []func() error
 	web    []*http.Server
 	addrs  map[string]string
+	access map[string]access
 	// stopping is closed when no call is waited for any more that only its client would end.
 	stopping chan struct{}
 }
@@ -76,7 +83,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	if config.StopTimeout <= 0 {
 		config.StopTimeout = 10 * time.Second
 	}
-	s := &Server{config: config, health: h, addrs: make(map[string]string), stopping: make(chan struct{})}
+	s := &Server{config: config, health: h, addrs: make(map[string]string), access: make(map[string]access), stopping: make(chan struct{})}
 	var opened []net.Listener
 	defer func() {
 		if err != nil {
@@ -101,22 +108,35 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "ration_panics_total", Help: "Calls that ended in a panic, which was caught.",
 	}, func() float64 { return float64(guard.Caught()) }))
-	s.grpc = newGRPC(config, e, h, service, guard, s.stopping)
+	var grpcListener net.Listener
 	if config.GRPCAddr != "" {
-		l, err := listen("gRPC", config.GRPCAddr)
-		if err != nil {
+		if grpcListener, err = listen("gRPC", config.GRPCAddr); err != nil {
 			return nil, err
 		}
-		s.serve = append(s.serve, func() error { return s.grpc.Serve(l) })
+		s.access["gRPC"] = accessOn(grpcListener.Addr(), "--grpc-addr", config.InsecureAPI)
+	}
+	own := func(to grpc.ServiceRegistrar) {
+		rationv1.RegisterStatusServiceServer(to, status.New(config.Version, e, h))
+		rationv1.RegisterAccountingServiceServer(to, api.New(e, guard))
+	}
+	s.grpc = newGRPC(config, h, service, guard, s.access["gRPC"], s.stopping)
+	own(s.grpc)
+	if grpcListener != nil {
+		s.serve = append(s.serve, func() error { return s.grpc.Serve(grpcListener) })
 	}
 	for _, site := range []struct {
 		name, addr string
-		handler    http.Handler
+		handler    func(net.Addr) http.Handler
 		write      time.Duration // how long an answer may take; 0: as long as it takes
 	}{
-		{"HTTP", config.HTTPAddr, public(service, h), 30 * time.Second},
-		{"metrics", config.MetricsAddr, metricsHandler(metrics), 30 * time.Second},
-		{"debug", config.DebugAddr, debug.New(e), 0}, // a profile takes its time
+		{"HTTP", config.HTTPAddr, func(at net.Addr) http.Handler {
+			s.access["HTTP"] = accessOn(at, "--http-addr", config.InsecureAPI)
+			g := gateway.New(gateway.Options{Unary: s.access["HTTP"].Unary, Guard: guard})
+			own(g)
+			return public(service, g, h)
+		}, 30 * time.Second},
+		{"metrics", config.MetricsAddr, func(net.Addr) http.Handler { return metricsHandler(metrics) }, 30 * time.Second},
+		{"debug", config.DebugAddr, func(net.Addr) http.Handler { return debug.New(e) }, 0}, // a profile takes its time
 	} {
 		if site.addr == "" {
 			continue
@@ -126,7 +146,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 			return nil, err
 		}
 		web := &http.Server{
-			Handler: site.handler, ReadTimeout: readTimeout, WriteTimeout: site.write, IdleTimeout: 2 * time.Minute,
+			Handler: site.handler(l.Addr()), ReadTimeout: readTimeout, WriteTimeout: site.write, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 		}
 		s.web = append(s.web, web)
@@ -141,6 +161,12 @@ const readTimeout = 10 * time.Second
 // Addr returns where the server listens for "gRPC", "HTTP", "metrics" or "debug"; empty if it does
 // not.
 func (s *Server) Addr(name string) string { return s.addrs[name] }
+
+// Restricted reports whether AccountingService is served at that address, but answers nobody.
+func (s *Server) Restricted(name string) bool {
+	a, listens := s.access[name]
+	return listens && !a.open
+}
 
 func open(addr string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(addr, "unix:")
@@ -159,7 +185,7 @@ func open(addr string) (net.Listener, error) {
 }
 
 func newGRPC(
-	config Config, e *engine.Engine, h *health.State, service *rls.Service, guard *recovery.Guard, stopping <-chan struct{},
+	config Config, h *health.State, service *rls.Service, guard *recovery.Guard, may access, stopping <-chan struct{},
 ) *grpc.Server {
 	// One request of grpc-go is a goroutine with a small stack that has to grow; workers keep theirs.
 	workers := uint32(8 * runtime.GOMAXPROCS(0))
@@ -171,7 +197,8 @@ func newGRPC(
 		grpc.NumStreamWorkers(workers),
 		grpc.MaxRecvMsgSize(receive),
 		grpc.MaxConcurrentStreams(streams),
-		grpc.UnaryInterceptor(guard.Unary),
+		// Envoy's service runs none of these.
+		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, may.Unary),
 		grpc.StreamInterceptor(endStreams(stopping, guard)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
@@ -186,7 +213,6 @@ func newGRPC(
 	}
 	server := grpc.NewServer(options...)
 	service.Register(server)
-	rationv1.RegisterStatusServiceServer(server, status.New(config.Version, e, h))
 	registerHealth(server, h)
 	reflection.Register(server)
 	return server
@@ -218,9 +244,12 @@ func registerHealth(server *grpc.Server, h *health.State) {
 }
 
 // public serves the HTTP address.
-func public(service *rls.Service, h *health.State) http.Handler {
+func public(service *rls.Service, own *gateway.Gateway, h *health.State) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/json", service)
+	for _, prefix := range own.Prefixes() {
+		mux.Handle(prefix, own)
+	}
 	mux.HandleFunc("/healthcheck", func(w http.ResponseWriter, _ *http.Request) {
 		if !h.Serving() {
 			w.WriteHeader(http.StatusInternalServerError)

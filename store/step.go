@@ -9,7 +9,9 @@ import (
 // Step is what one decision asks of the store.
 type Step struct {
 	Ops []Op
-	// Lease is the reservation that the step opens or ends; nil for none.
+	// Rows is what the step reports of usage, at most [MaxRows]. There may be rows without ops.
+	Rows []Row
+	// Lease is the reservation that the step opens, renews or ends; nil for none.
 	Lease *Lease
 	// Refused says that the caller has refused already, by a rule of its own: the overall verdict is
 	// no, whatever the limits say.
@@ -96,14 +98,22 @@ func (s *Step) Validate() error {
 			return fmt.Errorf("op %d on %.200q: %w", i, s.Ops[i].Bucket, err)
 		}
 	}
+	if len(s.Rows) > MaxRows {
+		return fmt.Errorf("%w: %d rows, want at most %d", ErrInvalid, len(s.Rows), MaxRows)
+	}
+	for i := range s.Rows {
+		if err := s.Rows[i].validate(); err != nil {
+			return fmt.Errorf("row %d of %.200q: %w", i, s.Rows[i].Owner, err)
+		}
+	}
 	return nil
 }
 
 func (l *Lease) validate() error {
 	switch {
-	case l.Do > LeaseLook:
+	case l.Do > LeaseRenew:
 		return fmt.Errorf("%w: lease action %d", ErrInvalid, l.Do)
-	case l.Do == LeaseOpen && (l.Lasts < 1 || l.Lasts > MaxLease):
+	case (l.Do == LeaseOpen || l.Do == LeaseRenew) && (l.Lasts < 1 || l.Lasts > MaxLease):
 		return fmt.Errorf("%w: a lease of %d µs, want 1 µs to an hour", ErrInvalid, l.Lasts)
 	case len(l.Note) > MaxNote:
 		return fmt.Errorf("%w: a note of %d bytes, want at most %d", ErrInvalid, len(l.Note), MaxNote)
@@ -134,6 +144,8 @@ func (o *Op) validate(l *Lease) error {
 		return fmt.Errorf("%w: a hold of %d that lapses to %d", ErrInvalid, o.Amount, o.Lapse)
 	case o.Kind == Settle && (l == nil || l.Do != LeaseSettle):
 		return fmt.Errorf("%w: to settle needs a lease that the step settles", ErrInvalid)
+	case l != nil && l.Do == LeaseRenew && (o.Kind != Charge || o.Amount > 0):
+		return fmt.Errorf("%w: a step that renews a lease has no ops but checks", ErrInvalid)
 	}
 	if err := o.Spec.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

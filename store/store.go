@@ -1,10 +1,11 @@
 // Package store is the storage contract: what every store of counters promises to the engine.
 //
 // It knows the arithmetic (package limit) and nothing of policies, descriptors or transports.
-// Implementations: store/memory and store/redis; store/storetest is the suite that any must pass.
+// Implementations: store/memory and store/redis; store/storetest is the suite that any must pass. Both are
+// [Usage] too.
 //
 // Read [Store] first: its comments state every obligation. Then step.go, which says what can be
-// asked, and lease.go for what outlives a step.
+// asked, lease.go for what outlives a step, and row.go for what is added up of usage.
 package store
 
 import (
@@ -30,8 +31,8 @@ type Store interface {
 	// that one too many may be refused, for a moment, and never is one admitted. They may see some buckets after the
 	// step and some before it, until it is answered. A lease counts as opened or settled from when that is
 	// begun: another request under its id is ErrConflict meanwhile, and for as long as a lease is remembered
-	// if the step ends by an error that leaves its outcome unknown. Then some buckets may be written and some
-	// not, until the step is applied again under its lease; if that is refused, until the holds lapse, while charges
+	// if the step ends by an error that leaves its outcome unknown. Then some buckets and rows may be written and
+	// some not, until the step is applied again under its lease; if that is refused, until the holds lapse, while charges
 	// stay. Each bucket goes by the clock of its own machine. To one caller at a time there is no difference, as
 	// long as each step is answered.
 	//
@@ -42,9 +43,9 @@ type Store interface {
 	//
 	// How the step is decided:
 	//
-	//  1. On the buckets that the step names, and those of the holds that it ends, holds that are due
-	//     lapse: each at the instant at which it was due and by its own Spec, the earliest first.
-	//     This happens whatever the verdict is.
+	//  1. On the buckets that the step names, and those of the holds that it ends or renews, holds that are
+	//     due lapse: each at the instant at which it was due and by its own Spec, the earliest first.
+	//     This happens whatever the verdict is. Then a lease that step.Lease renews is renewed.
 	//  2. Every op is judged, by [limit.Spec.Exceeds] (plain) or [limit.Spec.Judge] (strict). A plain
 	//     op's own charge is seen by the ops behind it that name the same bucket; the strict charges
 	//     and holds on one bucket are judged together, each by the sum of them all.
@@ -56,6 +57,7 @@ type Store interface {
 	//     charges and holds are written only if it admits: all of them or none; but those that count
 	//     refusals are written as charges.
 	//  6. A lease that step.Lease opens is opened if the verdict admits.
+	//  7. What step.Rows say is added up if the verdict admits, and the step is no repeat.
 	//
 	// A strict bucket that has followed the clock back, so that its [limit.State] stands at an earlier
 	// instant than before, is written also where the step is refused, checks only, or is a repeat: what it

@@ -16,14 +16,17 @@ func (c *serveCmd) banner(s *server.Server, p *policy.Policy) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s, counters in %s\n\n", strings.SplitN(thisBuild().String(), "\n", 2)[0], masked(c.Store))
 	for _, site := range []struct{ name, serves string }{
-		{"gRPC", "for Envoy: envoy.service.ratelimit.v3.RateLimitService, grpc.health.v1.Health, reflection"},
-		{"HTTP", "/json, /healthcheck"},
+		{"gRPC", "for Envoy: envoy.service.ratelimit.v3.RateLimitService; ration.v1, grpc.health.v1.Health, reflection"},
+		{"HTTP", "/json, /ration.v1.SERVICE/METHOD, /healthcheck"},
 		{"metrics", "/metrics"},
 		{"debug", "/rlconfig, /debug/pprof/"},
 	} {
 		if addr := s.Addr(site.name); addr != "" {
 			fmt.Fprintf(&b, "  %-8s %-22s %s\n", site.name, reachable(addr), site.serves)
 		}
+	}
+	if s.Restricted("gRPC") || s.Restricted("HTTP") {
+		b.WriteString("\n  ration.v1.AccountingService answers only on loopback addresses, or with --insecure-api\n")
 	}
 	b.WriteString("\nThe limits:\n\n")
 	for _, line := range p.Explain() {

@@ -42,6 +42,18 @@ anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	spending := filepath.Join(t.TempDir(), "limits.yaml")
+	if err := os.WriteFile(spending, []byte(`
+domain: llm
+tiers: [{ name: free }, { name: pro }]
+limits: [{ name: all, meter: cost, limit: $5_000/month, ceiling: { free: 60%, pro: 100% } }]
+descriptors:
+- key: user
+  subject: true
+  limits: [{ name: pace, meter: cost, rate: $0.0125/minute, burst: $1.50, per_request: $0.25 }]
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	const all = `
   limit llm.all: 5,000,000 requests per calendar month (UTC), of which these callers may use 3,000,000
     counter all|calendar|month;UTC;1 of llm`
@@ -86,6 +98,15 @@ domain llm, descriptor user=alice,ration.model=big-2,ration.tier=free
 domain llm, descriptor path=a\,b,ration.tier=gold
   the tier is free: the first, since there is no "gold"` + all + `
   rule llm.path_a,b: unlimited and not counted
+`},
+		{"money", []string{spending, "--attributes", "user=eve"}, `
+domain llm, attributes user=eve
+  the subject is "eve"
+  the tier is free: the first
+  limit llm.all: $5,000.00 per calendar month (UTC), of which these callers may use $3,000.00
+    counter all|calendar|month;UTC;1 of llm
+  limit llm.user.pace: $0.0125 per minute, flowing steadily, up to $1.50 at once, at most $0.25 in one request
+    counter pace|token_bucket|60s of llm|user=eve
 `},
 		{"a tier that is not trusted", []string{distrusting, "--attributes", `user=eve,ration.tier=pro`}, `
 domain llm, attributes user=eve,ration.tier=pro

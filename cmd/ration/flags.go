@@ -20,10 +20,11 @@ type serveFlags struct {
 	RedisTLSSkipVerify bool      `group:"store" name:"redis-tls-skip-hostname-verification" help:"Accept a certificate of Redis for any host name, from a trusted authority."`
 	CacheKeyPrefix     keyPrefix `group:"store" placeholder:"TEXT" help:"Stands before every key in Redis, so that several installations can share one."`
 
-	GRPCAddr    address `group:"listen" name:"grpc-addr" default:":8081" placeholder:"ADDR" help:"Envoy's RateLimitService, health, reflection. Default :8081."`
-	HTTPAddr    address `group:"listen" name:"http-addr" default:":8080" placeholder:"ADDR" help:"/json and /healthcheck. Default :8080."`
+	GRPCAddr    address `group:"listen" name:"grpc-addr" default:":8081" placeholder:"ADDR" help:"Envoy's RateLimitService, ration.v1, health, reflection. Default :8081."`
+	HTTPAddr    address `group:"listen" name:"http-addr" default:":8080" placeholder:"ADDR" help:"/json, ration.v1 as JSON, and /healthcheck. Default :8080."`
 	MetricsAddr address `group:"listen" default:":9090" placeholder:"ADDR" help:"/metrics for Prometheus. Default :9090."`
 	DebugAddr   address `group:"listen" default:"127.0.0.1:6070" placeholder:"ADDR" help:"/rlconfig and /debug/pprof/: keep it private. Default 127.0.0.1:6070."`
+	InsecureAPI bool    `group:"listen" name:"insecure-api" help:"Let everybody call ration.v1.AccountingService who reaches --grpc-addr or --http-addr. Without it, only callers on the same machine may, on loopback addresses."`
 
 	TLSCert      string   `group:"tls" name:"tls-cert" placeholder:"FILE" help:"PEM file of the certificate and its chain. None: plaintext."`
 	TLSKey       string   `group:"tls" name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`

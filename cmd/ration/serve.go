@@ -140,6 +140,7 @@ func (c *serveCmd) config(log *slog.Logger) server.Config {
 		DrainDelay: time.Duration(c.DrainDelay),
 		// To the server 0 means its default.
 		StopTimeout: max(time.Duration(c.StopTimeout), 1),
+		InsecureAPI: c.InsecureAPI,
 		RLS:         rls.Options{Metadata: c.ResponseMetadata, Body: c.ResponseBody},
 		Version:     thisBuild().proto(),
 		Log:         log,

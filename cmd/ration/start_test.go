@@ -65,6 +65,33 @@ func TestServesWithNoFlagsAtAll(t *testing.T) {
 	p.stop(t)
 }
 
+// TestBannerSaysWhoMayCall: on an address that others reach, as the default ones are, AccountingService answers nobody,
+// unless it is told to.
+func TestBannerSaysWhoMayCall(t *testing.T) {
+	for _, c := range []struct {
+		grpc, insecure string
+		says           bool
+	}{
+		{":0", "", true}, {":0", "true", false}, {"127.0.0.1:0", "", false},
+	} {
+		env := map[string]string{"RATION_GRPC_ADDR": c.grpc, "RATION_HTTP_ADDR": "", "RATION_METRICS_ADDR": "", "RATION_DEBUG_ADDR": "", "RATION_DRAIN_DELAY": "0s"}
+		if c.insecure != "" {
+			env["RATION_INSECURE_API"] = c.insecure
+		}
+		p := start(t, env, "serve", "--policy", policyFile(t, 5), "--banner")
+		eventually(t, "the banner is complete", func() error {
+			if !strings.Contains(p.said(), "Ctrl-C ends it.") {
+				return os.ErrNotExist
+			}
+			return nil
+		})
+		if got := strings.Contains(p.said(), "AccountingService answers only on loopback addresses, or with --insecure-api"); got != c.says {
+			t.Errorf("on %s with RATION_INSECURE_API=%s the banner says so: %t, want %t", c.grpc, c.insecure, got, c.says)
+		}
+		p.stop(t)
+	}
+}
+
 // TestNormalServingIsQuiet starts as an operator does, and stops: nothing is worth a line.
 func TestNormalServingIsQuiet(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")

@@ -7,15 +7,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/server/headers"
 )
-
-// header is one header that Envoy is asked to add to the response.
-type header struct{ name, value string }
 
 // answer is all that a RateLimitResponse says.
 type answer struct {
 	decision *engine.Decision
-	headers  []header
+	headers  []headers.Field // that Envoy is asked to add to the response
 	body     []byte
 	metadata []byte // an encoded google.protobuf.Struct; nil for none
 }
@@ -33,8 +31,8 @@ func (a *answer) appendTo(b []byte) []byte {
 	for _, h := range a.headers {
 		var start int
 		b, start = open(b, 3)
-		b = appendText(b, 1, h.name)
-		b = appendText(b, 2, h.value)
+		b = appendText(b, 1, h.Name)
+		b = appendText(b, 2, h.Value)
 		b = shut(b, start)
 	}
 	if len(a.body) > 0 {
@@ -63,8 +61,9 @@ func appendStatus(b []byte, s *engine.Status) []byte {
 	case !s.Limited:
 		return b
 	}
+	ceiling, remaining := s.Counts()
 	b, start := open(b, 2)
-	b = appendVarint(b, 1, uint64(min(s.Limit.RequestsPerUnit, math.MaxUint32)))
+	b = appendVarint(b, 1, uint64(min(ceiling, math.MaxUint32)))
 	b = appendVarint(b, 2, uint64(s.Limit.Unit))
 	b = appendText(b, 3, s.Limit.Name)
 	if s.Limit.Multiplier != 0 {
@@ -74,7 +73,7 @@ func appendStatus(b []byte, s *engine.Status) []byte {
 		b = shut(b, inner)
 	}
 	b = shut(b, start)
-	b = appendVarint(b, 3, uint64(min(s.Remaining, math.MaxUint32)))
+	b = appendVarint(b, 3, uint64(min(remaining, math.MaxUint32)))
 	b, start = open(b, 4)
 	b = appendVarint(b, 1, uint64(s.ResetAfter.Seconds()))
 	return shut(b, start)

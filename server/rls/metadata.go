@@ -50,7 +50,11 @@ func encodeMetadata(request *engine.Request, d *engine.Decision) ([]byte, error)
 func describe(d *engine.Descriptor) map[string]any {
 	entries := make([]any, len(d.Entries))
 	for i, e := range d.Entries {
-		entries[i] = e.Key + "=" + e.Value
+		value := e.Value
+		if e.Key == engine.KeyEntry {
+			value = "[hidden]" // an API key
+		}
+		entries[i] = e.Key + "=" + value
 	}
 	fields := map[string]any{"entries": entries}
 	if d.Override != nil {
@@ -63,19 +67,25 @@ func describe(d *engine.Descriptor) map[string]any {
 }
 
 // describeLimits says how every limit of a `limits:` list stands that the request was measured by: a
-// status of Envoy's has room for one of them only, and for 32 bits of it.
+// status of Envoy's has room for one of them only, and for 32 bits of it. Amounts of money are strings
+// in dollars, since the numbers of a Struct are floating point.
 func describeLimits(d *engine.Decision) []any {
 	limits := make([]any, len(d.Limits))
 	for i := range d.Limits {
 		a := &d.Limits[i]
-		fields := map[string]any{
-			"name": a.Limit.Name, "meter": a.Limit.Meter.String(), "limit": float64(a.Quantity.Spec.Ceiling()),
+		meter := a.Limit.Meter
+		amount := func(n int64) any { return float64(n) }
+		fields := map[string]any{"name": a.Limit.Name, "meter": meter.String()}
+		if meter == policy.Cost {
+			amount = func(n int64) any { return meter.Decimal(n) }
+			fields["unit"] = policy.Currency
 		}
+		fields["limit"] = amount(a.Quantity.Spec.Ceiling())
 		if a.Unavailable {
 			fields["unavailable"] = true // how it stands is not known
 		} else {
-			fields["used"], fields["held"] = float64(a.Status.Used), float64(a.Status.Held)
-			fields["remaining"] = float64(a.Status.Remaining)
+			fields["used"], fields["held"] = amount(a.Status.Used), amount(a.Status.Held)
+			fields["remaining"] = amount(a.Status.Remaining)
 			fields["reset_after_ms"] = float64(a.Status.ResetAfter.Milliseconds())
 		}
 		if a.Over {

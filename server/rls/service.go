@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/server/headers"
 	"github.com/rationhq/ration/server/recovery"
 )
 
@@ -126,10 +127,11 @@ func (s *Service) fill(a *answer, request *engine.Request, d *engine.Decision) e
 	*a = answer{decision: d, headers: a.headers[:0]}
 	if s.opts.Headers != (Headers{}) {
 		a.headers = appendLimitHeaders(a.headers, s.opts.Headers, d)
-		a.headers = appendDegradedHeader(a.headers, d)
+		a.headers = headers.AppendDegraded(a.headers, d)
 	}
 	if s.opts.Body && d.Over {
-		a.headers = appendProblemHeaders(a.headers, d)
+		// Envoy sends our body, and its type, in place of its own text/plain, and leaves a Retry-After that we set.
+		a.headers = headers.AppendProblem(a.headers, d)
 		a.body = d.Problem()
 	}
 	if !s.opts.Metadata {

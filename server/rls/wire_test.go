@@ -15,6 +15,7 @@ import (
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/headers"
 	"github.com/rationhq/ration/server/recovery"
 	"github.com/rationhq/ration/store/memory"
 )
@@ -157,7 +158,7 @@ func TestEncode(t *testing.T) {
 			})
 		}
 		for range rapid.IntRange(0, 3).Draw(r, "headers") {
-			a.headers = append(a.headers, header{text.Draw(r, "header"), text.Draw(r, "header value")})
+			a.headers = append(a.headers, headers.Field{Name: text.Draw(r, "header"), Value: text.Draw(r, "header value")})
 		}
 		a.body = []byte(text.Draw(r, "body"))
 		b := a.appendTo([]byte("before"))
@@ -187,7 +188,7 @@ func compareWithGenerated(r *rapid.T, a *answer, m *ratelimitv3.RateLimitRespons
 		r.Fatalf("%d statuses, %d headers", len(m.GetStatuses()), len(m.GetResponseHeadersToAdd()))
 	}
 	for i, h := range m.GetResponseHeadersToAdd() {
-		if h.GetKey() != a.headers[i].name || h.GetValue() != a.headers[i].value {
+		if h.GetKey() != a.headers[i].Name || h.GetValue() != a.headers[i].Value {
 			r.Fatalf("header %d is %v", i, h)
 		}
 	}

@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,4 +61,25 @@ func TestHealthWithoutTheStore(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// ListPolicies says limits of money in dollars.
+func TestListsMoney(t *testing.T) {
+	e := engine.New(gone{}, engine.Options{})
+	defer e.Close()
+	p, _, err := policy.Parse([]policy.Source{{Name: "p", Data: []byte(
+		"domain: shop\nlimits: [ { name: all, meter: cost, limit: $5_000.25/month } ]\n")}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.SetPolicy(p)
+	got, err := status.New(nil, e, &health.State{}).ListPolicies(t.Context(), &rationv1.ListPoliciesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "all requests of the domain together (limit shop.all): $5,000.25 per calendar month (UTC); refused while the store cannot decide"
+	l := got.GetPolicies()[0].GetLimits()[0]
+	if said := strings.Join(l.GetExplanation(), "\n"); l.GetMeter() != "cost" || said != want {
+		t.Errorf("%s: %s\nwant cost: %s", l.GetMeter(), said, want)
+	}
 }

@@ -43,3 +43,18 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// Nor does a step that reports where there is something reported already.
+func TestReportDoesNotAllocate(t *testing.T) {
+	s := open(t, memory.Options{})
+	step := &store.Step{Ops: []store.Op{native("owner", "b", spec(limit.FixedWindow, hour))}, Rows: []store.Row{usageRow("owner")}}
+	var out store.Outcome
+	allocs := testing.AllocsPerRun(1000, func() {
+		if err := s.Apply(t.Context(), step, &out); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations per step, want 0", allocs)
+	}
+}

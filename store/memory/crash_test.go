@@ -56,6 +56,9 @@ func TestCrashedAnswersTheSame(t *testing.T) {
 			r.Fatal(err)
 		}
 		back := openDir(t, copied, opts)
+		if a, b := usageOf(r, kept), usageOf(r, back); !reflect.DeepEqual(a, b) {
+			r.Fatalf("usage:\n       kept %+v\nafter crash %+v", a, b)
+		}
 		for range 3 {
 			var a, b store.Outcome
 			survey := surveyStep()

@@ -22,10 +22,13 @@ type decision struct {
 	refuse bool // the overall verdict
 	wrote  bool // something was written, now or when the step was first done
 
-	places []int // the shards of the step's ops, and then of the holds of its lease
+	places []int // the shards of the step's ops, then of the holds of its lease, and then of its rows
 	work   []work
 	ops    []int // for each op of the step, its place in work
 	holds  []int // for each hold of the lease, its place in work
+
+	stripes stripeSet // of the step's rows; these are locked too
+	sums    []report  // that the step adds to
 }
 
 // work is one bucket in a decision.
@@ -55,10 +58,16 @@ func (d *decision) begin(s *Store, step *store.Step, leases *leaseShard) (locks 
 	}
 	if leases != nil {
 		d.lease = leases.leases[step.Lease.ID]
-		for i := range d.ends() {
+		for i := range d.moved() {
 			h := &d.lease.holds[i]
 			d.places = append(d.places, s.shardOf(h.owner(), h.bucket()))
 		}
+	}
+	d.stripes = 0
+	for i := range step.Rows {
+		shard := s.shardOf(step.Rows[i].Owner, nil)
+		d.places = append(d.places, shard)
+		d.stripes |= 1 << stripeOf(shard)
 	}
 	for _, i := range d.places {
 		locks.add(i)
@@ -66,9 +75,9 @@ func (d *decision) begin(s *Store, step *store.Step, leases *leaseShard) (locks 
 	return locks
 }
 
-// ends returns the holds that the step would end.
-func (d *decision) ends() []hold {
-	if d.lease == nil || !d.step.Lease.Ends() {
+// moved returns the holds that the step would end or renew.
+func (d *decision) moved() []hold {
+	if d.lease == nil || !d.step.Lease.MovesHolds() {
 		return nil
 	}
 	return d.lease.holds
@@ -88,7 +97,7 @@ func (d *decision) look(now limit.Micros) {
 		}
 		d.ops = append(d.ops, at)
 	}
-	for i := range d.ends() {
+	for i := range d.moved() {
 		h := &d.lease.holds[i]
 		at := d.find(d.places[len(d.step.Ops)+i], h.owner(), h.bucket(), &h.spec)
 		d.work[at].leased = true
@@ -124,6 +133,7 @@ func (d *decision) find(place int, owner, name []byte, spec *limit.Spec) int {
 // end forgets what the decision worked with and others own.
 func (d *decision) end() {
 	clear(d.work)
+	clear(d.sums)
 	d.store, d.step, d.leases, d.lease = nil, nil, nil, nil
 }
 
@@ -158,6 +168,9 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 	if d.lease != nil {
 		out.Note = append(out.Note, d.lease.note...)
 	}
+	if state == store.LeaseRenewed {
+		d.renew() // which needs no room
+	}
 	d.judge(out)
 	if err := d.room(); err != nil {
 		return err
@@ -169,6 +182,9 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 	}
 	d.endLease(state)
 	d.write(opened)
+	if d.reports() {
+		d.writeRows()
+	}
 	d.commit(opened)
 	out.Refused, out.Lease = d.refuse, state
 	d.describe(out)

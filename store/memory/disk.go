@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,15 +9,20 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/rationhq/ration/internal/boltfile"
 )
 
 const (
 	fileName = "ration.db"
 	newName  = "ration.db.new-*" // a file that is being created
+	// besideName is the file of the subject directory, which may be there already.
+	besideName = "subjects.db"
 	// lockTime is how long another process may take to let go of the directory.
 	lockTime = 800 * time.Millisecond
 )
@@ -88,18 +94,29 @@ func openDisk(dir string, each func(key string, content []byte) error) (*disk, e
 		return nil, err
 	}
 	d := &disk{db: db}
+	current := false
 	err = db.View(func(tx *bbolt.Tx) error {
-		now, err := decodeTally(tx.Bucket(partMeta).Get(keyTally))
+		meta := tx.Bucket(partMeta)
+		current = bytes.Equal(meta.Get(keyFormat), formatRecord(format))
+		now, err := decodeTally(meta.Get(keyTally))
 		if err == nil && now != found {
 			err = fmt.Errorf("another process has written %s just now: use another directory", path)
 		}
 		return err
 	})
+	if err == nil && !current { // it is to hold from now on what an older ration does not know
+		err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(partMeta).Put(keyFormat, formatRecord(format)) })
+	}
 	if err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// formatRecord is what says of a file that it is of that format.
+func formatRecord(version uint32) []byte {
+	return appendSum(binary.LittleEndian.AppendUint32(nil, version), 0, string(keyFormat))
 }
 
 // openFile lets bbolt open the file. What it makes of one that is not its own may be a panic.
@@ -162,8 +179,7 @@ func createFile(dir, path string) error {
 		if err != nil {
 			return err
 		}
-		version := binary.LittleEndian.AppendUint32(nil, format)
-		if err := meta.Put(keyFormat, appendSum(version, 0, string(keyFormat))); err != nil {
+		if err := meta.Put(keyFormat, formatRecord(format)); err != nil {
 			return err
 		}
 		return meta.Put(keyTally, (&tally{}).append(nil))
@@ -197,6 +213,7 @@ func onlyOurs(dir string) error {
 			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+		case strings.HasPrefix(entry.Name(), besideName):
 		case entry.Name() != "lost+found": // the root of a file system has one
 			return fmt.Errorf("%s is not empty and has no %s: name a directory that is empty, or is not there yet",
 				dir, fileName)
@@ -217,7 +234,7 @@ func syncDirectory(dir string) error {
 func readFile(path string, each func(key string, content []byte) error) (tally, error) {
 	var want, got tally
 	version := uint32(0)
-	err := walkFile(path, func(part string, key, value []byte) error {
+	err := boltfile.Walk(path, func(part string, key, value []byte) error {
 		switch part + "/" + string(key) {
 		case "meta/format":
 			content, err := checked(string(keyFormat), value)
@@ -231,7 +248,7 @@ func readFile(path string, each func(key string, content []byte) error) (tally, 
 			want, err = decodeTally(value)
 			return err
 		}
-		if version != format {
+		if version < oldest || version > format {
 			return nil // said below
 		}
 		if part != string(partRecords) {
@@ -257,9 +274,9 @@ func readFile(path string, each func(key string, content []byte) error) (tally, 
 		return want, damaged(path, err)
 	case version == 0:
 		return want, damaged(path, errors.New("it does not say its format"))
-	case version != format:
+	case version < oldest || version > format:
 		age := "a newer"
-		if version < format {
+		if version < oldest {
 			age = "an older"
 		}
 		return want, fmt.Errorf("%s was written by %s ration: it has format %d, and this one knows %d; "+

@@ -169,8 +169,8 @@ func TestForeignDirectory(t *testing.T) {
 // A file of another version is refused, and says so.
 func TestOtherFormats(t *testing.T) {
 	for format, says := range map[uint32]string{
-		2: "was written by an older ration: it has format 2, and this one knows 3",
-		4: "was written by a newer ration: it has format 4, and this one knows 3",
+		2: "was written by an older ration: it has format 2, and this one knows 4",
+		5: "was written by a newer ration: it has format 5, and this one knows 4",
 	} {
 		clock := storetest.NewClock(noon)
 		file, _ := filled(t, clock)
@@ -179,6 +179,26 @@ func TestOtherFormats(t *testing.T) {
 		})
 		refuse(t, filepath.Dir(file), says, "use that ration")
 	}
+}
+
+// A file of the version before is read as it is, and is of this version from then on: the one before would not know
+// what comes into it.
+func TestFormatBefore(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	file, want := filled(t, clock)
+	format := func(tx *bbolt.Tx) []byte { return tx.Bucket([]byte("meta")).Get([]byte("format")) }
+	changeFile(t, file, func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("format"), memory.FormatRecord(3))
+	})
+	if got := contentOf(t, filepath.Dir(file), clock); !reflect.DeepEqual(got, want) {
+		t.Errorf("there is something else in it: %+v, want %+v", got, want)
+	}
+	changeFile(t, file, func(tx *bbolt.Tx) error {
+		if got := format(tx); string(got) != string(memory.FormatRecord(4)) {
+			t.Errorf("it says to be of format %v", got)
+		}
+		return nil
+	})
 }
 
 // What a process leaves that was killed while it created the directory does not stand in the way, nor

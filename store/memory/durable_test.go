@@ -64,6 +64,9 @@ func TestReopenedAnswersTheSame(t *testing.T) {
 				if a, b := kept.Len(), reopened.Len(); b > a {
 					r.Fatalf("%d buckets after opening, and %d before", b, a)
 				}
+				if a, b := usageOf(r, kept), usageOf(r, reopened); !reflect.DeepEqual(a, b) {
+					r.Fatalf("usage:\n    kept %+v\nreopened %+v", a, b)
+				}
 			case 1, 2:
 				clock.Advance(limit.Micros(rapid.Int64Range(0, 900_000_000).Draw(r, "µs")))
 			default:
@@ -116,7 +119,41 @@ func randomStep(r *rapid.T) *store.Step {
 		}
 		step.Ops = append(step.Ops, op)
 	}
+	for range rapid.IntRange(0, 2).Draw(r, "rows") {
+		step.Rows = append(step.Rows, store.Row{
+			Owner: []byte(rapid.SampledFrom([]string{"anna", "bert"}).Draw(r, "who")), Group: []byte("g"),
+			Dimensions: []byte(rapid.SampledFrom([]string{"", "d"}).Draw(r, "dimensions")),
+			Add: []store.Addition{
+				{Column: uint8(rapid.IntRange(0, 2).Draw(r, "column")), Amount: rapid.Int64Range(-3, 9).Draw(r, "units")},
+			},
+			Rank: 1, Keep: store.Retain{OwnerHours: year, OwnerDays: year, GroupHours: year, GroupDays: year},
+		})
+	}
 	return step
+}
+
+// usageOf returns what is known of the rows of randomStep in some days from noon on.
+func usageOf(t rapid.TB, s *memory.Store) (all []any) {
+	t.Helper()
+	const day = 24 * 3600 * limit.Second
+	for _, owner := range []string{"", "anna", "bert"} {
+		for _, daily := range []bool{false, true} {
+			q := store.RowsQuery{Group: []byte("g"), Owner: []byte(owner), From: noon - day, To: noon + 3*day, Daily: daily}
+			rows, err := s.Rows(context.Background(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, rows)
+		}
+	}
+	for _, monthly := range []bool{false, true} {
+		top, err := s.Top(context.Background(), store.TopQuery{Group: []byte("g"), In: noon, Monthly: monthly, Most: 9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, top)
+	}
+	return all
 }
 
 // A store that is closed in good order keeps what counts for a short time only, too.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math/bits"
 	"strings"
 
 	"github.com/rationhq/ration/limit"
@@ -11,7 +12,10 @@ import (
 )
 
 // format is the version of everything in this file, and of the file on disk.
-const format = 3
+const format = 4
+
+// oldest is the first version that can still be read: it has no rows.
+const oldest = 3
 
 // Records have keys by what they are of. In this order they are read back: a hold that has lapsed is
 // known before its lease comes.
@@ -19,6 +23,7 @@ const (
 	keyBucket = 'b' // length of the owner's name, its name, the bucket's
 	keyLapse  = 'h' // id of the lease, index of a hold of it
 	keyLease  = 'l' // id of the lease
+	keyRow    = 'r' // see rowKey
 )
 
 func bucketKey(owner, name string) string {
@@ -222,4 +227,64 @@ func decodeSpec(r *reader, s *limit.Spec, known calendars) error {
 	}
 	s.Calendar = known[name]
 	return s.Validate()
+}
+
+// rowKey is that of a sum: its kind, its stripe, when its period began, then with their lengths the group and the
+// owner, and the dimensions.
+func rowKey(name tableName, stripe int, owner, dimensions string) string {
+	b := make([]byte, 0, 16+len(name.group)+len(owner)+len(dimensions))
+	b = append(b, keyRow, byte(name.kind), byte(stripe))
+	b = binary.BigEndian.AppendUint64(b, uint64(name.start))
+	b = binary.AppendUvarint(b, uint64(len(name.group)))
+	b = append(b, name.group...)
+	b = binary.AppendUvarint(b, uint64(len(owner)))
+	b = append(b, owner...)
+	return string(append(b, dimensions...))
+}
+
+// splitRowKey is the inverse of rowKey; ok says that key is one.
+func splitRowKey(key string) (name tableName, stripe int, owner, dimensions string, ok bool) {
+	const head = 1 + 1 + 1 + 8
+	if len(key) < head {
+		return name, 0, "", "", false
+	}
+	name.kind, stripe = tableKind(key[1]), int(key[2])
+	name.start = limit.Micros(binary.BigEndian.Uint64([]byte(key[3:head])))
+	rest, ok := key[head:], true
+	take := func() (text string) {
+		n, size := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
+		if size <= 0 || n > uint64(len(rest)-size) {
+			ok = false
+			return ""
+		}
+		text, rest = rest[size:size+int(n)], rest[size+int(n):]
+		return text
+	}
+	name.group, owner = take(), take()
+	ok = ok && name.kind < tableKinds && name.kind.span() <= store.Month && stripe < stripeCount &&
+		(name.kind&ofGroup != 0) == (owner == "")
+	return name, stripe, owner, rest, ok
+}
+
+// appendRow appends the record of a row: until when it is kept, and its sums by columns.
+func appendRow(b []byte, key string, from *row, until limit.Micros) []byte {
+	start := len(b)
+	b = binary.AppendVarint(b, int64(until))
+	b = binary.LittleEndian.AppendUint64(b, from.columns)
+	for _, sum := range from.sums {
+		b = binary.AppendVarint(b, sum)
+	}
+	return appendSum(b, start, key)
+}
+
+// decodeRow reads what appendRow has written before the checksum.
+func decodeRow(content []byte, to *row) (until limit.Micros, err error) {
+	r := reader{rest: content}
+	until = limit.Micros(r.int())
+	to.columns = r.fixed()
+	to.sums = make([]int64, bits.OnesCount64(to.columns))
+	for i := range to.sums {
+		to.sums[i] = r.int()
+	}
+	return until, r.end()
 }

@@ -84,6 +84,12 @@ func (f *flusher) flush() error {
 		records = append(records, sh.ledger.take(next, sh)...)
 		sh.mu.Unlock()
 	}
+	for i := range f.store.stripes {
+		st := &f.store.stripes[i]
+		st.mu.Lock()
+		records = append(records, st.ledger.take(next, st)...)
+		st.mu.Unlock()
+	}
 	records = newest(records)
 	err := f.disk.write(records)
 	f.keep(records, err)

@@ -29,7 +29,7 @@ import (
 //   - Only the flusher raises the epoch, and only when it has visited all shards: what is frozen
 //     never is of more than the one cut under way.
 //
-// The shards of leases take part in the same way as those of buckets.
+// The shards of leases, and stripes, take part in the same way as the shards of buckets.
 type journal struct {
 	epoch atomic.Uint64
 	// failing is why the disk cannot be written to, while that is so.
@@ -96,7 +96,7 @@ func (l *ledger) enter(now uint64, sh freezer) {
 }
 
 // enterStep is enter for all shards of a step, which are locked, and returns the epoch of the step.
-func (j *journal) enterStep(s *Store, locks *shardSet, leases *leaseShard) uint64 {
+func (j *journal) enterStep(s *Store, locks *shardSet, leases *leaseShard, stripes stripeSet) uint64 {
 	if j == nil {
 		return 0
 	}
@@ -105,6 +105,7 @@ func (j *journal) enterStep(s *Store, locks *shardSet, leases *leaseShard) uint6
 		leases.ledger.enter(now, leases)
 	}
 	locks.each(func(i int) { s.shards[i].ledger.enter(now, &s.shards[i]) })
+	stripes.each(func(i int) { s.stripes[i].ledger.enter(now, &s.stripes[i]) })
 	return now
 }
 
@@ -195,6 +196,10 @@ func (sh *shard) freeze() {
 	l := &sh.ledger
 	arena := make([]byte, 0, 64*len(l.dirty))
 	for _, c := range l.dirty {
+		if c.key[0] == keyRow {
+			arena = l.freezeRow(&sh.usage, c, arena)
+			continue
+		}
 		start := len(arena)
 		switch c.kind {
 		case changeRemoved:

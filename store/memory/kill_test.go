@@ -54,12 +54,22 @@ func (p spender) step(n int) (*store.Step, counts) {
 			bucket.Kind, bucket.Amount = store.Hold, amount
 			step.Ops = append(step.Ops, bucket)
 		}
+		step.Rows = p.report(amount, 0)
 		return step, counts{held: amount}
 	case turn%2 == 0:
 		lease.Do, lease.Actual = store.LeaseSettle, []int64{actual}
-		return &store.Step{Lease: lease}, counts{used: actual, held: -amount}
+		return &store.Step{Lease: lease, Rows: p.report(-amount, actual)}, counts{used: actual, held: -amount}
 	}
 	return &store.Step{}, counts{}
+}
+
+// report returns the row of a step that changes what the spender holds and has used.
+func (p spender) report(held, used int64) []store.Row {
+	return []store.Row{{
+		Owner: fmt.Append(nil, "user ", p.number), Group: []byte("g"), At: noon,
+		Add:  []store.Addition{{Column: 0, Amount: held}, {Column: 1, Amount: used}},
+		Keep: store.Retain{OwnerHours: store.MaxRetain, GroupHours: store.MaxRetain},
+	}}
 }
 
 // charges says that the n-th step is a plain charge.
@@ -140,6 +150,7 @@ func TestKilledAHundredTimes(t *testing.T) {
 			before[i] = p.read(t, s)
 		}
 		checkShared(t, s, before[:])
+		checkUsage(t, s, before[:])
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -251,6 +262,36 @@ func (p spender) read(t *testing.T, s store.Store) (c counts) {
 		}
 	}
 	return c
+}
+
+// checkUsage holds the rows to the buckets: those of each spender, and of all of them.
+func checkUsage(t *testing.T, s *memory.Store, each []counts) {
+	t.Helper()
+	var sum counts
+	check := func(who string, want counts) {
+		rows, err := s.Rows(context.Background(), store.RowsQuery{Group: []byte("g"), Owner: []byte(who), From: noon, To: noon + 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got counts
+		for _, r := range rows {
+			for _, a := range r.Columns {
+				if a.Column == 0 {
+					got.held += a.Amount
+				} else {
+					got.used += a.Amount
+				}
+			}
+		}
+		if got.held != want.held || got.used != want.used {
+			t.Fatalf("the rows of %q say %+v, and the buckets %+v", who, got, want)
+		}
+	}
+	for i, c := range each {
+		check(fmt.Sprint("user ", i), c)
+		sum = sum.plus(c)
+	}
+	check("", sum)
 }
 
 // probe repeats the acknowledged reservations and settlements: all are known.

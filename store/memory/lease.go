@@ -95,7 +95,7 @@ func (s *Store) forget(sh *leaseShard, l *lease, now limit.Micros) {
 		locks.add(s.shardOf(l.holds[i].owner(), l.holds[i].bucket()))
 	}
 	locks.each(func(i int) { s.shards[i].mu.Lock() })
-	s.journal.enterStep(s, &locks, sh)
+	s.journal.enterStep(s, &locks, sh, 0)
 	for i := range l.holds {
 		h := &l.holds[i]
 		if h.ended() {
@@ -138,6 +138,13 @@ func (hs *holds) add(h *hold) {
 func (hs *holds) remove(h *hold) {
 	heap.Remove(&hs.heap, h.place)
 	h.place = -1
+}
+
+// moveTo has a hold lapse at another instant, which is not before the one that it had.
+func (hs *holds) moveTo(h *hold, due limit.Micros) {
+	h.due = due
+	hs.latest = max(hs.latest, due)
+	heap.Fix(&hs.heap, h.place)
 }
 
 // first returns the hold that lapses first, or nil. hs may be nil.

@@ -24,6 +24,8 @@ func (l *loader) add(key string, content []byte) error {
 	case key[0] == keyLapse && len(key) == len(lapseKey(store.LeaseID{}, 0)) && len(content) == 0:
 		l.lapsed[key] = true
 		return nil
+	case key[0] == keyRow:
+		return l.row(key, content)
 	case key[0] == keyLease && len(key) == len(leaseKey(store.LeaseID{})):
 		return l.lease(key, content)
 	}
@@ -46,6 +48,32 @@ func (l *loader) bucket(key string, content []byte) error {
 	b.state, b.life = read.state, read.life|stored
 	sh.due = min(sh.due, b.idle())
 	l.store.bytes.Add(bytes + b.bytes())
+	return nil
+}
+
+func (l *loader) row(key string, content []byte) error {
+	var read row
+	until, err := decodeRow(content, &read)
+	if err != nil {
+		return err
+	}
+	name, number, owner, dimensions, ok := splitRowKey(key)
+	if !ok {
+		return errContent
+	}
+	sh, st := &l.store.shards[l.store.shardOf([]byte(owner), nil)], &l.store.stripes[number]
+	u, changes := &sh.usage, &sh.ledger
+	if name.kind&ofGroup != 0 {
+		u, changes = &st.usage, &st.ledger
+	}
+	if l.now >= until {
+		changes.remove(key)
+		return nil
+	}
+	t, r, bytes := u.create([]byte(name.group), name.kind, name.start, []byte(owner), []byte(dimensions))
+	r.columns, r.sums = read.columns, read.sums
+	u.keep(t, until)
+	l.store.bytes.Add(bytes + sumBytes*int64(len(r.sums)))
 	return nil
 }
 
@@ -97,6 +125,9 @@ func (l *loader) end() {
 func (s *Store) load(dir string) (*disk, error) {
 	for i := range s.shards {
 		s.shards[i].ledger.on, s.leases[i].ledger.on = true, true
+	}
+	for i := range s.stripes {
+		s.stripes[i].ledger.on = true
 	}
 	l := &loader{store: s, now: s.clock(), calendars: calendars{}, lapsed: map[string]bool{}}
 	d, err := openDisk(dir, l.add)

@@ -3,7 +3,8 @@
 // Counters live in shards, each with a lock of its own; a step locks the shards of its buckets in
 // ascending order, so steps on different shards never wait for each other and none can deadlock. The
 // buckets of one owner live in one shard. Leases have shards of their own, locked before those of
-// buckets; no step has more than one lease.
+// buckets; no step has more than one lease. What is reported of usage lies with the owner's buckets, and for
+// the whole group in stripes, which are locked last.
 //
 // A store made by [Open] also keeps what outlives a minute in a directory, with bbolt. A journal
 // (journal.go) says what has changed, a flusher (flush.go) writes it, and nothing of that is on the way
@@ -53,6 +54,7 @@ type Store struct {
 	seed     maphash.Seed
 	shards   [shardCount]shard
 	leases   [shardCount]leaseShard
+	stripes  [stripeCount]stripe
 	// decisions are what steps work with, to be used again.
 	decisions sync.Pool
 	room      roomMaker
@@ -113,6 +115,10 @@ func newStore(opts Options) *Store {
 	for i := range s.shards {
 		s.shards[i].init()
 		s.leases[i].init()
+	}
+	for i := range s.stripes {
+		s.stripes[i].number = i
+		s.stripes[i].usage.init()
 	}
 	return s
 }
@@ -182,14 +188,16 @@ func (s *Store) applyLocked(step *store.Step, leases *leaseShard, out *store.Out
 	locks := d.begin(s, step, leases)
 	for {
 		locks.each(func(i int) { s.shards[i].mu.Lock() })
+		d.stripes.each(func(i int) { s.stripes[i].mu.Lock() })
 		// The clock is read under the locks, so that later decisions on a bucket have later instants.
 		d.look(s.clock())
-		epoch = s.journal.enterStep(s, &locks, leases)
+		epoch = s.journal.enterStep(s, &locks, leases, d.stripes)
 		state, err := d.recall()
 		done := err != nil || d.lapse()
 		if done && err == nil {
 			err = d.decide(state, out)
 		}
+		d.stripes.each(func(i int) { s.stripes[i].mu.Unlock() })
 		locks.each(func(i int) { s.shards[i].mu.Unlock() })
 		if done {
 			if !d.wrote {

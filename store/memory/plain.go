@@ -12,7 +12,7 @@ const fewOps = 8
 // Nothing can keep such ops from being written, one after the other, so that they need none of what
 // a decision is else; this is half of its time.
 func (s *Store) applyPlain(step *store.Step, out *store.Outcome) bool {
-	if step.Lease != nil || len(step.Ops) > fewOps {
+	if step.Lease != nil || len(step.Rows) > 0 || len(step.Ops) > fewOps {
 		return false
 	}
 	var places [fewOps]int
@@ -34,7 +34,7 @@ func (s *Store) applyPlain(step *store.Step, out *store.Outcome) bool {
 			return false
 		}
 	}
-	s.journal.enterStep(s, &locks, nil)
+	s.journal.enterStep(s, &locks, nil, 0)
 	out.Now, out.Lease, out.Results, out.Note = s.clock(), store.LeaseNone, out.Results[:0], out.Note[:0]
 	var overall limit.Tally
 	if step.QuotaOpen {

@@ -24,6 +24,11 @@ func (d *decision) recall() (store.LeaseState, error) {
 	switch asked.Do {
 	case store.LeaseLook:
 		return known.state(d.now), nil
+	case store.LeaseRenew:
+		if state := known.state(d.now); state != store.LeaseOpened {
+			return state, nil
+		}
+		return store.LeaseRenewed, nil
 	case store.LeaseOpen:
 		if !known.opened || known.openedBy != asked.Request {
 			return 0, store.ErrConflict
@@ -91,6 +96,40 @@ func (w *work) hold(op *store.Op, opened *lease) {
 	w.holds.add(&opened.holds[len(opened.holds)-1])
 }
 
+// renew moves the step's lease on, and has its holds grow to what was used so far.
+func (d *decision) renew() {
+	asked := d.step.Lease
+	d.lease.due = max(d.lease.due, d.now+asked.Lasts)
+	for i, at := range d.holds {
+		h, w := &d.lease.holds[i], &d.work[at]
+		before := h.lapse
+		if int(h.class) < len(asked.Actual) && h.spec.Algorithm != limit.Concurrency {
+			h.lapse = max(h.lapse, asked.Actual[h.class])
+		}
+		if h.ended() { // it has lapsed; before it was due, if the clock has stepped back since
+			w.spec.Correct(&w.state, w.now, h.mark, before, h.lapse)
+		} else {
+			if h.lapse > h.amount {
+				h.mark = w.spec.Grow(&w.state, w.now, h.mark, h.lapse-h.amount)
+				h.amount = h.lapse
+			}
+			w.holds.moveTo(h, d.lease.due)
+		}
+		w.wrote = true
+	}
+	d.leaveNote()
+	d.leases.changed(d.lease)
+	d.wrote = true
+}
+
+// leaveNote puts the step's note in the place of the lease's, unless it is empty.
+func (d *decision) leaveNote() {
+	if note := d.step.Lease.Note; len(note) > 0 {
+		d.store.bytes.Add(int64(len(note) - len(d.lease.note)))
+		d.lease.note = slices.Clone(note)
+	}
+}
+
 // endLease settles the step's lease, or lets it lapse; state says which.
 func (d *decision) endLease(state store.LeaseState) {
 	asked := d.step.Lease
@@ -110,21 +149,15 @@ func (d *decision) endLease(state store.LeaseState) {
 		d.endHolds(d.actual)
 		d.lease.ended, d.lease.settledBy = settled, asked.Request
 		d.forgetHolds()
-		if len(asked.Note) > 0 {
-			d.store.bytes.Add(int64(len(asked.Note) - len(d.lease.note)))
-			d.lease.note = slices.Clone(asked.Note)
-		}
+		d.leaveNote()
 		d.leases.changed(d.lease)
 		d.wrote = true
 	case store.LeaseLapsed:
 		d.endHolds(func(h *hold, _ int) int64 { return h.lapse })
 		d.lease.ended = lapsed
-		if !d.lease.correctable() {
-			d.forgetHolds()
-		}
 		d.leases.changed(d.lease)
 		d.wrote = true
-	case store.LeaseNone, store.LeaseOpened, store.LeaseReplayed:
+	case store.LeaseNone, store.LeaseOpened, store.LeaseReplayed, store.LeaseRenewed:
 	}
 }
 
@@ -133,12 +166,6 @@ func (d *decision) forgetHolds() {
 	d.store.bytes.Add(-d.lease.bytes())
 	d.lease.holds = nil
 	d.store.bytes.Add(d.lease.bytes())
-}
-
-// correctable says that a settlement after the lease's end would change something: places of a
-// concurrency limit are free, whatever was used.
-func (l *lease) correctable() bool {
-	return slices.ContainsFunc(l.holds, func(h hold) bool { return h.spec.Algorithm != limit.Concurrency })
 }
 
 // actual returns what was really used of a hold whose bucket stands at a place in work.

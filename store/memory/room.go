@@ -9,7 +9,7 @@ import (
 	"github.com/rationhq/ration/store"
 )
 
-// need returns about how much memory the step adds.
+// need returns about how much memory the step adds. It finds the rows that the step adds to.
 func (d *decision) need() int64 {
 	need := int64(0)
 	for i, at := range d.ops {
@@ -27,6 +27,9 @@ func (d *decision) need() int64 {
 	}
 	if asked := d.step.Lease; asked != nil && d.lease == nil && (asked.Do == store.LeaseSettle || asked.Do == store.LeaseOpen && !d.refuse) {
 		need += leaseBytes + int64(len(asked.Note))
+	}
+	if d.reports() {
+		need += d.lookUpRows()
 	}
 	return need
 }
@@ -77,7 +80,8 @@ type roomMaker struct {
 }
 
 // makeRoom drops what is idle, and where it finds nothing, some of the leases that were due long
-// enough ago. It reports whether there is more room than before.
+// enough ago; and then what owners have reported in periods that are over. It reports whether there is more
+// room than before.
 //
 // It looks through no more than a few shards, and only into those where something may be due, so that
 // in a flood of new names a refusal costs little.
@@ -109,7 +113,7 @@ func (s *Store) makeRoom() bool {
 		if enough() {
 			break
 		}
-		if !s.forgetDue(endedOnly) && !s.forgetDue(lapsedToo) {
+		if !s.forgetDue(endedOnly) && !s.forgetDue(lapsedToo) && !s.forgetRows() {
 			if seen == shardCount && s.bytes.Load() >= before {
 				m.from, m.until = now, next
 			}

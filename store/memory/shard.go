@@ -15,6 +15,7 @@ type shard struct {
 	owners map[string]*owner
 	// due is the earliest instant from which a bucket may be idle: there is nothing to sweep before.
 	due    limit.Micros
+	usage  usage
 	ledger ledger
 }
 
@@ -63,6 +64,7 @@ func (sh *shard) init() {
 	sh.due = never
 	sh.alone = make(map[string]*bucket)
 	sh.owners = make(map[string]*owner)
+	sh.usage.init()
 }
 
 // find returns the bucket of that name, or nil. It may be used until another one of the same owner

@@ -20,6 +20,7 @@ func (s *Store) sweepForever(pause time.Duration) {
 		case <-ticker.C:
 			s.sweepBuckets(next)
 			s.sweepLeases(next)
+			s.sweepStripe(next % stripeCount)
 		}
 	}
 }
@@ -31,12 +32,12 @@ func (s *Store) sweepBuckets(i int) (looked bool, next limit.Micros) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now := s.clock()
-	if now < sh.due {
-		return false, sh.due
+	if due := min(sh.due, sh.usage.due); now < due {
+		return false, due
 	}
 	s.journal.enter(&sh.ledger, sh)
-	s.bytes.Add(-sh.sweep(now))
-	return true, sh.due
+	s.bytes.Add(-sh.sweep(now) - sh.usage.sweep(now, &sh.ledger, 0))
+	return true, min(sh.due, sh.usage.due)
 }
 
 // sweepLeases drops the leases of a shard that need not be remembered any more. It reports whether it
@@ -170,5 +171,5 @@ func (s *Store) Len() int {
 	return n
 }
 
-// Bytes returns about how much memory counters and leases take.
+// Bytes returns about how much memory counters, leases and rows take.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }

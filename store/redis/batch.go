@@ -17,6 +17,8 @@ import (
 const (
 	// batchKeys bounds the keys of one batch: more save nothing in Redis and make everybody wait.
 	batchKeys = 64
+	// rowWeight is how many keys a row counts for in it.
+	rowWeight = 2
 	// batchesInFlight bounds the batches that one node works on at a time. Beyond the first only
 	// full ones are sent: a distant Redis is kept busy, and a near one gets large batches.
 	batchesInFlight = 8
@@ -27,6 +29,7 @@ type call struct {
 	shard uint16
 	// keys are those that the script reads as KEYS; beside lie in a cluster what else it may look at.
 	keys, beside []string
+	weight       int    // how many keys it counts for in a batch
 	step         []byte // as the script reads it
 	since        time.Time
 
@@ -108,7 +111,7 @@ func (b *batcher) now() limit.Micros {
 func (b *batcher) send(ctx context.Context, c *call) error {
 	b.mu.Lock()
 	b.waiting = append(b.waiting, c)
-	b.keys += len(c.keys)
+	b.keys += c.weight
 	var batch []*call
 	if b.inFlight == 0 || b.keys >= batchKeys && b.inFlight < batchesInFlight {
 		b.inFlight++
@@ -133,8 +136,8 @@ func (b *batcher) send(ctx context.Context, c *call) error {
 // take returns the next batch of the calls that wait. b.mu is held.
 func (b *batcher) take() []*call {
 	n, keys := 0, 0
-	for n < len(b.waiting) && (n == 0 || keys+len(b.waiting[n].keys) <= batchKeys) {
-		keys += len(b.waiting[n].keys)
+	for n < len(b.waiting) && (n == 0 || keys+b.waiting[n].weight <= batchKeys) {
+		keys += b.waiting[n].weight
 		n++
 	}
 	batch := b.waiting[:n:n]

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -49,6 +51,108 @@ func BenchmarkApplyInACluster(b *testing.B) {
 	}
 }
 
+// BenchmarkUsage measures what it costs to report of a decision on strict limits, per step.
+func BenchmarkUsage(b *testing.B) {
+	server := redistest.Start(b)
+	for _, limits := range []int{1, 3} {
+		for _, reports := range []bool{false, true} {
+			for _, callers := range []int{1, 8, 64} { // per core
+				b.Run(fmt.Sprintf("%d limits, row %v, %d callers a core", limits, reports, callers), func(b *testing.B) {
+					s := newStore(b, redis.Options{URL: server.URL()})
+					steps := func(user int) []*store.Step {
+						steps := fixedWindow.steps(user, limits, 1)
+						if reports {
+							steps[0].Rows = []store.Row{usageRow(steps[0].Ops[0].Owner)}
+						}
+						return steps
+					}
+					var warm sync.WaitGroup // the first one of an owner and an hour costs more
+					for part := range 64 {
+						warm.Go(func() {
+							var out store.Outcome
+							for user := part; user < benchUsers; user += 64 {
+								if err := s.Apply(b.Context(), steps(user)[0], &out); err != nil {
+									b.Error(err)
+								}
+							}
+						})
+					}
+					warm.Wait()
+					measure(b, s, callers, 1, []*redistest.Server{server}, steps)
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkUsageOfManySubjects says what 100,000 subjects take who report in each of three hours of a day, and how long
+// it takes to ask for the hours of that day, and for the first hundred.
+//
+//	go test -run xxx -bench UsageOfManySubjects -benchtime 1x ./store/redis
+func BenchmarkUsageOfManySubjects(b *testing.B) {
+	const subjects = 100_000
+	for range b.N {
+		server := redistest.Start(b)
+		s := newStore(b, redis.Options{URL: server.URL()})
+		memory := func() (n float64) {
+			info := server.Client(b).Info(b.Context(), "memory").Val()
+			_, rest, _ := strings.Cut(info, "used_memory:")
+			if _, err := fmt.Sscan(rest, &n); err != nil {
+				b.Fatal(err)
+			}
+			return n
+		}
+		start := store.Day.Start(limit.At(time.Now()))
+		report := func(hours ...int) {
+			var all sync.WaitGroup
+			for part := range 64 {
+				all.Go(func() {
+					for i := part; i < subjects; i += 64 {
+						for _, h := range hours {
+							row := usageRow(fmt.Appendf(nil, "app|user=user-%08d", i))
+							row.At = start + limit.Micros(h)*hour + 1
+							row.Add[1].Amount = int64(i)
+							if err := s.Apply(b.Context(), &store.Step{Rows: []store.Row{row}}, &store.Outcome{}); err != nil {
+								b.Error(err)
+							}
+						}
+					}
+				})
+			}
+			all.Wait()
+		}
+		before := memory()
+		report(1)
+		first := memory()
+		report(2, 3)
+		b.ReportMetric((first-before)/subjects, "B/subject")
+		b.ReportMetric((memory()-first)/subjects/2, "B/row")
+		began := time.Now()
+		if _, err := s.Rows(b.Context(), store.RowsQuery{Group: []byte("bench"), From: start, To: start + 24*hour}); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/day")
+		began = time.Now()
+		top, err := s.Top(b.Context(), store.TopQuery{Group: []byte("bench"), In: start, Most: 100})
+		if err != nil || len(top) != 100 {
+			b.Fatal(top, err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/top")
+	}
+}
+
+// usageRow is a row of five columns, two of them ranked.
+func usageRow(owner []byte) store.Row {
+	return store.Row{
+		Owner: owner, Group: []byte("bench"), Dimensions: []byte("free\x00gpt-5-mini"),
+		Add: []store.Addition{
+			{Column: 0, Amount: 1}, {Column: 1, Amount: 420}, {Column: 2, Amount: 1200}, {Column: 3, Amount: 98_000}, {Column: 12, Amount: 1},
+		},
+		Rank: 1<<0 | 1<<3,
+		Keep: store.Retain{OwnerHours: 48 * hour, OwnerDays: 31 * 24 * hour, GroupHours: 31 * 24 * hour, GroupDays: 366 * 24 * hour},
+	}
+}
+
 // measure applies what steps returns for one user after the other, in so many callers for each core.
 func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistest.Server, steps func(user int) []*store.Step) {
 	b.Helper()
@@ -65,7 +169,7 @@ func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistes
 	b.RunParallel(func(pb *testing.PB) {
 		var out store.Outcome
 		for next := 0; pb.Next(); next++ {
-			for _, step := range steps(next % 10_000) {
+			for _, step := range steps(next % benchUsers) {
 				if err := s.Apply(b.Context(), step, &out); err != nil {
 					b.Error(err)
 					return
@@ -76,6 +180,9 @@ func measure(b *testing.B, s store.Store, callers, limits int, nodes []*redistes
 	b.StopTimer()
 	b.ReportMetric((cpu()-before)*1e6/float64(b.N*limits), "redis-µs/limit")
 }
+
+// benchUsers is how many users take turns.
+const benchUsers = 10_000
 
 // kind is a kind of limit that is measured.
 type kind struct {

@@ -10,17 +10,17 @@ import (
 
 // The bits of the script: of a step (lua/batch.lua, lua/decide/step.lua), and of an op.
 const (
-	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased, stepSpans, stepAsked = 1, 2, 4, 8, 16, 32, 64
-	opPlain, opShadow, opQuota, opCountRefusals, opRefused                                     = 1, 2, 4, 8, 16
+	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased, stepSpans, stepAsked, stepReports = 1, 2, 4, 8, 16, 32, 64, 128
+	opPlain, opShadow, opQuota, opCountRefusals, opRefused                                                  = 1, 2, 4, 8, 16
 )
 
 // The script's codes of algorithms that limit.Algorithm has no number for.
 const algorithmFirstUse = 6
 
-// part is the ops of a step, by index, that one run of the script decides.
+// part is the ops and rows of a step, by index, that one run of the script decides.
 type part struct {
-	shard uint16
-	ops   []int
+	shard     uint16
+	ops, rows []int
 }
 
 // encoding is a step on its way into the form that the script reads.
@@ -29,6 +29,7 @@ type encoding struct {
 	part  part
 	lease *store.Lease    // of the step; nil where the part is none of the lease's
 	keys  []string        // of the ops
+	sums  []sum           // of the rows
 	now   limit.Micros    // the clock of Redis, estimated
 	need  []namedCalendar // beyond those of the ops
 
@@ -57,7 +58,7 @@ func (e *encoding) plainCharges() bool {
 			return false
 		}
 	}
-	return e.lease == nil && e.phase == whole
+	return e.lease == nil && e.phase == whole && len(e.sums) == 0
 }
 
 // append appends the step.
@@ -67,6 +68,12 @@ func (e *encoding) append(b []byte) []byte {
 		if op := e.op(i); op.Manner == limit.Plain {
 			start := op.Spec.Start(e.now)
 			from, till = max(from, start), min(till, start+op.Spec.Window)
+		}
+	}
+	for i := range e.sums {
+		if e.sums[i].row.At == 0 { // it belongs to the hour of the script's own instant
+			start := store.Hour.Start(e.now)
+			from, till = max(from, start), min(till, store.Hour.End(start))
 		}
 	}
 	flags := byte(stepPlainCharges)
@@ -111,6 +118,9 @@ func (e *encoding) append(b []byte) []byte {
 	for i := range e.part.ops {
 		b = e.appendOp(b, i, calendars)
 	}
+	if len(e.sums) > 0 {
+		b = e.appendRows(b)
+	}
 	return b
 }
 
@@ -119,7 +129,7 @@ func (e *encoding) flags() byte {
 	quotaOpen := e.step.QuotaOpen || e.phase == prepare
 	return bit(stepRefused, e.step.Refused) | bit(stepShadow, e.step.Shadow) | bit(stepQuotaOpen, quotaOpen) |
 		bit(stepLeased, e.lease != nil) | bit(stepSpans, e.inCluster) |
-		bit(stepAsked, e.asked)
+		bit(stepAsked, e.asked) | bit(stepReports, len(e.sums) > 0)
 }
 
 func bit(b byte, is bool) byte {

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -100,6 +101,23 @@ func (m *maker) ops(bucket string, most, amount int64) (ops []store.Op) {
 		}
 	}
 	return ops
+}
+
+// reporting returns the steps of a call for these ops. Whatever they charge, they report in the same step, for the
+// owner of the first.
+func (m *maker) reporting(ops []store.Op, n int64) []*store.Step {
+	const day = 24 * 3600 * limit.Second
+	owner, bucket := ops[0].Owner, ops[0].Bucket
+	steps := m.steps(ops, n)
+	for i, step := range steps {
+		if m.manner == limit.Strict {
+			step.Rows = []store.Row{{
+				Owner: owner, Group: []byte("crowd"), Dimensions: bucket, Add: []store.Addition{{Column: uint8(i), Amount: 1}}, Rank: 1,
+				Keep: store.Retain{OwnerHours: day, OwnerDays: day, GroupHours: day, GroupDays: day},
+			}}
+		}
+	}
+	return steps
 }
 
 // tally is what callers heard of one bucket.
@@ -212,7 +230,7 @@ func (c *crowd) call(s *redis.Store, bucket bucketID) error {
 	defer cancel()
 	var out store.Outcome
 	began := time.Now()
-	steps := bucket.maker.steps(bucket.maker.ops(bucket.name, bucket.most, 1), c.calls.Add(1))
+	steps := bucket.maker.reporting(bucket.maker.ops(bucket.name, bucket.most, 1), c.calls.Add(1))
 	var err error
 	torn := false
 	for i := 0; i < len(steps) && err == nil && (i == 0 || !out.Refused); i++ {
@@ -338,10 +356,47 @@ func (c *crowd) verify(witness store.Store, lost int64) (missing int64) {
 			c.t.Errorf("%s %q: %d are counted of %d", bucket.maker.name, bucket.name, most, bucket.most)
 		}
 		missing += max(0, sure-least)
+		c.checkUsage(witness, bucket)
 	}
 	c.t.Logf("%d admitted, %d refused, %d without an answer; the longest call took %v; lost %d; errors: %v",
 		sum.admitted, sum.refused, sum.unknown, c.longest.Round(time.Millisecond), missing, c.errors)
 	return missing
+}
+
+// checkUsage holds what is reported to what is counted: the bucket of the first op, with which rows lie.
+func (c *crowd) checkUsage(witness store.Store, bucket bucketID) {
+	c.t.Helper()
+	if bucket.maker.manner != limit.Strict {
+		return
+	}
+	op := bucket.maker.ops(bucket.name, bucket.most, 0)[0]
+	for since := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		var out store.Outcome
+		if err := witness.Apply(context.Background(), &store.Step{Ops: []store.Op{op}}, &out); err != nil {
+			c.t.Fatal(err)
+		}
+		const day = 24 * 3600 * limit.Second
+		days, err := witness.(store.Usage).Rows(context.Background(), store.RowsQuery{
+			Group: []byte("crowd"), Owner: op.Owner, From: out.Now - day, To: out.Now + 1, Daily: true,
+		})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		reported := int64(0)
+		for _, r := range days {
+			if bytes.Equal(r.Dimensions, op.Bucket) && r.Columns[0].Column == 0 {
+				reported += r.Columns[0].Amount
+			}
+		}
+		counted := out.Results[0].Used + out.Results[0].Held
+		if reported == counted {
+			return
+		}
+		if time.Since(since) > promisesLapse { // of what was still on its way, one may have been seen and the other not
+			c.t.Errorf("%s %q: %d are counted, and %d reported", bucket.maker.name, bucket.name, counted, reported)
+			return
+		}
+	}
 }
 
 // counted is what is used and held of a bucket, as witness sees it; of three the least and the most.

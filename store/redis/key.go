@@ -16,12 +16,13 @@ const shards = 1024
 
 // shardOf returns the shard of a counter: that of its owner, or its own.
 func shardOf(op *store.Op) uint16 {
-	name := op.Owner
-	if len(name) == 0 {
-		name = op.Bucket
+	if len(op.Owner) == 0 {
+		return shardOfName(op.Bucket)
 	}
-	return uint16(xxhash.Sum64(name) % shards)
+	return shardOfName(op.Owner)
 }
+
+func shardOfName(name []byte) uint16 { return uint16(xxhash.Sum64(name) % shards) }
 
 // shardOfLease returns the shard of a lease.
 func shardOfLease(id *store.LeaseID) uint16 { return uint16(xxhash.Sum64(id[:]) % shards) }
@@ -38,6 +39,8 @@ func appendTag(b []byte, shard uint16) []byte {
 //	ration:{s0417}llm|user=alice|requests|token_bucket|60s:14  strict: the owner has 14 bytes
 //	  …#holds                                                  the live holds of such a bucket
 //	  …#pending                                                what steps that span shards are promised of it
+//
+// For those of usage see [appendUsageKey].
 func appendKey(b []byte, prefix string, op *store.Op, now limit.Micros) []byte {
 	b = append(b, prefix...)
 	b = append(b, "ration:"...)
@@ -69,5 +72,29 @@ func appendLeaseKey(b []byte, prefix string, shard uint16, id *store.LeaseID, su
 	b = append(b, "ration:"...)
 	b = appendTag(b, shard)
 	b = hex.AppendEncode(b, id[:])
+	return append(b, suffix...)
+}
+
+// appendUsageKey appends the key of what an owner, or without one a group, has used. An owner has one for all hours of
+// a day, and one for all days of a month; a group, of which there is more to tell, has one for each. Its name has so
+// many bytes as stand before @, and behind that stands when the time began.
+//
+//	ration:{s0417}llm|user=alice:3@1763683200#hours   of a day
+//	ration:{s0417}llm|user=alice:3@1761955200#days    of a month
+//	ration:{s0417}llm|:3@1763726400#hours             of an hour
+//	ration:{s0417}llm|:3@1763683200#days              of a day
+//	ration:{s0417}llm|:3@1763683200#top-day-1         who has used most of column 1 on a day
+//	ration:{s0417}llm|:3@1761955200#top-month-1       and in a month
+func appendUsageKey(b []byte, prefix string, shard uint16, group, owner []byte, start limit.Micros, suffix string) []byte {
+	b = append(b, prefix...)
+	b = append(b, "ration:"...)
+	b = appendTag(b, shard)
+	b = append(b, group...)
+	b = append(b, '|')
+	b = append(b, owner...)
+	b = append(b, ':')
+	b = strconv.AppendInt(b, int64(len(group)), 10)
+	b = append(b, '@')
+	b = strconv.AppendInt(b, int64(start/limit.Second), 10)
 	return append(b, suffix...)
 }

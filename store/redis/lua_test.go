@@ -118,6 +118,7 @@ const (
 	doCharge
 	doGiveBack
 	doHold
+	doGrow
 	doSettle
 	operations
 )
@@ -142,6 +143,8 @@ while pos <= #steps do
   elseif what == 3 then
     b.held = add(b.held, amount)
     left_at, left_entered = a.hold(s, b, t, amount)
+  elseif what == 4 then
+    left_at, left_entered = a.grow(s, b, t, mark_at, mark_entered, amount)
   else
     counts = a.counts(s, b, t, mark_at, mark_entered) and 1 or 0
     a.release(s, b, mark_at, mark_entered, amount)
@@ -212,6 +215,17 @@ func compareWalks(r *rapid.T, h *harness, s limit.Spec) {
 			amount = amounts.Draw(r, "amount")
 			left = s.Hold(&st, now, amount)
 			holds = append(holds, hold{left, amount})
+		case doGrow:
+			if len(holds) == 0 || s.Algorithm == limit.Concurrency {
+				continue
+			}
+			h := &holds[rapid.IntRange(0, len(holds)-1).Draw(r, "which")]
+			mark, amount = h.mark, min(amounts.Draw(r, "more"), limit.MaxAmount-h.amount)
+			if amount < 1 {
+				continue
+			}
+			left = s.Grow(&st, now, mark, amount)
+			h.mark, h.amount = left, h.amount+amount
 		default:
 			if len(holds) == 0 {
 				continue

@@ -20,7 +20,7 @@ var commands = []string{
 	toTouch + " x 1 *", "eval x 0", "time",
 	"get *", "set * x", "del *", "exists *", "incrby * 1", "decrby * 1", "pexpire * 1",
 	"getrange * 0 0", "setrange * 0 x", "strlen *",
-	"zadd * 0 x", "zrem * x", "zrange * 0 0", "zrangebyscore * 0 0",
+	"zadd * 0 x", "zscore * x", "zrem * x", "zrange * 0 0", "zrangebyscore * 0 0",
 	"hget * x", "hmget * x", "hgetall *", "hset * x x", "hdel * x",
 }
 

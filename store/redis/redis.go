@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,7 +155,7 @@ func (s *Store) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 	}
 	parts := s.split(step)
 	var err error
-	if s.cluster != nil && (step.Lease != nil || len(parts) > 1 && !onlyPlain(step)) {
+	if s.cluster != nil && (step.Lease != nil || len(parts) > 1 && !independent(step)) {
 		err = s.applySpan(ctx, step, parts, out)
 	} else {
 		err = s.applyParts(ctx, step, parts, out)
@@ -175,8 +176,11 @@ func refuses(step *store.Step, results []limit.Status) bool {
 	return (step.Refused || overall.Refuses()) && !step.Shadow
 }
 
-// onlyPlain says that the ops of the step do not depend on each other.
-func onlyPlain(step *store.Step) bool {
+// independent says that what the step does in one shard does not depend on another.
+func independent(step *store.Step) bool {
+	if len(step.Rows) > 0 {
+		return false
+	}
 	for i := range step.Ops {
 		if step.Ops[i].Manner != limit.Plain {
 			return false
@@ -185,22 +189,27 @@ func onlyPlain(step *store.Step) bool {
 	return true
 }
 
-// split divides the ops of a step by the shards of a cluster.
+// split divides the ops and rows of a step by the shards of a cluster.
 func (s *Store) split(step *store.Step) []part {
 	if s.cluster == nil {
-		return []part{{ops: s.indices(len(step.Ops))}}
+		return []part{{ops: s.indices(len(step.Ops)), rows: s.indices(len(step.Rows))}}
 	}
 	var parts []part
-	for i := range step.Ops {
-		shard := shardOf(&step.Ops[i])
-		at := 0
-		for at < len(parts) && parts[at].shard != shard {
-			at++
-		}
-		if at == len(parts) {
+	in := func(shard uint16) *part {
+		at := slices.IndexFunc(parts, func(p part) bool { return p.shard == shard })
+		if at < 0 {
+			at = len(parts)
 			parts = append(parts, part{shard: shard})
 		}
-		parts[at].ops = append(parts[at].ops, i)
+		return &parts[at]
+	}
+	for i := range step.Ops {
+		p := in(shardOf(&step.Ops[i]))
+		p.ops = append(p.ops, i)
+	}
+	for i := range step.Rows {
+		p := in(shardOfName(step.Rows[i].Owner))
+		p.rows = append(p.rows, i)
 	}
 	if len(parts) == 0 {
 		return []part{{}}
@@ -365,6 +374,14 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 		all = e.appendLeaseKey(all, s.prefix)
 		until = append(until, len(all))
 	}
+	e.sums = e.sums[:0]
+	for _, i := range e.part.rows {
+		e.sums = appendSums(e.sums, &e.step.Rows[i], now)
+	}
+	for i := range e.sums {
+		all = e.sums[i].appendKey(all, s.prefix, s.cluster != nil)
+		until = append(until, len(all))
+	}
 	named := len(until) - 1
 	if s.cluster != nil {
 		for i := range e.part.ops {
@@ -383,8 +400,9 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 		keys[i] = names[until[i]:until[i+1]]
 	}
 	c.keys, c.beside = keys[:named:named], keys[named:]
+	c.weight = named - len(e.sums) + rowWeight*len(e.part.rows)
 	e.keys, e.now = c.keys, now
-	c.step = e.append(make([]byte, 0, stepBytes+opBytes*len(e.part.ops)))
+	c.step = e.append(make([]byte, 0, stepBytes+opBytes*(len(e.part.ops)+len(e.sums))))
 	c.size, c.noted = e.size(), e.lease != nil && e.phase < claim
 	return c
 }

@@ -82,6 +82,14 @@ func (f *fleet) Apply(ctx context.Context, step *store.Step, out *store.Outcome)
 
 func (f *fleet) Ready(ctx context.Context) error { return f.next().Ready(ctx) }
 
+func (f *fleet) Rows(ctx context.Context, q store.RowsQuery) ([]store.Sums, error) {
+	return f.next().(store.Usage).Rows(ctx, q)
+}
+
+func (f *fleet) Top(ctx context.Context, q store.TopQuery) ([]store.Ranked, error) {
+	return f.next().(store.Usage).Top(ctx, q)
+}
+
 func (f *fleet) Close() error {
 	var all error
 	for _, r := range f.replicas {
@@ -225,31 +233,9 @@ func TestClusterMovesASlot(t *testing.T) {
 	}
 	hit("before")
 
-	var from, to *goredis.Client
-	var keys []string
-	for _, node := range nodes {
-		c := node.Client(t)
-		if found := c.Keys(ctx, "*").Val(); len(found) > 0 {
-			from, keys = c, found
-		} else {
-			to = c
-		}
-	}
-	slot := from.ClusterKeySlot(ctx, keys[0]).Val()
-	id := func(c *goredis.Client) string { return c.Do(ctx, "cluster", "myid").String()[len("cluster myid: "):] }
-	must := func(cmds ...*goredis.Cmd) {
-		t.Helper()
-		for _, cmd := range cmds {
-			if cmd.Err() != nil {
-				t.Fatal(cmd.Err())
-			}
-		}
-	}
-	must(to.Do(ctx, "cluster", "setslot", slot, "importing", id(from)), from.Do(ctx, "cluster", "setslot", slot, "migrating", id(to)))
+	m := beginMove(t, nodes)
 	hit("announced")
-	host, port, _ := net.SplitHostPort(to.Options().Addr)
-	move := func(key string) { must(from.Do(ctx, "migrate", host, port, key, 0, 5000)) }
-	move(keys[0])
+	m.move(t, m.keys[0])
 	// One key here and one there: Redis says TRYAGAIN until the other one has followed.
 	done := make(chan struct{})
 	go func() {
@@ -257,12 +243,10 @@ func TestClusterMovesASlot(t *testing.T) {
 		hit("in two places")
 	}()
 	time.Sleep(20 * time.Millisecond)
-	move(keys[1])
+	m.move(t, m.keys[1])
 	<-done
 	hit("moved, not yet owned")
-	for _, node := range nodes {
-		must(node.Client(t).Do(ctx, "cluster", "setslot", slot, "node", id(to)))
-	}
+	m.end(t, nodes)
 	hit("owned by the other")
 	hit("afterwards")
 }

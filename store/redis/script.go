@@ -14,19 +14,21 @@ var lua embed.FS
 
 // What the script is made of, in this order. Running it costs as much as it defines; so what only
 // strict steps need is the body of a function, which the first of them in a batch runs, and in it, likewise,
-// what only leases and steps that span shards need.
+// what only leases and steps that span shards need, or only rows.
 var (
 	limitFiles = []string{
 		"limit/product", "limit/state", "decide/calendar", "limit/token_bucket", "limit/period",
 		"limit/sliding_window", "limit/sliding_log", "limit/concurrency",
 	}
 	leaseFiles = []string{"decide/pending", "decide/holds", "decide/lease"}
+	usageFiles = []string{"decide/rows"}
 
 	// Made when it is needed.
 	source = sync.OnceValue(func() string {
 		return inline(read("apply", "plain") +
 			"local function strict()\n" + read(limitFiles...) + read("decide/bucket", "decide/step") +
 			"local function leases()\n" + read(leaseFiles...) + "end\n" +
+			"local function usage()\n" + read(usageFiles...) + "end\n" +
 			read("decide/decide") + "end\n" +
 			read("batch"))
 	})

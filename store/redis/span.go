@@ -26,13 +26,15 @@ import (
 //	         A promise lies beside its bucket (lua/decide/pending.lua). To others it is as good as held; it
 //	         lapses after `provisional`, so that a server that dies strands nothing.
 //	verdict  formed here, over the ops of all shards.
-//	admit    to the same shards, and to those of the lease that the step ends: the promise is taken back
-//	         and the ops are written, in one script. Where the promise has lapsed nothing is written: it is
+//	admit    to the same shards, to those of the lease that the step ends, and to those of its rows: the promise is
+//	         taken back, the ops are written, and what is reported is added up, in one script. Where the promise has lapsed nothing is written: it is
 //	         too late, and the step is not admitted. Only when all have written is the caller answered.
 //	refuse   instead: the promise is taken back, and written is what is written whatever the verdict: ends of
 //	         leases, give-backs, records, refusals that count.
 //	repeat   instead, where the step was done before: only what a repeat writes is written.
 //	forget   when something went wrong: the promise is taken back, nothing is written.
+//
+// A step that renews a lease claims it, and then asks all shards once, each for itself: see renew.
 //
 // Since every amount is promised in every shard before any of it is written, never is one too many
 // admitted. It may be that one too many is refused, by a promise that is then not taken.
@@ -98,7 +100,7 @@ func (s *Store) applyLook(ctx context.Context, step *store.Step, out *store.Outc
 	if err != nil {
 		return err
 	}
-	if len(step.Ops) > 0 {
+	if len(step.Ops)+len(step.Rows) > 0 {
 		rest := *step
 		rest.Lease = nil
 		if err := s.Apply(ctx, &rest, out); err != nil {
@@ -127,6 +129,9 @@ func (s *Store) applySpan(ctx context.Context, step *store.Step, parts []part, o
 }
 
 func (sp *span) apply(ctx context.Context) error {
+	if sp.step.Lease != nil && sp.step.Lease.Do == store.LeaseRenew {
+		return sp.renew(ctx)
+	}
 	if err := sp.first(ctx); err != nil {
 		return err
 	}
@@ -147,6 +152,38 @@ func (sp *span) apply(ctx context.Context) error {
 	}
 	sp.out.Lease = state
 	return nil
+}
+
+// renew tells the lease's own shard first, and if it lives there, the others. Each of them judges the checks on its own
+// buckets by itself: they ask for nothing that would have to be promised. Where a shard is not reached, what is held there
+// lapses when it was due, and a repeat, or the settlement, sets right what is charged.
+func (sp *span) renew(ctx context.Context) error {
+	home, err := sp.claim(ctx)
+	if err != nil {
+		return err
+	}
+	sp.home, sp.out.Now, sp.out.Lease = home, max(sp.out.Now, home.now), home.state
+	if home.state == store.LeaseRenewed {
+		for _, shard := range home.shards {
+			if !slices.ContainsFunc(sp.parts, func(p part) bool { return p.shard == shard }) {
+				sp.parts = append(sp.parts, part{shard: shard})
+			}
+		}
+	}
+	var messages []*encoding
+	for _, p := range sp.parts {
+		e := sp.encoding(p, whole)
+		if home.state == store.LeaseRenewed && slices.Contains(home.shards, p.shard) {
+			e.lease = sp.step.Lease
+		}
+		if e.lease != nil || len(p.ops) > 0 {
+			messages = append(messages, e)
+		}
+	}
+	if _, err = sp.send(ctx, messages); err != nil && home.state == store.LeaseRenewed {
+		return partly(err)
+	}
+	return err
 }
 
 // first claims the lease and prepares the shards.
@@ -174,7 +211,7 @@ func (sp *span) first(ctx context.Context) error {
 func (sp *span) claim(ctx context.Context) (directory, error) {
 	e := sp.encoding(part{shard: shardOfLease(&sp.step.Lease.ID)}, claim)
 	for _, p := range sp.parts {
-		if slices.ContainsFunc(p.ops, sp.strict) {
+		if sp.step.Lease.Do != store.LeaseRenew && sp.leavesRecord(p) {
 			e.shards = append(e.shards, p.shard)
 		}
 	}
@@ -193,7 +230,14 @@ func (sp *span) claim(ctx context.Context) (directory, error) {
 	return home, a.err
 }
 
+// leavesRecord says that a step with a lease leaves a record of it in the shard of a part.
+func (sp *span) leavesRecord(p part) bool {
+	return len(p.rows) > 0 || slices.ContainsFunc(p.ops, sp.strict)
+}
+
 func (sp *span) strict(op int) bool { return sp.step.Ops[op].Manner == limit.Strict }
+
+func (sp *span) ends() bool { return sp.step.Lease != nil && sp.step.Lease.Ends() }
 
 func (sp *span) opens() bool { return sp.step.Lease != nil && sp.step.Lease.Do == store.LeaseOpen }
 
@@ -206,7 +250,7 @@ func (sp *span) prepare(ctx context.Context) error {
 	}
 	var messages []*encoding
 	for _, shard := range sp.home.shards {
-		asks := func(p part) bool { return p.shard == shard && slices.ContainsFunc(p.ops, sp.strict) }
+		asks := func(p part) bool { return p.shard == shard && sp.leavesRecord(p) }
 		if sp.opens() && !slices.ContainsFunc(sp.parts, asks) {
 			messages = append(messages, sp.encoding(part{shard: shard}, prepare))
 			ask = true
@@ -248,8 +292,12 @@ func (sp *span) write(ctx context.Context, refused bool) (store.LeaseState, erro
 	}
 	var messages []*encoding
 	for _, p := range sp.shardsToWrite() {
+		again := sp.repeated[p.shard] || sp.home.foreign(p.shard)
+		if len(p.ops) == 0 && (again || refused && !sp.ends()) && sp.out.Now > 0 {
+			continue // it would have reported something there; but some shard has to say what time it is
+		}
 		e := sp.encoding(p, as)
-		if sp.repeated[p.shard] || sp.home.foreign(p.shard) {
+		if again {
 			e = sp.encoding(p, repeat)
 		}
 		e.judged = sp.out.Results
@@ -291,14 +339,14 @@ func resumed(lease *store.Lease, messages []*encoding, states []store.LeaseState
 	return all
 }
 
-// shardsToWrite returns the strict ops by shard, and the other shards of the lease that the step ends,
-// if it was not done there before.
+// shardsToWrite returns the strict ops and the rows by shard, and the other shards of the lease that the step
+// ends, if it was not done there before.
 func (sp *span) shardsToWrite() []part {
 	var parts []part
 	for _, p := range sp.parts {
 		ops := slices.DeleteFunc(slices.Clone(p.ops), func(i int) bool { return !sp.strict(i) })
-		if len(ops) > 0 {
-			parts = append(parts, part{shard: p.shard, ops: ops})
+		if len(ops) > 0 || len(p.rows) > 0 {
+			parts = append(parts, part{shard: p.shard, ops: ops, rows: p.rows})
 		}
 	}
 	if sp.step.Lease == nil || sp.opens() {
@@ -319,7 +367,7 @@ func (sp *span) abandon(ctx context.Context) {
 		return
 	}
 	step := *sp.step // which is the caller's again when it has its answer
-	step.Ops = slices.Clone(step.Ops)
+	step.Ops, step.Rows = slices.Clone(step.Ops), nil
 	if step.Lease != nil {
 		lease := *step.Lease
 		step.Lease = &lease
@@ -370,10 +418,17 @@ func unknown(err error) bool {
 
 // encoding is a message to a shard.
 func (sp *span) encoding(p part, as phase) *encoding {
+	if as != admit {
+		p.rows = nil
+	}
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}
-	if l := sp.step.Lease; l != nil && as != whole && as != repeat && (as != forget || sp.opens()) {
+	l := sp.step.Lease
+	if l != nil && l.Do == store.LeaseLapse && sp.home.state == store.LeaseUnknown {
+		l = nil // there is nothing to end, and nothing to remember
+	}
+	if l != nil && as != whole && as != repeat && (as != forget || sp.opens()) {
 		e.lease = l
-		if l.Do == store.LeaseSettle { // the shard's record is to be forgotten when the directory is
+		if l.Ends() { // the shard's record is to be forgotten when the directory is
 			late := *l
 			late.Lasts = sp.home.due - sp.home.now // whose clock may be another
 			e.lease = &late

@@ -38,11 +38,14 @@ func TestClocksApart(t *testing.T) {
 				}
 				return ops
 			}
-			const lasts = second
+			const lasts = 2 * second
 			for n := range 10 { // their directories lie on all nodes
 				open := lease(n, store.LeaseOpen)
-				open.Lasts = lasts
+				open.Lasts = second
 				apply(t, s, open, threes(store.Hold, 5)...)
+				renewal := renewing(open, 3)
+				renewal.Lasts = lasts
+				apply(t, s, renewal)
 			}
 			opened := time.Now()
 			for left := int64(1); left > 0; time.Sleep(10 * time.Millisecond) {

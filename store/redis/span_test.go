@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -145,44 +146,94 @@ func (c *spread) look(t *testing.T, s store.Store, want string) {
 	}
 }
 
-// A server dies while it opens a lease, and while it settles one. A repeat of the request finishes what was
-// begun, once.
+// reporter is somebody who reports in one column only, and has nothing else.
+func reporter(column uint8) string { return fmt.Sprint("reporter ", column) }
+
+// rows are one of each owner, and one of a reporter.
+func (c *spread) rows(column uint8) (rows []store.Row) {
+	for _, owner := range append([]string{reporter(column)}, c.owners...) {
+		rows = append(rows, store.Row{
+			Owner: []byte(owner), Group: []byte("g"), Add: []store.Addition{{Column: column, Amount: 1}}, Rank: 1 << column,
+			Keep: store.Retain{OwnerHours: 600 * minute, OwnerDays: 600 * minute, GroupHours: 600 * minute, GroupDays: 600 * minute},
+		})
+	}
+	return rows
+}
+
+// lookAtUsage checks that each of them was written once, with all columns up to one.
+func (c *spread) lookAtUsage(t *testing.T, s *redis.Store, columns uint8) {
+	t.Helper()
+	want := map[string][]store.Addition{}
+	for column := range columns {
+		one := store.Addition{Column: column, Amount: 1}
+		for _, owner := range c.owners {
+			want[owner] = append(want[owner], one)
+		}
+		want[reporter(column)] = []store.Addition{one}
+		want[""] = append(want[""], store.Addition{Column: column, Amount: int64(1 + len(c.owners))})
+	}
+	for owner, want := range want {
+		rows, err := s.Rows(t.Context(), store.RowsQuery{Group: []byte("g"), Owner: []byte(owner), From: noon, To: noon + 1, Daily: true})
+		if err != nil || len(rows) != 1 || !slices.Equal(rows[0].Columns, want) {
+			t.Errorf("of %q there is reported %+v (%v), want %+v", owner, rows, err, want)
+		}
+	}
+	for column := range columns {
+		top, err := s.Top(t.Context(), store.TopQuery{Group: []byte("g"), Column: column, In: noon, Most: 9})
+		if err != nil || len(top) != 1+len(c.owners) || top[0].Total != 1 || string(top[len(c.owners)].Owner) != reporter(column) {
+			t.Errorf("who was first in column %d: %+v (%v), want all of them, once", column, top, err)
+		}
+	}
+}
+
+// A server dies while it opens a lease, and while it settles one, or lets it lapse. A repeat of the request finishes
+// what was begun, once.
 func TestDeathWithinALease(t *testing.T) {
 	t.Parallel()
 	c := startSpread(t)
-	for n, reached := range [][3]int64{{1, 1, 1}, {2, 1, 2}, {1, 2, 1}, {2, 2, 1}, {3, 1, 1}, {0, 2, 2}} {
-		t.Run(fmt.Sprint(reached), func(t *testing.T) {
-			for _, node := range c.nodes {
-				node.Client(t).FlushAll(t.Context())
-			}
-			dying, witness := c.open(t), c.open(t)
-			var out store.Outcome
-			for _, do := range []store.LeaseAction{store.LeaseOpen, store.LeaseSettle} {
-				step := &store.Step{Lease: lease(n, do)}
-				if do == store.LeaseOpen {
-					step.Ops = c.all(store.Hold, 4)
-				} else {
-					step.Lease.Actual = []int64{3}
-				}
-				c.look(t, dying, map[store.LeaseAction]string{
-					store.LeaseOpen: "0+0 0+0 0+0", store.LeaseSettle: "0+4 0+4 0+4",
-				}[do])
-				for i, n := range reached {
-					c.dieAfter(i, n)
-				}
-				first := dying.Apply(context.Background(), step, &out)
-				c.live()
-				if err := witness.Apply(context.Background(), step, &out); err != nil || out.Refused {
-					t.Fatalf("action %d, again after %v: %+v, %v", do, first, out, err)
-				}
-				if first == nil && out.Lease != store.LeaseReplayed {
-					t.Errorf("action %d, again after an answer: state %d", do, out.Lease)
-				}
-				c.clock.Advance(6 * second) // what the first was promised beside has lapsed
-			}
-			c.look(t, witness, "3+0 3+0 3+0")
-		})
+	for n, reached := range [][3]int64{
+		{1, 1, 1}, {2, 1, 2}, {1, 2, 1}, {2, 2, 1}, {3, 1, 1}, {0, 2, 2}, {1, 1, 2}, {2, 2, 2}, {3, 2, 1}, {3, 3, 1}, {2, 3, 1}, {1, 3, 2},
+	} {
+		for _, ends := range []store.LeaseAction{store.LeaseSettle, store.LeaseLapse} {
+			c.dieWithinALease(t, 2*n+int(ends), reached, ends)
+		}
 	}
+}
+
+func (c *spread) dieWithinALease(t *testing.T, n int, reached [3]int64, ends store.LeaseAction) {
+	t.Run(fmt.Sprint(reached, ends), func(t *testing.T) {
+		for _, node := range c.nodes {
+			node.Client(t).FlushAll(t.Context())
+		}
+		dying, witness := c.open(t), c.open(t)
+		var out store.Outcome
+		for i, do := range []store.LeaseAction{store.LeaseOpen, ends} {
+			step := &store.Step{Lease: lease(n, do), Rows: c.rows(uint8(i))}
+			if do == store.LeaseOpen {
+				step.Ops = c.all(store.Hold, 4)
+				for i := range step.Ops {
+					step.Ops[i].Lapse = 3
+				}
+			} else {
+				step.Lease.Actual = []int64{3}
+			}
+			c.look(t, dying, []string{"0+0 0+0 0+0", "0+4 0+4 0+4"}[i])
+			for i, n := range reached {
+				c.dieAfter(i, n)
+			}
+			first := dying.Apply(context.Background(), step, &out)
+			c.live()
+			if err := witness.Apply(context.Background(), step, &out); err != nil || out.Refused {
+				t.Fatalf("action %d, again after %v: %+v, %v", do, first, out, err)
+			}
+			if first == nil && out.Lease != store.LeaseReplayed {
+				t.Errorf("action %d, again after an answer: state %d", do, out.Lease)
+			}
+			c.clock.Advance(6 * second) // what the first was promised beside has lapsed
+			c.lookAtUsage(t, witness, uint8(i+1))
+		}
+		c.look(t, witness, "3+0 3+0 3+0")
+	})
 }
 
 // A node hears so late that a step is admitted that its promise has lapsed, and another caller has the room:

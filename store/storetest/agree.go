@@ -16,7 +16,7 @@ import (
 func testModel(t *testing.T, open Open) {
 	for name, pool := range pools() {
 		t.Run(name, func(t *testing.T) {
-			agree(t, rounds, pool, open, nil)
+			agree(t, rounds, pool, false, open, nil)
 		})
 	}
 }
@@ -34,16 +34,18 @@ func pools() map[string][]limit.Spec {
 // rounds is how often each random test runs rapid's number of histories.
 const rounds = 5
 
-// agree runs rounds of histories on the stores that open makes. If reopen is not nil, they are closed now and
+// agree runs rounds of histories on the stores that open makes; if reports is set, steps have rows, and the store
+// and the model agree in the end on what they add up to. If reopen is not nil, they are closed now and
 // then, and reopen makes them anew. Then no bucket drains at two rates: when it is over depends on
 // the rate, and only what is not over comes back.
-func agree(t *testing.T, rounds int, pool []limit.Spec, open, reopen Open) {
+func agree(t *testing.T, rounds int, pool []limit.Spec, reports bool, open, reopen Open) {
 	tally := map[string]int{}
 	history := func(r *rapid.T) {
 		scope := &scope{TB: t}
 		defer scope.end()
 		clock := NewClock(0)
 		h := newHistory(r, clock, pool, reopen != nil, tally)
+		h.reports = reports
 		w := &twin{t: r, store: open(scope, clock), clock: clock, model: &Model{}}
 		r.Repeat(map[string]func(*rapid.T){"step": func(r *rapid.T) {
 			if reopen != nil && rapid.IntRange(0, 9).Draw(r, "reopen") == 9 {
@@ -57,6 +59,9 @@ func agree(t *testing.T, rounds int, pool []limit.Spec, open, reopen Open) {
 			h.heard(step, out, err)
 		}})
 		w.must(h.survey())
+		if reports {
+			w.usage(r)
+		}
 	}
 	for range rounds {
 		rapid.Check(t, history)

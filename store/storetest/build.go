@@ -65,6 +65,11 @@ func settles(n int, request uint64, actual ...int64) *store.Lease {
 	return &store.Lease{ID: id(n), Do: store.LeaseSettle, Request: request, Actual: actual}
 }
 
+// renews returns a renewal for another minute.
+func renews(n int, actual ...int64) *store.Lease {
+	return &store.Lease{ID: id(n), Do: store.LeaseRenew, Lasts: minute, Actual: actual}
+}
+
 func lapses(n int) *store.Lease { return &store.Lease{ID: id(n), Do: store.LeaseLapse} }
 
 // shown is a step as messages show it: what is of use, and only when it is printed.
@@ -80,18 +85,25 @@ func (step shown) String() string {
 		b.WriteString(" quota open")
 	}
 	if l := step.Lease; l != nil {
-		do := [...]string{"open", "settle", "lapse", "look at"}[min(l.Do, store.LeaseLook)]
+		do := [...]string{"open", "settle", "lapse", "look at", "renew"}[min(l.Do, store.LeaseRenew)]
 		fmt.Fprintf(&b, " %s lease %q request %d", do, bytes.TrimRight(l.ID[:], "\x00"), l.Request)
 		switch l.Do {
 		case store.LeaseOpen:
 			fmt.Fprintf(&b, " for %d µs", l.Lasts)
 		case store.LeaseSettle:
 			fmt.Fprintf(&b, " actual %d", l.Actual)
+		case store.LeaseRenew:
+			fmt.Fprintf(&b, " for %d µs, actual %d", l.Lasts, l.Actual)
 		default:
 		}
 	}
 	for i := range step.Ops {
 		b.WriteString("\n  " + showOp(&step.Ops[i]))
+	}
+	for i := range step.Rows {
+		r := &step.Rows[i]
+		fmt.Fprintf(&b, "\n  row of %.40q/%.40q by %.40q at %d: add %d, rank %#x, keep %d",
+			r.Group, r.Owner, r.Dimensions, r.At, r.Add, r.Rank, r.Keep)
 	}
 	return b.String() + " }"
 }

@@ -37,6 +37,7 @@ func testEnvelope(t *testing.T, open Open) {
 						"charge": l.charge,
 						"spend":  l.charge, // twice as often as others
 						"hold":   l.hold,
+						"renew":  l.renew,
 						"settle": l.settle,
 						"end":    l.settle, // likewise
 						"wait":   l.wait,
@@ -149,7 +150,8 @@ func (l *ledger) hold(*rapid.T) {
 	l.entries[h.entry].held = true
 }
 
-func (l *ledger) settle(*rapid.T) {
+// running draws one of the holds that are not settled.
+func (l *ledger) running() (i int, ok bool) {
 	var running []int
 	for i, h := range l.holds {
 		if !h.ended {
@@ -157,9 +159,38 @@ func (l *ledger) settle(*rapid.T) {
 		}
 	}
 	if len(running) == 0 {
+		return 0, false
+	}
+	return rapid.SampledFrom(running).Draw(l.r, "hold"), true
+}
+
+// renew renews a hold. What it grows by is debt.
+func (l *ledger) renew(*rapid.T) {
+	i, ok := l.running()
+	if !ok {
 		return
 	}
-	i := rapid.SampledFrom(running).Draw(l.r, "hold")
+	h := l.holds[i]
+	used := max(0, rapid.Int64Range(-h.amount, h.amount+3).Draw(l.r, "used so far"))
+	lease := renews(i, used)
+	lease.Lasts = rapid.SampledFrom([]limit.Micros{1, 10 * sec, minute, 5 * minute}).Draw(l.r, "lasts")
+	now := l.clock.Now()
+	out := l.apply(lease, l.op(store.Charge, 0))
+	switch {
+	case (now >= h.due) != (out.Lease == store.LeaseLapsed):
+		l.r.Fatalf("renewed at %d, due at %d; the lease's state: %d", now, h.due, out.Lease)
+	case now < h.due:
+		l.tally["renewed"]++
+		l.latest = max(l.latest, now)
+		h.due, h.lapse = max(h.due, now+lease.Lasts), min(h.amount, max(h.lapse, used))
+	}
+}
+
+func (l *ledger) settle(*rapid.T) {
+	i, ok := l.running()
+	if !ok {
+		return
+	}
 	h := l.holds[i]
 	actual := max(0, rapid.Int64Range(-h.amount, h.amount+3).Draw(l.r, "actual"))
 	before := l.latest

@@ -69,6 +69,7 @@ type history struct {
 	edges   []limit.Micros // at which something happens
 	tally   map[string]int // what has happened, for the log
 	steady  bool           // the clock makes no large steps back, and no bucket drains at another rate
+	reports bool           // steps have rows
 }
 
 // target is a bucket that a history uses.
@@ -145,16 +146,24 @@ func (h *history) requantify(b *target, huge bool) {
 // next draws the next step and sets the clock for it.
 func (h *history) next(m *Model) *store.Step {
 	h.moveClock(m)
+	fresh := &store.Step{}
+	step := h.draw(fresh)
+	if h.reports && step == fresh {
+		h.addRows(step)
+	}
+	return step
+}
+
+// draw draws a step: it completes a fresh one, or returns one again that was applied before.
+func (h *history) draw(step *store.Step) *store.Step {
 	if !h.steady && rapid.IntRange(0, 24).Draw(h.r, "policy") == 24 {
 		h.requantify(rapid.SampledFrom(h.targets).Draw(h.r, "bucket"), false)
 	}
-	step := &store.Step{
-		Refused:   rapid.IntRange(0, 19).Draw(h.r, "refused step") == 19,
-		Shadow:    rapid.IntRange(0, 19).Draw(h.r, "shadow step") == 19,
-		QuotaOpen: rapid.IntRange(0, 19).Draw(h.r, "quota open") == 19,
-	}
+	step.Refused = rapid.IntRange(0, 19).Draw(h.r, "refused step") == 19
+	step.Shadow = rapid.IntRange(0, 19).Draw(h.r, "shadow step") == 19
+	step.QuotaOpen = rapid.IntRange(0, 19).Draw(h.r, "quota open") == 19
 	known := h.usable()
-	switch what := rapid.IntRange(0, 19).Draw(h.r, "what"); {
+	switch what := rapid.IntRange(0, 22).Draw(h.r, "what"); {
 	case what < 4:
 		h.addOps(step, store.Charge, store.Charge, store.Charge, store.Charge, store.GiveBack, store.Record)
 	case what < 9 || len(known) == 0:
@@ -168,6 +177,8 @@ func (h *history) next(m *Model) *store.Step {
 		do := rapid.SampledFrom([]store.LeaseAction{store.LeaseLapse, store.LeaseLapse, store.LeaseLook}).Draw(h.r, "do")
 		step.Lease = &store.Lease{ID: l.id, Do: do}
 		h.addOps(step, store.Charge, store.Record)
+	case what < 22:
+		h.renew(step, rapid.SampledFrom(known).Draw(h.r, "lease"))
 	default: // nobody has opened it
 		l := h.newLease(h.clock.Now())
 		step.Lease = &store.Lease{ID: l.id, Do: store.LeaseSettle, Request: 1}
@@ -186,9 +197,7 @@ func (h *history) newLease(due limit.Micros) *leased {
 }
 
 func (h *history) open(step *store.Step) {
-	lasts := rapid.SampledFrom([]limit.Micros{
-		sec, 10 * sec, 10 * sec, minute, minute, 5 * minute, store.MaxLease, 1,
-	}).Draw(h.r, "lasts")
+	lasts := h.lasts()
 	l := h.newLease(h.clock.Now() + lasts)
 	l.open = step
 	step.Lease = &store.Lease{ID: l.id, Lasts: lasts, Request: uint64(h.made), Note: h.note()}
@@ -198,6 +207,13 @@ func (h *history) open(step *store.Step) {
 			l.targets = append(l.targets, h.targetOf(&step.Ops[i]))
 		}
 	}
+}
+
+// lasts draws how long a lease lasts.
+func (h *history) lasts() limit.Micros {
+	return rapid.SampledFrom([]limit.Micros{
+		sec, 10 * sec, 10 * sec, minute, minute, 5 * minute, store.MaxLease, 1,
+	}).Draw(h.r, "lasts")
 }
 
 // note draws the note of a lease; often none.
@@ -223,6 +239,25 @@ func (h *history) settle(step *store.Step, l *leased) *store.Step {
 	step.Lease = &store.Lease{
 		ID: l.id, Do: store.LeaseSettle, Request: 1 + uint64(rapid.IntRange(0, 1).Draw(h.r, "request")), Note: h.note(),
 	}
+	step.Lease.Actual = h.actual(l)
+	h.addOps(step, store.Settle, store.Settle, store.Settle, store.Charge, store.Record, store.GiveBack)
+	if l.settle == nil {
+		l.settle = step
+	}
+	return step
+}
+
+// renew renews a lease, and asks how some buckets stand.
+func (h *history) renew(step *store.Step, l *leased) {
+	step.Lease = &store.Lease{ID: l.id, Do: store.LeaseRenew, Lasts: h.lasts(), Actual: h.actual(l), Note: h.note()}
+	h.addOps(step, store.Charge)
+	for i := range step.Ops {
+		step.Ops[i].Amount = 0
+	}
+}
+
+// actual draws what was used of a lease, per class.
+func (h *history) actual(l *leased) (list []int64) {
 	scale := int64(5)
 	if len(l.targets) > 0 {
 		scale = l.targets[0].scale
@@ -232,13 +267,9 @@ func (h *history) settle(step *store.Step, l *leased) *store.Step {
 		if rapid.IntRange(0, 4).Draw(h.r, "unknown") == 4 {
 			actual = store.Unknown
 		}
-		step.Lease.Actual = append(step.Lease.Actual, actual)
+		list = append(list, actual)
 	}
-	h.addOps(step, store.Settle, store.Settle, store.Settle, store.Charge, store.Record, store.GiveBack)
-	if l.settle == nil {
-		l.settle = step
-	}
-	return step
+	return list
 }
 
 // addOps adds up to three ops of the given kinds to step.

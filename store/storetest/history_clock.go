@@ -97,13 +97,16 @@ func (h *history) heard(step *store.Step, out store.Outcome, err error) {
 	if l := step.Lease; l != nil {
 		i := slices.IndexFunc(h.leases, func(known *leased) bool { return known.id == l.ID })
 		switch {
-		case out.Lease == store.LeaseOpened || out.Lease == store.LeaseUnknown && l.Do == store.LeaseSettle:
+		case out.Lease == store.LeaseOpened && l.Do == store.LeaseOpen || out.Lease == store.LeaseUnknown && l.Do == store.LeaseSettle:
 			h.leases[i].due = now + l.Lasts // known anew
+		case out.Lease == store.LeaseRenewed:
+			h.leases[i].due = max(h.leases[i].due, now+l.Lasts)
+			h.edges = append(h.edges, h.leases[i].due, h.leases[i].due+store.Retention)
 		case out.Lease == store.LeaseNone && h.leases[i].settle == nil:
 			h.leases = slices.Delete(h.leases, i, i+1) // refused
 		}
 	}
-	h.tally["lease "+[...]string{"none", "opened", "settled", "corrected", "lapsed", "replayed", "unknown"}[out.Lease]]++
+	h.tally["lease "+[...]string{"none", "opened", "settled", "corrected", "lapsed", "replayed", "unknown", "renewed"}[out.Lease]]++
 }
 
 // usable returns the leases about which the contract is exact. One that the clock has seen forgotten

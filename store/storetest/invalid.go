@@ -23,7 +23,11 @@ func testBroken(t *testing.T, s store.Store, good store.Op, cases map[string]bro
 	t.Helper()
 	for name, c := range cases {
 		var out store.Outcome
-		step := &store.Step{Ops: ops(good, c.op), Lease: c.lease}
+		beside := good
+		if c.lease != nil && c.lease.Do == store.LeaseRenew {
+			beside.Amount = 0 // else that would be what breaks it
+		}
+		step := &store.Step{Ops: ops(beside, c.op), Lease: c.lease}
 		if err := s.Apply(context.Background(), step, &out); !errors.Is(err, c.cause) {
 			t.Errorf("%s: error %v, want %v", name, err, c.cause)
 		}
@@ -57,7 +61,10 @@ func testInvalid(t *testing.T, open Open) {
 	lasting := func(d limit.Micros) *store.Lease {
 		return &store.Lease{ID: id(1), Do: store.LeaseOpen, Lasts: d}
 	}
-	ok := strict("a", five, 1)
+	renewing := func(d limit.Micros) *store.Lease {
+		return &store.Lease{ID: id(1), Do: store.LeaseRenew, Lasts: d}
+	}
+	ok, check := strict("a", five, 1), strict("a", five, 0)
 	bucket := limit.Spec{Algorithm: limit.TokenBucket, Window: minute}
 	log := limit.Spec{Algorithm: limit.SlidingLog, Limit: limit.MaxLog + 1, Window: minute}
 	places := limit.Spec{Algorithm: limit.Concurrency, Window: minute}
@@ -77,6 +84,16 @@ func testInvalid(t *testing.T, open Open) {
 		"an unknown end of a lease":    {&store.Lease{ID: id(1), Do: 7}, ok, store.ErrInvalid},
 		"negative usage":               {settles(1, 1, 0, -2), ok, store.ErrInvalid},
 		"usage of 2^53":                {settles(1, 1, limit.MaxAmount+1), ok, store.ErrInvalid},
+		"a hold while renewing":        {renews(1), holding("a", five, 1, 0), store.ErrInvalid},
+		"to settle while renewing":     {renews(1), of(store.Settle, ok), store.ErrInvalid},
+		"a charge while renewing":      {renews(1), ok, store.ErrInvalid},
+		"a plain one while renewing":   {renews(1), charge("a", five, 1), store.ErrInvalid},
+		"a give-back while renewing":   {renews(1), of(store.GiveBack, ok), store.ErrInvalid},
+		"a record while renewing":      {renews(1), of(store.Record, ok), store.ErrInvalid},
+		"a renewal of no time":         {renewing(0), check, store.ErrInvalid},
+		"a renewal of a negative time": {renewing(-1), check, store.ErrInvalid},
+		"a renewal for over an hour":   {renewing(store.MaxLease + 1), check, store.ErrInvalid},
+		"renewed by negative usage":    {renews(1, -2), check, store.ErrInvalid},
 		"a plain hold":                 {opens(1, 1), plain(store.Hold, five), store.ErrInvalid},
 		"a plain record":               {nil, plain(store.Record, five), store.ErrInvalid},
 		"a plain token bucket":         {nil, plain(store.Charge, bucket), store.ErrInvalid},

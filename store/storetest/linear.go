@@ -96,7 +96,7 @@ func randomTurn(r *rapid.T) *store.Step {
 	lease := 10*group + rapid.IntRange(0, 3).Draw(r, "lease")
 	step := &store.Step{}
 	var kinds []store.Kind
-	switch rapid.IntRange(0, 5).Draw(r, "what") {
+	switch rapid.IntRange(0, 6).Draw(r, "what") {
 	case 0, 1:
 		kinds = []store.Kind{store.Charge, store.Charge, store.GiveBack}
 	case 2, 3:
@@ -106,12 +106,20 @@ func randomTurn(r *rapid.T) *store.Step {
 	case 4:
 		step.Lease = settles(lease, rapid.Uint64Range(1, 2).Draw(r, "request"), rapid.Int64Range(0, 4).Draw(r, "actual"))
 		kinds = []store.Kind{store.Settle, store.Charge}
-	default:
+	case 5:
 		step.Lease = lapses(lease)
 		kinds = []store.Kind{store.Charge, store.Record}
+	default:
+		step.Lease = renews(lease, rapid.Int64Range(0, 6).Draw(r, "actual"))
+		step.Lease.Lasts = 5 * sec
+		kinds = []store.Kind{store.Charge}
 	}
 	for range rapid.IntRange(1, 3).Draw(r, "ops") {
-		step.Ops = append(step.Ops, op(rapid.SampledFrom(kinds).Draw(r, "kind")))
+		o := op(rapid.SampledFrom(kinds).Draw(r, "kind"))
+		if step.Lease != nil && step.Lease.Do == store.LeaseRenew {
+			o.Amount = 0
+		}
+		step.Ops = append(step.Ops, o)
 	}
 	return step
 }

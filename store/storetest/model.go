@@ -18,6 +18,7 @@ type Model struct {
 	buckets map[bucketName]bucket
 	leases  map[store.LeaseID]lease
 	holds   int // made so far
+	usage   map[sumName]columns
 }
 
 // bucketName is a bucket's identity.
@@ -35,7 +36,7 @@ func (b *bucket) mayBeForgotten(spec *limit.Spec, now limit.Micros) bool {
 	return len(b.live) == 0 && now >= after(spec.Idle(&b.state), limit.Tolerance)
 }
 
-// hold is one hold of a lease. It never changes: whether it is live says its bucket.
+// hold is one hold of a lease. Only a renewal changes it: whether it is live says its bucket.
 type hold struct {
 	number        int // no other hold has it
 	bucket        bucketName
@@ -61,12 +62,15 @@ type lease struct {
 
 // clone returns a model that shares nothing with m which a decision changes.
 func (m *Model) clone() *Model {
-	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds}
+	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds, usage: maps.Clone(m.usage)}
 	for name, b := range m.buckets {
 		c.buckets[name] = bucket{cloneState(b.state), slices.Clone(b.live)}
 	}
 	if c.leases == nil {
 		c.leases = map[store.LeaseID]lease{}
+	}
+	if c.usage == nil {
+		c.usage = map[sumName]columns{}
 	}
 	return c
 }
@@ -103,6 +107,17 @@ func (m *Model) end(h hold) {
 	b := m.buckets[h.bucket]
 	b.live = slices.DeleteFunc(b.live, func(o hold) bool { return o.number == h.number })
 	m.buckets[h.bucket] = b
+}
+
+// replace puts a hold in the place of the one of its number.
+func replace(list []hold, h hold) []hold {
+	list = slices.Clone(list)
+	for i := range list {
+		if list[i].number == h.number {
+			list[i] = h
+		}
+	}
+	return list
 }
 
 // lapse lets the holds of a bucket that are due by now lapse, each at the instant at which it was

@@ -21,8 +21,12 @@ func (m *Model) Apply(now limit.Micros, step *store.Step) (*Model, store.Outcome
 	if err := d.decideLease(); err != nil {
 		return m, store.Outcome{}, err
 	}
+	if d.fate == store.LeaseRenewed {
+		d.renew()
+	}
 	d.judge()
 	d.write()
+	d.report()
 	d.describe()
 	return d.Model, d.out, nil
 }
@@ -50,7 +54,7 @@ type sight struct {
 }
 
 // look lets what is due lapse on every bucket that the step names, or that the lease holds on which it
-// ends, and brings copies of their states to now.
+// ends or renews, and brings copies of their states to now.
 func (d *decision) look() {
 	see := func(name bucketName, spec limit.Spec) *sight {
 		if s := d.sights[name]; s != nil {
@@ -74,7 +78,7 @@ func (d *decision) look() {
 			s.demand = limit.Add(s.demand, op.Amount)
 		}
 	}
-	if d.known && d.step.Lease.Ends() {
+	if d.known && d.step.Lease.MovesHolds() {
 		for _, h := range d.lease.holds {
 			see(h.bucket, h.spec)
 		}
@@ -92,7 +96,7 @@ func (d *decision) decideLease() error {
 		d.out.Note = []byte(d.lease.note)
 	}
 	switch l.Do {
-	case store.LeaseLook:
+	case store.LeaseLook, store.LeaseRenew:
 		switch {
 		case !d.known:
 			d.fate = store.LeaseUnknown
@@ -100,6 +104,8 @@ func (d *decision) decideLease() error {
 			d.fate = store.LeaseSettled
 		case ended:
 			d.fate = store.LeaseLapsed
+		case l.Do == store.LeaseRenew:
+			d.fate = store.LeaseRenewed
 		default:
 			d.fate = store.LeaseOpened
 		}
@@ -136,6 +142,35 @@ func (d *decision) decideLease() error {
 		}
 	}
 	return nil
+}
+
+// renew moves the lease on, and has its holds grow to what was used so far.
+func (d *decision) renew() {
+	asked, l := d.step.Lease, d.lease
+	l.due = max(l.due, after(d.now, asked.Lasts))
+	if len(asked.Note) > 0 {
+		l.note = string(asked.Note)
+	}
+	for _, h := range l.holds {
+		live, s, charged := d.isLive(h), d.sights[h.bucket], h.lapse
+		h.due = l.due
+		if h.spec.Algorithm != limit.Concurrency && int(h.class) < len(asked.Actual) {
+			h.lapse = max(h.lapse, asked.Actual[h.class])
+		}
+		switch {
+		case !live:
+			s.spec.Correct(&s.state, s.now, h.mark, charged, h.lapse)
+		case h.lapse > h.amount:
+			h.mark = s.spec.Grow(&s.state, s.now, h.mark, h.lapse-h.amount)
+			h.amount = h.lapse
+		}
+		s.written = true
+		l.holds = replace(l.holds, h)
+		b := d.buckets[h.bucket]
+		b.live = replace(b.live, h)
+		d.buckets[h.bucket] = b
+	}
+	d.leases[asked.ID] = l
 }
 
 // judge judges every op and forms the overall verdict. Plain ops are written on the way: they are
@@ -190,7 +225,7 @@ func (d *decision) write() {
 			made = append(made, d.writeOp(op)...)
 		}
 	}
-	if d.step.Lease != nil && d.step.Lease.Do != store.LeaseLook {
+	if d.step.Lease != nil && (d.step.Lease.Ends() || d.step.Lease.Do == store.LeaseOpen) {
 		d.remember(made)
 	}
 	for name, s := range d.sights {

@@ -1,6 +1,6 @@
 // Package storetest is the conformance suite of the storage contract: any store.Store must pass it.
 //
-// It knows the contract and the arithmetic only. [Run] is all that a store's test has to call;
+// It knows the contract and the arithmetic only. Stores have to be a store.Usage too. [Run] is all that a store's test has to call;
 // [RunPlain] is the part of it that a store passes which knows plain charges and give-backs only,
 // [RunConcurrent] the part that shows whether those who share a store do each other harm,
 // [RunAcrossShards] the part that one passes whose counters lie on several machines, and
@@ -92,6 +92,8 @@ func acrossShards(t *testing.T, open Open, games int) {
 		{"admits after exactly retry_after", testWait},
 		{"64 spenders across shards", testSpendersAcrossShards},
 		{"is linearizable within shards", testLinearizableWithinShards},
+		{"usage agrees with the model", testUsageModel},
+		{"usage of many adds up", testUsageOfMany},
 	})
 	run(t, open, exact(games, rounds/2))
 }
@@ -129,6 +131,9 @@ func walks() []test {
 		{"all or nothing", testAllOrNothing},
 		{"verdicts", testVerdicts},
 		{"refuses what breaks the contract", testInvalid},
+		{"usage", testUsage},
+		{"bounds what is asked of usage", testUsageQueries},
+		{"refuses rows that break the contract", testUsageInvalid},
 	}
 }
 
@@ -144,7 +149,9 @@ func RunDurable(t *testing.T, open func(t testing.TB, clock *Clock, dir string) 
 	again := func(t testing.TB, clock *Clock) store.Store { return open(t, clock, dir) }
 	run(t, fresh, walks())
 	t.Run("a hold outlives its lease, on disk too", func(t *testing.T) { testForgotten(t, fresh, again) })
-	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), fresh, again) })
+	t.Run("a renewed lease, on disk too", func(t *testing.T) { testRenewedOnDisk(t, fresh, again) })
+	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), false, fresh, again) })
+	t.Run("usage is as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), true, fresh, again) })
 }
 
 // noon is where most walks begin: the start of every window up to a day, at 12:00.

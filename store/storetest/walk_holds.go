@@ -38,6 +38,73 @@ func testHolds(t *testing.T, open Open) {
 			{60 * sec, "settle", 22, stand{12, 0, -2}},
 			{78 * sec, "look", 0, stand{9, 0, 1}},
 		}},
+		{"token_bucket: grown, what has drained does not come back", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
+			{0, "hold", 10, stand{0, 10, 0}},
+			{30 * sec, "renew", 14, stand{0, 9, 1}}, // 5 are left, and 4 more are debt from now on
+			{30 * sec, "settle", 2, stand{0, 0, 10}},
+		}},
+		{"token_bucket: grown when it had drained, others' units stay", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
+			{0, "hold", 4, stand{0, 4, 6}},
+			{0, "charge", 6, stand{6, 4, 0}},
+			{30 * sec, "renew", 12, stand{1, 12, -3}},
+			{30 * sec, "settle", 0, stand{5, 0, 5}},
+		}},
+		{"token_bucket: grown in another filling", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
+			{0, "hold", 4, stand{0, 4, 6}},
+			{60 * sec, "charge", 6, stand{2, 4, 4}},
+			{60 * sec, "renew", 7, stand{2, 7, 1}},
+			{72 * sec, "renew", 8, stand{0, 8, 2}},
+			{72 * sec, "settle", 5, stand{6, 0, 4}}, // of the 3 first, 2 count as drained
+		}},
+		{"sliding_window: grown in its window, and in the next", limit.Spec{Algorithm: limit.SlidingWindow, Limit: 10, Window: minute}, []line{
+			{0, "hold", 4, stand{0, 4, 6}},
+			{30 * sec, "renew", 6, stand{0, 6, 4}},
+			{90 * sec, "look", 0, stand{0, 3, 7}},
+			{90 * sec, "renew", 10, stand{0, 5, 5}},
+			{90 * sec, "settle", 8, stand{4, 0, 6}},
+		}},
+		{"sliding_window: grown out of sight", limit.Spec{Algorithm: limit.SlidingWindow, Limit: 10, Window: minute}, []line{
+			{0, "hold", 4, stand{0, 4, 6}},
+			{120 * sec, "charge", 3, stand{3, 0, 7}},
+			{120 * sec, "renew", 10, stand{3, 0, 7}},
+			{120 * sec, "settle", 1, stand{3, 0, 7}},
+		}},
+		{"sliding_log: its entry grows", limit.Spec{Algorithm: limit.SlidingLog, Limit: 10, Window: minute}, []line{
+			{0, "hold", 6, stand{0, 6, 4}},
+			{30 * sec, "charge", 4, stand{4, 6, 0}},
+			{30 * sec, "renew", 9, stand{4, 9, -3}},
+			{30 * sec, "settle", 7, stand{11, 0, -1}},
+			{60 * sec, "look", 0, stand{4, 0, 6}},
+		}},
+		{"sliding_log: grown out of sight", limit.Spec{Algorithm: limit.SlidingLog, Limit: 10, Window: minute}, []line{
+			{0, "hold", 6, stand{0, 6, 4}},
+			{60 * sec, "renew", 9, stand{0, 0, 10}},
+			{60 * sec, "charge", 4, stand{0, 4, 6}}, // whose the units in it are is not known: holds come first
+			{60 * sec, "settle", 7, stand{4, 0, 6}},
+		}},
+		{"fixed_window: grown in its window", perMinute(10), []line{
+			{0, "hold", 6, stand{0, 6, 4}},
+			{59 * sec, "renew", 11, stand{0, 11, -1}},
+			{59 * sec, "settle", 8, stand{8, 0, 2}},
+		}},
+		{"first use: grown when another window has begun", limit.Spec{Limit: 10, Window: minute, FirstUse: true}, []line{
+			{10 * sec, "hold", 6, stand{0, 6, 4}},
+			{69 * sec, "renew", 9, stand{0, 9, 1}},
+			{75 * sec, "charge", 3, stand{3, 0, 7}},
+			{75 * sec, "renew", 10, stand{3, 0, 7}},
+			{75 * sec, "settle", 1, stand{3, 0, 7}},
+		}},
+		{"calendar: what is used across midnight never touches the new day", limit.Spec{Algorithm: limit.CalendarWindow, Limit: 10, Calendar: calendar("day;UTC")}, []line{
+			{12*hour - 1, "hold", 6, stand{0, 6, 4}},
+			{12*hour - 1, "renew", 8, stand{0, 8, 2}},
+			{12 * hour, "renew", 20, stand{0, 0, 10}},
+			{12 * hour, "settle", 9, stand{0, 0, 10}},
+		}},
+		{"concurrency: places do not grow", limit.Spec{Algorithm: limit.Concurrency, Limit: 3}, []line{
+			{0, "hold", 2, stand{0, 2, 1}},
+			{minute, "renew", 9, stand{0, 2, 1}},
+			{minute, "settle", 9, stand{0, 0, 3}},
+		}},
 		{"sliding_window: it fades with its window", limit.Spec{Algorithm: limit.SlidingWindow, Limit: 10, Window: minute}, []line{
 			{0, "hold", 10, stand{0, 10, 0}},
 			{90 * sec, "look", 0, stand{0, 5, 5}},
@@ -81,6 +148,8 @@ func testHolds(t *testing.T, open Open) {
 					lease := opens(1, 1)
 					lease.Lasts = hour
 					applyStep(t, s, &store.Step{Lease: lease, Ops: ops(holding("b", walk.spec, l.amount, 0))})
+				case "renew":
+					applyStep(t, s, &store.Step{Lease: renews(1, l.amount)})
 				case "settle":
 					applyStep(t, s, &store.Step{Lease: settles(1, 1, l.amount)})
 				case "charge":

@@ -32,8 +32,10 @@ func testLeases(t *testing.T, open Open) {
 		none, refused, conflict = outcome{}, outcome{refused: true}, outcome{err: store.ErrConflict}
 		opened, settled, lapsed = outcome{lease: store.LeaseOpened}, outcome{lease: store.LeaseSettled}, outcome{lease: store.LeaseLapsed}
 		replayed, corrected     = outcome{lease: store.LeaseReplayed}, outcome{lease: store.LeaseCorrected}
-		unknown                 = outcome{lease: store.LeaseUnknown}
+		unknown, renewed        = outcome{lease: store.LeaseUnknown}, outcome{lease: store.LeaseRenewed}
 	)
+	for1µs := renews(1)
+	for1µs.Lasts = 1
 	type line struct {
 		what           string
 		at             limit.Micros // since noon
@@ -91,6 +93,62 @@ func testLeases(t *testing.T, open Open) {
 			{"the hold stays in its window, the place is taken", hour, nil, nil, none, stand{0, 0, 100}, stand{0, 1, 1}},
 			{"usage of the old window never touches the new", hour, settles(1, 1, 90), nil, settled, stand{0, 0, 100}, stand{0, 0, 2}},
 		},
+		"renewed": {
+			{"open", 0, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"renew", 50 * sec, renews(1, 5, 9), nil, renewed, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"outlives its first due", minute, nil, nil, none, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"more was used", 70 * sec, renews(1, 25), nil, renewed, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"less changes nothing", 80 * sec, renews(1, 24), nil, renewed, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"nor does what nobody knows", 80 * sec, renews(1, store.Unknown, store.Unknown), nil, renewed, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"no time is taken from it", 80 * sec, for1µs, nil, renewed, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"nearly due", 140*sec - 1, nil, nil, none, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"due: what was used stays", 140 * sec, nil, nil, none, stand{25, 0, 75}, stand{0, 0, 2}},
+			{"renew what has lapsed", 140 * sec, renews(1, 90), nil, lapsed, stand{25, 0, 75}, stand{0, 0, 2}},
+			{"late settle", 150 * sec, settles(1, 1, 30), nil, corrected, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"renew what is settled", 150 * sec, renews(1, 90), nil, settled, stand{30, 0, 70}, stand{0, 0, 2}},
+			{"remembered from the last due on", 140*sec + store.Retention - 1, settles(1, 1, 30), nil, replayed, stand{0, 0, 100}, stand{0, 0, 2}},
+			{"and no longer", 140*sec + store.Retention, renews(1), nil, unknown, stand{0, 0, 100}, stand{0, 0, 2}},
+			{"which leaves no trace", 140*sec + store.Retention, opens(1, 8), reserve(1, 0), opened, stand{0, 1, 99}, stand{0, 1, 1}},
+		},
+		"renewed beyond what it holds": {
+			{"open", 0, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"somebody else", 0, nil, ops(strict("tokens", tokens, 50)), none, stand{50, 40, 10}, stand{0, 1, 1}},
+			{"debt at once", sec, renews(1, 70, 70), nil, renewed, stand{50, 70, -20}, stand{0, 1, 1}},
+			{"the same again", sec, renews(1, 70, 70), nil, renewed, stand{50, 70, -20}, stand{0, 1, 1}},
+			{"less changes nothing", 2 * sec, renews(1, 30), nil, renewed, stand{50, 70, -20}, stand{0, 1, 1}},
+			{"and more", 3 * sec, renews(1, 71), nil, renewed, stand{50, 71, -21}, stand{0, 1, 1}},
+			{"settled", 4 * sec, settles(1, 1, 45), nil, settled, stand{95, 0, 5}, stand{0, 0, 2}},
+			{"open, class by class", 5 * sec, opens(2, 7), reserve(1, 0), opened, stand{95, 1, 4}, stand{0, 1, 1}},
+			{"beyond the end of the classes", 5 * sec, renews(2), nil, renewed, stand{95, 1, 4}, stand{0, 1, 1}},
+			{"3 were used", 5 * sec, renews(2, 3), nil, renewed, stand{95, 3, 2}, stand{0, 1, 1}},
+			{"the holder is gone", 6 * sec, lapses(2), nil, lapsed, stand{98, 0, 2}, stand{0, 0, 2}},
+			{"renew what was let go", 6 * sec, renews(2, 4), nil, lapsed, stand{98, 0, 2}, stand{0, 0, 2}},
+			{"open", 7 * sec, opens(3, 7), reserve(2, 1), opened, stand{98, 2, 0}, stand{0, 1, 1}},
+			{"4 were used", 7 * sec, renews(3, 4), nil, renewed, stand{98, 4, -2}, stand{0, 1, 1}},
+			{"what nobody knows is what is known", 8 * sec, settles(3, 1), nil, settled, stand{102, 0, -2}, stand{0, 0, 2}},
+			{"nobody's", 8 * sec, renews(4, 1), nil, unknown, stand{102, 0, -2}, stand{0, 0, 2}},
+		},
+		"renewed beside another": {
+			{"open", 0, opens(1, 7), reserve(1, 0), opened, stand{0, 1, 99}, stand{0, 1, 1}},
+			{"and another", 0, opens(2, 7), reserve(1, 0), opened, stand{0, 2, 98}, stand{0, 2, 0}},
+			{"a place is a place", sec, renews(1, 1, 9), nil, renewed, stand{0, 2, 98}, stand{0, 2, 0}},
+			{"and gives one back", 2 * sec, settles(1, 1, 1, 9), nil, settled, stand{1, 1, 98}, stand{0, 1, 1}},
+			{"the other is due as ever", minute, nil, nil, none, stand{1, 0, 99}, stand{0, 0, 2}},
+		},
+		"renewed across windows": {
+			{"open", hour - sec, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"the new window is not touched", hour, renews(1, 60), nil, renewed, stand{0, 0, 100}, stand{0, 1, 1}},
+			{"the place lives on", hour + minute - 1, nil, nil, none, stand{0, 0, 100}, stand{0, 1, 1}},
+			{"and is free", hour + minute, nil, nil, none, stand{0, 0, 100}, stand{0, 0, 2}},
+		},
+		"renewed when the clock was ahead": {
+			{"open", 0, opens(1, 7), reserve(40, 10), opened, stand{0, 40, 60}, stand{0, 1, 1}},
+			{"the holds lapse", minute, nil, nil, none, stand{10, 0, 90}, stand{0, 0, 2}},
+			{"and stay so, with what was used", 30 * sec, renews(1, 25), nil, renewed, stand{25, 0, 75}, stand{0, 0, 2}},
+			{"less changes nothing", 30 * sec, renews(1, 24), nil, renewed, stand{25, 0, 75}, stand{0, 0, 2}},
+			{"the lease lives on", minute, renews(1, 26), nil, renewed, stand{26, 0, 74}, stand{0, 0, 2}},
+			{"settled", 80 * sec, settles(1, 1, 3), nil, settled, stand{3, 0, 97}, stand{0, 0, 2}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := NewClock(noon)
@@ -113,6 +171,8 @@ func testLeases(t *testing.T, open Open) {
 		})
 	}
 	t.Run("who waits for a hold", func(t *testing.T) { testEstimate(t, open) })
+	t.Run("who waits for one that is renewed", func(t *testing.T) { testRenewedEstimate(t, open) })
+	t.Run("a renewal tells how buckets stand", func(t *testing.T) { testRenewedChecks(t, open) })
 }
 
 // testNotes walks through what is noted under a lease, and found there.
@@ -151,7 +211,16 @@ func testNotes(t *testing.T, open Open) {
 		{0, lapses(4), store.LeaseLapsed, ""},
 		{0, noting(settles(5, 1), "f"), store.LeaseUnknown, ""},
 		{0, settles(5, 1), store.LeaseReplayed, "f"},
-		{store.Retention - 1, looks, store.LeaseSettled, "a"},
+		{0, noting(opens(6, 7), "g"), store.LeaseOpened, ""},
+		{0, renews(6), store.LeaseRenewed, "g"},
+		{0, noting(renews(6), long), store.LeaseRenewed, "g"},
+		{0, noting(renews(6), "h"), store.LeaseRenewed, long},
+		{minute, noting(renews(6), "i"), store.LeaseLapsed, "h"},
+		{0, settles(6, 1), store.LeaseCorrected, "h"},
+		{0, noting(renews(6), "i"), store.LeaseSettled, "h"},
+		{0, noting(renews(7), "i"), store.LeaseUnknown, ""},
+		{0, noting(renews(7), "i"), store.LeaseUnknown, ""},
+		{store.Retention - minute - 1, looks, store.LeaseSettled, "a"},
 		{1, looks, store.LeaseUnknown, ""},
 	} {
 		clock.Advance(line.later)
@@ -197,6 +266,99 @@ func testEstimate(t *testing.T, open Open) {
 	clock.Advance(50 * sec)
 	if out := apply(t, s, strict("places", places, 1)); out.Refused || out.Results[0].Held != 1 {
 		t.Errorf("when the first hold is due: %+v", out)
+	}
+}
+
+// testRenewedEstimate: of two holds the first to lapse is renewed, so that the other one is.
+func testRenewedEstimate(t *testing.T, open Open) {
+	clock := NewClock(noon)
+	s := open(t, clock)
+	places := limit.Spec{Algorithm: limit.Concurrency, Limit: 2}
+	for n := range 2 {
+		applyStep(t, s, &store.Step{Lease: opens(n, 1), Ops: ops(holding("places", places, 1, 0))})
+		clock.Advance(10 * sec)
+	}
+	waits := func(want limit.Micros) {
+		t.Helper()
+		if r := apply(t, s, strict("places", places, 1)).Results[0]; r.RetryAfter != want || !r.Estimated {
+			t.Errorf("%+v, want an estimate of %d µs", r, want)
+		}
+	}
+	waits(40 * sec)
+	applyStep(t, s, &store.Step{Lease: renews(0)})
+	waits(50 * sec)
+	applyStep(t, s, &store.Step{Lease: renews(1)}) // both are due at once
+	waits(60 * sec)
+	clock.Advance(minute)
+	if r := apply(t, s, strict("places", places, 1)).Results[0]; r.Refused || r.Held != 0 {
+		t.Errorf("when both are due: %+v", r)
+	}
+}
+
+// testRenewedChecks: the checks of a renewing step are judged when the lease is renewed, in both manners, and it is
+// renewed whatever they say.
+func testRenewedChecks(t *testing.T, open Open) {
+	s := open(t, NewClock(noon))
+	tokens := limit.Spec{Limit: 100, Window: hour}
+	applyStep(t, s, &store.Step{Lease: opens(1, 1), Ops: ops(holding("tokens", tokens, 40, 10), strict("others", tokens, 7))})
+	apply(t, s, charge("plain", perMinute(5), 5))
+	for _, c := range []struct {
+		actual, left int64
+		refused      bool
+	}{{40, 60, false}, {99, 1, false}, {100, 0, true}, {130, -30, true}, {5, -30, true}} {
+		out := applyStep(t, s, &store.Step{Lease: renews(1, c.actual), Ops: ops(
+			strict("tokens", tokens, 0), strict("others", tokens, 0), charge("plain", perMinute(5), 0),
+		)})
+		if out.Lease != store.LeaseRenewed || out.Refused != c.refused {
+			t.Errorf("%d used: lease state %d, refused %v, want it renewed, refused %v", c.actual, out.Lease, out.Refused, c.refused)
+		}
+		first, second, plain := out.Results[0], out.Results[1], out.Results[2]
+		if first.Held != 100-c.left || first.Remaining != c.left || first.Refused != c.refused || second.Used != 7 || plain.Used != 5 {
+			t.Errorf("%d used: %+v, %+v and %+v, want %d to remain", c.actual, first, second, plain, c.left)
+		}
+	}
+}
+
+// testRenewedOnDisk: the store is closed and made anew after a renewal. The lease is due as renewed, and leaves charged
+// what was used by then.
+func testRenewedOnDisk(t *testing.T, open, reopen Open) {
+	clock := NewClock(noon)
+	s := open(t, clock)
+	bucket := limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: 100, Window: hour} // one a minute
+	tokens := limit.Spec{Limit: 100, Window: hour}
+	again := func() {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = reopen(t, clock)
+	}
+	stands := func(want ...stand) {
+		t.Helper()
+		for i, r := range apply(t, s, strict("tokens", tokens, 0), strict("bucket", bucket, 0)).Results {
+			if got := (stand{r.Used, r.Held, r.Remaining}); got != want[i] {
+				t.Errorf("bucket %d stands at %+v, want %+v", i, got, want[i])
+			}
+		}
+	}
+	for n, end := range []func(){
+		func() { clock.Advance(minute) },
+		func() { applyStep(t, s, &store.Step{Lease: settles(1, 1, 50)}) },
+	} {
+		clock.Set(noon + limit.Micros(n)*10*hour)
+		applyStep(t, s, &store.Step{Lease: opens(n, 1), Ops: ops(holding("tokens", tokens, 40, 10), holding("bucket", bucket, 20, 0))})
+		apply(t, s, strict("bucket", bucket, 30))
+		again()
+		clock.Advance(30 * sec)
+		applyStep(t, s, &store.Step{Lease: renews(n, 50)})
+		again()
+		clock.Advance(30 * sec)
+		stands(stand{0, 50, 50}, stand{29, 50, 21})
+		again()
+		end()
+		if n == 0 {
+			clock.Advance(-minute / 2)
+		}
+		stands(stand{50, 0, 50}, stand{79, 0, 21})
 	}
 }
 

@@ -292,7 +292,10 @@ type Caller struct {
 	// it is not known: limits of money are not charged then.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Tier of the subject, where the policy trusts its callers to say so (`trust_tier`); else it is ignored.
-	Tier          string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`
+	Tier string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`
+	// An API key of the subject, by which the directory of subjects knows it: it stands for the subject's attributes, and
+	// wins over them. It is not kept, and not logged. Whom nobody knows by it is anonymous, or refused, as the policy says.
+	ApiKey        string `protobuf:"bytes,5,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +354,13 @@ func (x *Caller) GetModel() string {
 func (x *Caller) GetTier() string {
 	if x != nil {
 		return x.Tier
+	}
+	return ""
+}
+
+func (x *Caller) GetApiKey() string {
+	if x != nil {
+		return x.ApiKey
 	}
 	return ""
 }
@@ -951,7 +961,8 @@ type Decision struct {
 	Warnings []string `protobuf:"bytes,10,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// The answer for the application's own caller.
 	Http *HttpAnswer `protobuf:"bytes,11,opt,name=http,proto3" json:"http,omitempty"`
-	// What `on_store_error` says, where the store could not decide: "allow", "local"; else empty.
+	// What `on_store_error` says, where the store could not decide: "allow", "local", or "deny", of a call that is refused
+	// whatever was counted; else empty.
 	Degraded string `protobuf:"bytes,12,opt,name=degraded,proto3" json:"degraded,omitempty"`
 	// Version of the policy that has decided.
 	PolicyVersion string `protobuf:"bytes,13,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
@@ -2460,14 +2471,15 @@ var File_ration_v1_accounting_proto protoreflect.FileDescriptor
 
 const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\n" +
-	"\x1aration/v1/accounting.proto\x12\tration.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x01\n" +
+	"\x1aration/v1/accounting.proto\x12\tration.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n" +
 	"\x06Caller\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12A\n" +
 	"\n" +
 	"attributes\x18\x02 \x03(\v2!.ration.v1.Caller.AttributesEntryR\n" +
 	"attributes\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12\x12\n" +
-	"\x04tier\x18\x04 \x01(\tR\x04tier\x1a=\n" +
+	"\x04tier\x18\x04 \x01(\tR\x04tier\x12\x17\n" +
+	"\aapi_key\x18\x05 \x01(\tR\x06apiKey\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x01\n" +

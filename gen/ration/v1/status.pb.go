@@ -423,7 +423,7 @@ type Limit struct {
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Its name in the policy.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// What it counts: "requests", "input_tokens", "output_tokens", "tokens" or "concurrency".
+	// What it counts: "requests", "input_tokens", "output_tokens", "tokens", "cost" (money) or "concurrency".
 	Meter string `protobuf:"bytes,3,opt,name=meter,proto3" json:"meter,omitempty"`
 	// How it counts: "token_bucket", "sliding_window", "sliding_log", "fixed_window", "calendar" or "concurrency".
 	Algorithm string `protobuf:"bytes,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"`

@@ -9,8 +9,8 @@
 -- The shebang line makes Redis refuse the whole script before its first write when memory is full or
 -- this node is no master.
 --
--- KEYS     for each step in order: the key of each op (a key may come more than once), and the key of
---          its lease if it has one. Behind those of all steps, in a cluster, what lies beside the buckets
+-- KEYS     for each step in order: the key of each op (a key may come more than once), the key of
+--          its lease if it has one, and those of what its rows add to. Behind those of all steps, in a cluster, what lies beside the buckets
 --          of strict ops: nobody reads them here, but Redis sees whether this node has them all.
 -- ARGV[1]  the steps, little-endian: see batch.lua, plain.lua and decide/step.lua.
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
@@ -32,6 +32,7 @@ local min, max = math.min, math.max
 local call, pcall, protected = redis.call, redis.pcall, pcall
 
 local steps = ARGV[1]
+local at_end -- where it is set, what is left to do behind the last step
 local now = tonumber(ARGV[2])
 local standing = now ~= nil -- a test's clock may stand still while the time to live runs
 if not now then

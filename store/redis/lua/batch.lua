@@ -27,6 +27,8 @@ while pos <= size do
   end
 end
 
+if at_end then at_end() end
+
 -- Without steps somebody asks whether they would run: see permissions.go. What the user may not do is named,
 -- one a line, behind now. Redis does not count the words, and reads those that a command has to have.
 if size == 0 and redis.acl_check_cmd then

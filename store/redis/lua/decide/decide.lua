@@ -25,6 +25,12 @@ local function reserving()
   return of_leases
 end
 
+local of_usage
+local function reporting()
+  of_usage = of_usage or usage()
+  return of_usage
+end
+
 -- The buckets of a step, each once. There are few, so that it is found soonest one by one.
 local buckets, buckets_count = {}, 0
 
@@ -247,12 +253,15 @@ local function decide_step(step)
     prepare(step, replay)
     return describe(step, state)
   end
+  if state == IS_RENEWED then reserving().renew(step) end
   local refuse
   if phase == ADMIT or phase == REFUSE then
     refuse = phase == REFUSE
   else
     refuse = judge(step, replay)
   end
+  local sums = not refuse and not replay and step.sums
+  if sums then reporting().look_up(sums) end
   if phase ~= WHOLE then reserving().redeem_all(step, phase == ADMIT and not replay) end
   local opened
   if lease and lease.action == OPEN and not replay and not refuse then
@@ -264,6 +273,7 @@ local function decide_step(step)
     write(step, refuse, replay, opened)
   end
   commit(step)
+  if sums then reporting().add_up(sums) end
   if opened then reserving().save_lease(lease.key, opened) end
   describe(step, state)
 end
@@ -283,6 +293,8 @@ end
 local function decide(pos, first, n, flags, current)
   local step
   step, pos = parse_step(pos, first, n, flags)
+  step.sums = nil
+  if has(flags, REPORTS) then step.sums, pos = reporting().parse(pos, first + n + (step.lease and 1 or 0)) end
   local began = length
   if current then
     local ok, problem = protected(decide_step, step)
@@ -295,7 +307,7 @@ local function decide(pos, first, n, flags, current)
     length = length + 1
     reply[length] = char(AGAIN, 0)
   end
-  return pos, first + n + (step.lease and 1 or 0)
+  return pos, first + n + (step.lease and 1 or 0) + (step.sums and #step.sums / 3 or 0)
 end
 
 return decide

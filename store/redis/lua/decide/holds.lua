@@ -1,5 +1,5 @@
 -- The live holds of a bucket: a sorted set beside it, by the instants at which they are due. A member
--- is the hold itself, which never changes; those of one instant lie in the order in which they were
+-- is the hold itself, another one when it was renewed; those of one instant lie in the order in which they were
 -- made.
 --
 --   made uint48 big-endian; lease 16 bytes, index uint16, amount, lapse, limit (of its spec), mark's at
@@ -7,6 +7,7 @@
 
 local FORESEEN = 64 -- store.Foreseen
 local HOLD = '>I6<c16I2ddddd' -- 64 bytes: Redis keeps small sets of longer ones in a way that takes four times the room
+local HOLD_NAME, HOLD_UNITS = 24, '<ddddd' -- bytes of it that never change, and the others
 
 local function parse_hold(member)
   local h = { member = member }
@@ -46,6 +47,26 @@ end
 local function remove(b, member)
   if b.live == 0 or call('ZREM', b.key .. '#holds', member) == 0 then return false end
   b.live = b.live - 1
+  return true
+end
+
+-- Returns the member of a hold as it is now.
+local function hold_member(h)
+  return sub(h.member, 1, HOLD_NAME) .. pack(HOLD_UNITS, h.amount, h.lapse, h.limit, h.mark_at, h.mark_entered)
+end
+
+-- limit.Grow: has a live hold be due at another instant, and grow to what it would lapse to, if that is more than is
+-- held. Reports whether it was live.
+local function renew_hold(b, h, due, due_text, lapse)
+  if not remove(b, h.member) then return false end
+  h.lapse = lapse
+  if lapse > h.amount then
+    h.mark_at, h.mark_entered = b.arithmetic.grow(b.spec, b, b.now, h.mark_at, h.mark_entered, lapse - h.amount)
+    h.amount = lapse
+  end
+  h.member = hold_member(h)
+  b.live, b.last, b.new_set = b.live + 1, max(b.last, due), true -- it may have been the only one
+  call('ZADD', b.key .. '#holds', due_text, h.member)
   return true
 end
 

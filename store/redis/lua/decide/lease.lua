@@ -71,6 +71,10 @@ local function recall(step)
   local ended = known.settled or known.lapsed or now >= known.due
   if asked.action == LOOK then
     return known.settled and IS_SETTLED or ended and IS_LAPSED or IS_OPENED
+  elseif asked.action == RENEW then
+    -- That the lease lives a directory has said. In a shard that has not heard of it before, it may have been due.
+    if asked.made_by then ended = known.lapsed end
+    return known.settled and IS_SETTLED or ended and IS_LAPSED or IS_RENEWED
   elseif asked.action == OPEN then
     -- That the request is the same a directory has said. In a shard that it had not reached when the lease was
     -- settled, it is over all the same.
@@ -85,11 +89,17 @@ local function recall(step)
   return IS_REPLAYED
 end
 
--- Returns the holds that the step would end.
+-- Returns the holds that the step would end or renew.
 local function ends(step)
   local lease = step.lease
   if not lease.known or lease.action == OPEN or lease.action == LOOK then return NOTHING end
   return lease.known.holds
+end
+
+-- Returns what lease.actual says of a hold; nil if it is not known.
+local function actual_of_class(lease, h)
+  local of_class = lease.actual[h.class + 1]
+  return of_class and of_class >= 0 and of_class or nil
 end
 
 -- Returns what was really used of a hold: what the settle ops on its bucket say, else lease.actual.
@@ -99,9 +109,7 @@ local function actual(step, h)
     local op = step.ops[i]
     if op.kind == SETTLE_OP and step.buckets[i] == h.bucket then sum = add(sum or 0, op.amount) end
   end
-  if sum then return sum end
-  local of_class = step.lease.actual[h.class + 1]
-  return of_class and of_class >= 0 and of_class or h.lapse
+  return sum or actual_of_class(step.lease, h) or h.lapse
 end
 
 -- Replaces what the holds of the lease have counted by what used says of each.
@@ -117,6 +125,30 @@ local function end_holds(step, used)
   end
 end
 
+-- Moves a lease on to when a step wants it to be due, which is not before it was.
+local function move_on(l, asked) l.due = max(l.due, now + asked.lasts) end
+
+-- Renews the lease of the step: its holds move on with it, and grow to what was used so far.
+local function renew(step)
+  local asked = step.lease
+  local known = asked.known
+  move_on(known, asked)
+  local due_text = string.format('%.0f', known.due)
+  for _, h in ipairs(known.holds) do
+    local b, lapse = h.bucket, h.lapse
+    if h.spec.algorithm ~= CONCURRENCY then lapse = max(lapse, actual_of_class(asked, h) or 0) end
+    if not renew_hold(b, h, known.due, due_text, lapse) then
+      -- It has lapsed: before it was due, if the clock has stepped back since, or here and not in the directory.
+      correct(b.spec, b, b.now, h, h.lapse, lapse)
+      h.lapse = lapse
+      h.member = hold_member(h)
+    end
+    b.wrote = true
+  end
+  known.note = asked.note or known.note
+  save_lease(asked.key, known)
+end
+
 -- Returns the lease that a step opens, without holds as yet.
 local function open(asked)
   local due = now + asked.lasts
@@ -129,20 +161,24 @@ end
 -- Ends the lease of the step; state says how.
 local function end_lease(step, state)
   local asked = step.lease
-  if asked.action == LOOK then return end
-  if state == IS_UNKNOWN and asked.action == SETTLE then
+  if asked.action == LOOK or asked.action == RENEW then return end
+  local settles = asked.action == SETTLE
+  -- Also a step that lets a lease lapse may write in a shard in which the lease has nothing: once.
+  if state == IS_UNKNOWN and (settles or asked.made_by) then
     save_lease(asked.key, {
-      due = asked.made_by and now + asked.lasts or now, made_by = asked.made_by, settled = true,
+      due = asked.made_by and now + asked.lasts or now, made_by = asked.made_by, settled = settles, lapsed = not settles,
       opened_by = NO_REQUEST, settled_by = asked.request, holds = {}, note = asked.note,
     })
   elseif state == IS_SETTLED or state == IS_CORRECTED then
     end_holds(step, actual)
     local known = asked.known
+    if asked.made_by then move_on(known, asked) end -- a renewal may not have come here
     known.settled, known.settled_by, known.holds, known.note = true, asked.request, {}, asked.note or known.note
     save_lease(asked.key, known)
   elseif state == IS_LAPSED then
     end_holds(step, function(_, h) return h.lapse end)
     asked.known.lapsed = true
+    if asked.made_by then move_on(asked.known, asked) end
     save_lease(asked.key, asked.known)
   end
 end
@@ -168,12 +204,20 @@ local function claim(step)
     l = { due = now + asked.lasts, opened = true, opened_by = asked.request, note = asked.note }
   elseif state == IS_UNKNOWN then
     l = { due = now, opened_by = NO_REQUEST, note = asked.note }
-  elseif asked.action == SETTLE and state ~= IS_REPLAYED then
+  elseif asked.action ~= LOOK and state ~= IS_REPLAYED then
     l.shards = add_shards(l.shards, step.shards)
     l.note = asked.note or l.note
   end
   if made then l.holds, l.settled_by, l.made_by, l.claims, l.shards = {}, NO_REQUEST, step.transaction, '', step.shards end
   if asked.action == LOOK then return state, l end
+  if asked.action == RENEW then
+    if state == IS_RENEWED then
+      move_on(l, asked)
+      l.note = asked.note or l.note
+      save_lease(asked.key, l)
+    end
+    return state, l
+  end
   if state == IS_LAPSED then
     l.lapsed = true
   elseif asked.action == SETTLE then
@@ -196,7 +240,7 @@ end
 
 return {
   lapse = lapse, earliest = earliest, hold = hold,
-  recall = recall, ends = ends, open = open, save_lease = save_lease, end_lease = end_lease,
+  recall = recall, ends = ends, renew = renew, open = open, save_lease = save_lease, end_lease = end_lease,
   claim = claim, disclaim = disclaim,
   read_pending = read_pending, promise_all = promise_all, join = join, redeem_all = redeem_all,
 }

@@ -3,7 +3,7 @@
 --   ASKED among the flags: the node is asked though it has not taken the whole shard in yet (ASK)
 --   span        if flags say so, which is in a cluster: phase uint8 (see below), transaction 16 bytes
 --   calendars   uint16: how many; each: uint8 length and name, four bounds as float64
---   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of a settlement that spans
+--   lease       if flags say so: action uint8 (store.LeaseAction), lasts float64 (of an end that spans
 --               shards: until the lease is due, or was), request 8 bytes,
 --               actual: uint16 how many, each float64 (−1 unknown); note: uint16 length (0: leave the one before)
 --               and the bytes; where the step spans shards, but not of
@@ -13,17 +13,18 @@
 --               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
 --               as float64, name of the calendar; of a plain op only kind, amount and limit count, and in
 --               the place of the ceiling when its counter may go (µs)
+--   rows        if flags say so: see rows.lua
 
-local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED = 2, 4, 8, 16, 32, 64
+local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED, REPORTS = 2, 4, 8, 16, 32, 64, 128
 local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
 
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
 local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 3, 4, 5, 6, 7
 local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
-local OPEN, SETTLE, LOOK = 0, 1, 3 -- and 2 to let it lapse
+local OPEN, SETTLE, LOOK, RENEW = 0, 1, 3, 4 -- and 2 to let it lapse
 
 -- What becomes of a step's lease: store.LeaseState.
-local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN = 0, 1, 2, 3, 4, 5, 6
+local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN, IS_RENEWED = 0, 1, 2, 3, 4, 5, 6, 7
 
 local OP, OP_SIZE = '<BBBBdddddd', 52
 local NOTHING = {}

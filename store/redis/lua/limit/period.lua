@@ -44,6 +44,14 @@ local function period()
     if p.counts(s, st, 0, mark_at, mark_entered) then st.held = less(st.held, held) end
   end
 
+  function p.grow(s, st, now, mark_at, mark_entered, more)
+    if p.counts(s, st, now, mark_at, mark_entered) then
+      st.held = add(st.held, more)
+      st.count = add(st.count, more)
+    end
+    return mark_at, mark_entered
+  end
+
   function p.correct(s, st, now, mark_at, mark_entered, charged, actual)
     if p.counts(s, st, now, mark_at, mark_entered) then st.count = moved(st.count, st.held, charged, actual) end
   end

@@ -184,6 +184,12 @@ local function sliding_log()
     end
   end
 
+  function l.grow(s, st, now, mark_at, mark_entered, more)
+    st.held = add(st.held, more)
+    l.correct(s, st, now, mark_at, mark_entered, 0, more)
+    return mark_at, mark_entered
+  end
+
   -- The newest entry in sight that has units; nil if none has.
   function l.newest(st)
     for i = st.entered - 1, st.rest, -1 do

@@ -45,6 +45,18 @@ local function sliding_window()
     end
   end
 
+  function w.grow(s, st, now, mark_at, mark_entered, more)
+    if not w.counts(s, st, now, mark_at, mark_entered) then return mark_at, mark_entered end
+    if mark_at == st.at then
+      st.held = add(st.held, more)
+      st.count = add(st.count, more)
+    else
+      st.entered = add(st.entered, more)
+      st.rest = add(st.rest, more)
+    end
+    return mark_at, mark_entered
+  end
+
   function w.correct(s, st, now, mark_at, mark_entered, charged, actual)
     if not w.counts(s, st, now, mark_at, mark_entered) then return end
     if mark_at == st.at then

@@ -59,6 +59,16 @@ local function token_bucket()
 
   function b.release(_, st, _, _, held) st.held = less(st.held, held) end
 
+  -- Moves the mark down from here by what others have in the bucket.
+  function b.grow(s, st, now, mark_at, mark_entered, more)
+    local others = b.used(s, st)
+    if mark_at == st.ends and mark_entered <= st.entered then others = min(others, st.entered - mark_entered) end
+    st.held = add(st.held, more)
+    b.charge(s, st, now, more)
+    if others > st.entered - more then return mark_at, mark_entered end
+    return st.ends, st.entered - others
+  end
+
   -- Gives back min(charged − actual, level − (entered − entered at the hold)).
   function b.correct(s, st, now, mark_at, mark_entered, charged, actual)
     if actual > charged then

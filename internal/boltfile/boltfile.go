@@ -1,4 +1,5 @@
-package memory
+// Package boltfile verifies a file of bbolt before bbolt opens it. It knows nothing else of the project. Read [Walk].
+package boltfile
 
 import (
 	"bytes"
@@ -9,10 +10,6 @@ import (
 	"io"
 	"os"
 )
-
-// This file reads the pages of a bbolt file without bbolt, which trusts them: a page that is not what
-// it was could make it panic in a goroutine of its own, miss records, or write over others later. What
-// walkFile has found nothing wrong with, bbolt opens.
 
 const (
 	pageHeader  = 16
@@ -37,8 +34,12 @@ type pageFile struct {
 	seen     []uint64 // one bit for each page: it belongs to something
 }
 
-// walkFile hands all elements of all parts of a file to each, in order.
-func walkFile(path string, each func(part string, key, value []byte) error) error {
+// Walk hands all elements of all parts of a file to each, in order.
+//
+// It reads the pages without bbolt, which trusts them: a page that is not what it was could make that panic in a
+// goroutine of its own, miss records, or write over others later. What Walk has found nothing wrong with, bbolt opens.
+// An error of the operating system is an *fs.PathError; any other is about what is in the file, or of each.
+func Walk(path string, each func(part string, key, value []byte) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/subject"
+)
+
+// Whose call it is, where that is not said by an entry: by an API key, or by nobody.
+
+// keyOwner returns the entry that an API key stands for, and whatever else the directory adds to a call that comes by
+// it. ok is false where the key belongs to nobody in the domain.
+func (e *Engine) keyOwner(
+	ctx context.Context, domain *policy.Domain, key string,
+) (who policy.Entry, more map[string]string, ok bool, err error) {
+	if e.opts.Subjects == nil {
+		return who, nil, false, nil
+	}
+	found, err := e.opts.Subjects.GetByKey(ctx, subject.HashKey(key))
+	if err != nil {
+		return who, nil, false, fmt.Errorf("%w: whose API key it is: %w", store.ErrUnavailable, err)
+	}
+	of := found.Subject
+	if of == nil || of.Domain != domain.Name() {
+		return who, nil, false, nil
+	}
+	who = policy.Entry{Key: of.Key, Value: of.Name}
+	if who.Key == "" {
+		who.Key = e.subjectKey(domain)
+	}
+	return who, of.Attributes, true, nil
+}
+
+// subjectKey returns the descriptor key that names subjects in a domain, the first of several; empty for none.
+func (e *Engine) subjectKey(domain *policy.Domain) string {
+	return e.current.Load().subjectKeys[domain]
+}
+
+// firstSubjectKeys returns the first key of each domain that names subjects and is no pattern.
+func firstSubjectKeys(p *policy.Policy) map[*policy.Domain]string {
+	keys := make(map[*policy.Domain]string)
+	for _, d := range p.Domains() {
+		for _, key := range d.SubjectKeys() {
+			if !strings.Contains(key, "*") {
+				keys[d] = key
+				break
+			}
+		}
+	}
+	return keys
+}
+
+// resolveKeys replaces the API keys in the descriptors by the subjects that they belong to.
+func (e *Engine) resolveKeys(ctx context.Context, domain *policy.Domain, d *Decision, s *scratch) error {
+	for i := range s.asked {
+		a := &s.asked[i]
+		if a.key == "" {
+			continue
+		}
+		who, _, ok, err := e.keyOwner(ctx, domain, a.key)
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			s.entries = append(append(s.entries, a.entries...), who)
+			a.entries = s.entries[len(s.entries)-len(a.entries)-1:]
+		case !takesAnonymous(domain):
+			d.Bar = BarUnknown
+		}
+	}
+	return nil
+}
+
+// takesAnonymous says that the policy lets calls through that come from nobody, as those of one subject.
+func takesAnonymous(domain *policy.Domain) bool {
+	a := domain.Anonymous()
+	return a.Given && !a.Deny
+}
+
+// anonymous lets s.shared be what applies to nobody in particular, where a request names no subject and the policy gives
+// it one; or bars it.
+func (e *Engine) anonymous(domain *policy.Domain, d *Decision, s *scratch) bool {
+	key := e.subjectKey(domain)
+	if !domain.Anonymous().Given || key == "" || s.namesSubject() {
+		return false
+	}
+	if domain.Anonymous().Deny {
+		d.Bar = BarUnknown
+		return false
+	}
+	name := policy.AnonymousName
+	for i := range s.asked {
+		if by, ok := anonymousBy(domain, s.asked[i].entries); ok {
+			name = by
+			break
+		}
+	}
+	s.shared, s.names = domain.Match([]policy.Entry{{Key: key, Value: name}}, s.names)
+	return true
+}
+
+func (s *scratch) namesSubject() bool {
+	for i := range s.matches {
+		if s.matches[i].HasSubject {
+			return true
+		}
+	}
+	return false
+}
+
+// anonymousBy returns the subject of a caller who is told from others by one of its entries.
+func anonymousBy(domain *policy.Domain, entries []policy.Entry) (name string, ok bool) {
+	by := domain.Anonymous().By
+	if by == "" {
+		return "", false
+	}
+	for i := range entries {
+		if entries[i].Key == by && entries[i].Value != "" {
+			return policy.AnonymousName + ":" + entries[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// bar refuses the request where something bars it that asks to be let through. What reports usage is let through in any
+// case.
+func (s *scratch) bar(d *Decision) {
+	if d.Bar == BarNone {
+		return
+	}
+	asks := func(a asked) bool { return (a.phase == admit || a.phase == hold) && !a.giveBack }
+	if !s.wholeCall && !slices.ContainsFunc(s.asked, asks) {
+		d.Bar = BarNone
+		return
+	}
+	s.step.Refused = true
+}
