@@ -29,6 +29,7 @@ descriptors:
 upstreams:
 - { name: provider, models: [big-*], limits: [{ name: rpm, rate: 1_000/minute }] }
 subjects: { alice: { tier: pro } }
+anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +38,7 @@ subjects: { alice: { tier: pro } }
 domain: llm
 tiers: [{ name: free }, { name: pro }]
 descriptors: [{ key: user, subject: true }]
+anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
