@@ -92,17 +92,21 @@ func (d *Decision) HTTPStatus() int {
 func (v Verdict) ShouldRetry() bool { return v == Throttled || v == Unavailable }
 
 // RetryAfter returns how long a refused caller has to wait, and false if the request was not refused
-// or waiting does not help. Where only what others hold stands in the
-// way it is no longer than a client should wait and retry.
+// or waiting does not help.
 func (d *Decision) RetryAfter() (wait limit.Micros, ok bool) {
 	binding := d.Binding()
 	if binding < 0 || d.Statuses[binding].Never() {
 		return 0, false
 	}
-	wait = d.Statuses[binding].ResetAfter
+	return d.Statuses[binding].ResetAfter, true
+}
+
+// Pause returns how long a client pauses that tries again by itself: as RetryAfter, but no longer than clients believe
+// where only what others hold stands in the way, since a settlement may make room at any time.
+func (d *Decision) Pause() (wait limit.Micros, ok bool) {
+	wait, ok = d.RetryAfter()
 	if d.Verdict() == Throttled {
-		// Only what others hold may stand in the way, and a settlement that nobody can foresee makes room.
 		wait = min(wait, d.longestRetry())
 	}
-	return wait, true
+	return wait, ok
 }
