@@ -260,7 +260,7 @@ func (d *decision) writeOp(op *store.Op) []hold {
 		if !d.out.Refused {
 			return []hold{d.hold(op, s)}
 		}
-		land = op.CountRefusals
+		land = land && op.CountRefusals
 	case store.Charge:
 		land = land && (!d.out.Refused || op.CountRefusals)
 	case store.Settle:
