@@ -98,6 +98,9 @@ func (d *decision) look(now limit.Micros) {
 		}
 		d.ops = append(d.ops, at)
 	}
+	if d.step.Lease != nil && d.step.Lease.Do == store.LeaseRenew && d.lease != nil && d.lease.state(now) != store.LeaseOpened {
+		return // it is not renewed
+	}
 	for i := range d.moved() {
 		h := &d.lease.holds[i]
 		at := d.find(d.places[len(d.step.Ops)+i], h.owner(), h.bucket(), &h.spec)

@@ -26,15 +26,8 @@ const negative = 1 << 6
 func (s *share) find(d *decision, state store.LeaseState) {
 	s.adds, s.packed = false, s.packed[:0]
 	asked := d.step.Lease
-	if asked == nil || !asked.AddsRow() || d.replay {
+	if asked == nil || !asked.AddsRow() || d.replay || asked.Do == store.LeaseRenew && state != store.LeaseRenewed {
 		return
-	}
-	switch state {
-	case store.LeaseRenewed, store.LeaseSettled, store.LeaseCorrected:
-	default:
-		if d.lease != nil || asked.Do == store.LeaseRenew {
-			return
-		}
 	}
 	for i := range d.step.Rows {
 		if d.step.Rows[i].OfLease {

@@ -78,7 +78,8 @@ func (d *decision) look() {
 			s.demand = limit.Add(s.demand, op.Amount)
 		}
 	}
-	if d.known && d.step.Lease.MovesHolds() {
+	over := d.lease.settled || d.lease.lapsed || d.now >= d.lease.due // and so not renewed
+	if d.known && d.step.Lease.MovesHolds() && !(over && d.step.Lease.Do == store.LeaseRenew) {
 		for _, h := range d.lease.holds {
 			see(h.bucket, h.spec)
 		}

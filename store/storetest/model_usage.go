@@ -58,17 +58,17 @@ func (d *decision) report() {
 // ofLease returns what a row of the lease adds beyond what the lease has added before, which is noted with it; nil
 // if that is nothing.
 func (d *decision) ofLease(row *store.Row) *store.Row {
-	asked := d.step.Lease
-	switch d.fate {
-	case store.LeaseOpened, store.LeaseRenewed, store.LeaseSettled, store.LeaseCorrected:
-	case store.LeaseUnknown:
-		if asked.Do != store.LeaseSettle {
-			return nil
-		}
+	asked, adds := d.step.Lease, false
+	switch asked.Do {
+	case store.LeaseOpen:
+		adds = d.fate == store.LeaseOpened
+	case store.LeaseRenew:
+		adds = d.fate == store.LeaseRenewed
+	case store.LeaseSettle:
+		adds = d.fate != store.LeaseReplayed
 	default:
-		return nil
 	}
-	if asked.Do == store.LeaseLook {
+	if !adds {
 		return nil
 	}
 	is := columns{}

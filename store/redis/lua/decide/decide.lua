@@ -238,9 +238,8 @@ end
 
 -- Says whether the lease of a step adds to its row, if the step admits, or does not open the lease.
 local function adds_share(step, state)
-  local action = step.lease.action
-  return state == IS_RENEWED or state == IS_SETTLED or state == IS_CORRECTED
-    or state == NONE and action == OPEN or state == IS_UNKNOWN and action == SETTLE
+  if step.lease.action == RENEW then return state == IS_RENEWED end
+  return state ~= IS_REPLAYED
 end
 
 -- Finds out what the lease of a step adds to its row, notes what that will be in all, and reads what it is added to.

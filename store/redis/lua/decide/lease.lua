@@ -82,6 +82,7 @@ local function recall(step)
   elseif asked.action == RENEW then
     -- That the lease lives a directory has said. In a shard that has not heard of it before, it may have been due.
     if asked.made_by then ended = known.lapsed end
+    asked.renews = not (known.settled or ended)
     return known.settled and IS_SETTLED or ended and IS_LAPSED or IS_RENEWED
   elseif asked.action == OPEN then
     if not (known.opened or ended) and asked.made_by then return NONE end -- a renewal was here first
@@ -101,7 +102,9 @@ end
 -- Returns the holds that the step would end or renew.
 local function ends(step)
   local lease = step.lease
-  if not lease.known or lease.action == OPEN or lease.action == LOOK then return NOTHING end
+  if not lease.known or lease.action == OPEN or lease.action == LOOK or lease.action == RENEW and not lease.renews then
+    return NOTHING
+  end
   return lease.known.holds
 end
 
