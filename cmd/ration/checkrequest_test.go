@@ -52,6 +52,7 @@ descriptors:
 - key: user
   subject: true
   limits: [{ name: pace, meter: cost, rate: $0.0125/minute, burst: $1.50, per_request: $0.25 }]
+anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
