@@ -109,7 +109,7 @@ func layers() []layer {
 		// The Go client: it knows the API, and nothing of what is behind it.
 		{
 			of: "client", may: []string{"gen/..."},
-			testsMay: []string{"engine", "policy", "server", "server/health", "store/memory"}, mustNot: storage,
+			testsMay: []string{"engine", "policy", "server", "server/health", "store/memory", "subject"}, mustNot: storage,
 		},
 		// The program puts everything together.
 		{of: "cmd/ration/...", may: []string{"..."}},

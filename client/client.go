@@ -112,11 +112,15 @@ func New(target string, options Options) (*Client, error) {
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Close ends what goes on in the background, and the connection. What lies in the journal stays there, for the next
-// process that opens its directory. Leases that are still open lapse by themselves.
+// process that opens its directory. Leases that are still open lapse by themselves. Closing it again does nothing.
 func (c *Client) Close() error {
 	c.mu.Lock()
+	closed := c.closed
 	c.closed = true
 	c.mu.Unlock()
+	if closed {
+		return nil
+	}
 	c.stop()
 	c.background.Wait()
 	if c.journal != nil {

@@ -57,7 +57,7 @@ func (c *Client) deliverAll(ctx context.Context) error {
 			return err
 		}
 		entries, damaged := readLines(data)
-		kept, refused, err := c.send(ctx, entries)
+		kept, refused, reached, err := c.send(ctx, entries)
 		if err != nil {
 			why = err
 		}
@@ -70,8 +70,8 @@ func (c *Client) deliverAll(ctx context.Context) error {
 		done, left = append(done, f), append(left, kept...)
 		landed += len(entries) - len(kept) - len(refused) + len(damaged)
 		changed = changed || len(kept) < len(entries) || len(entries) == 0
-		if err != nil && len(kept) == len(entries) {
-			break // nobody is there, or can take anything
+		if !reached {
+			break
 		}
 	}
 	if !changed && len(done) < 2 {
@@ -86,9 +86,9 @@ func (c *Client) deliverAll(ctx context.Context) error {
 	return why
 }
 
-// send sends reports. It returns those that are to be sent again, and the last reason for that; and those that never will
-// be taken.
-func (c *Client) send(ctx context.Context, entries []entry) (kept []entry, refused []refusedReport, why error) {
+// send sends reports. It returns those that are to be sent again, and the last reason for that; those that never will be
+// taken; and whether the server could be reached.
+func (c *Client) send(ctx context.Context, entries []entry) (kept []entry, refused []refusedReport, reached bool, why error) {
 	for len(entries) > 0 {
 		n, bytes := 0, 0
 		request := &rationv1.BatchSettleRequest{}
@@ -102,7 +102,7 @@ func (c *Client) send(ctx context.Context, entries []entry) (kept []entry, refus
 		answer, err := c.api.BatchSettle(limited, request)
 		cancel()
 		if err != nil {
-			return append(kept, entries...), refused, err
+			return append(kept, entries...), refused, false, err
 		}
 		entries = entries[n:]
 		for i, e := range batch {
@@ -125,7 +125,7 @@ func (c *Client) send(ctx context.Context, entries []entry) (kept []entry, refus
 			}
 		}
 	}
-	return kept, refused, why
+	return kept, refused, true, why
 }
 
 // refusedReport is a line of the file of reports that the server has rejected for good.

@@ -160,11 +160,14 @@ func (j *journal) takeOver() error {
 	return nil
 }
 
-// due returns the files that are to be delivered.
+// due returns the files that are to be delivered. While nothing can be, no more than two are kept apart from the one that
+// is added to, until that is large.
 func (j *journal) due() []*journalFile {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.seal()
+	if len(j.sealed) < 2 {
+		j.seal()
+	}
 	return append([]*journalFile(nil), j.sealed...)
 }
 

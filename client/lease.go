@@ -96,9 +96,14 @@ func (l *Lease) Observe(usage Usage) Advice {
 	defer l.mu.Unlock()
 	l.usage, l.observed = l.usage.atLeast(usage), true
 	if l.next == nil && !l.ended {
-		l.next = time.AfterFunc(time.Until(l.told.Add(l.every)), func() { l.client.inBackground(l.tell) })
+		l.tellLater()
 	}
 	return l.advice
+}
+
+// tellLater lets the server be told when it is time. The lease is locked.
+func (l *Lease) tellLater() {
+	l.next = time.AfterFunc(time.Until(l.told.Add(l.every)), func() { l.client.inBackground(l.tell) })
 }
 
 // Advice returns the latest advice, and the longest output in all that fits, in tokens; −1: nothing bounds it.
@@ -122,8 +127,8 @@ func (l *Lease) ServedBy(model string) {
 // tell tells the server what was observed so far. What does not arrive is told with the next observation.
 func (l *Lease) tell(ctx context.Context) {
 	l.mu.Lock()
-	request := &rationv1.ProgressRequest{ReservationId: l.ID, Usage: l.usage.message()}
-	ended := l.ended
+	usage, ended := l.usage, l.ended
+	request := &rationv1.ProgressRequest{ReservationId: l.ID, Usage: usage.message()}
 	l.mu.Unlock()
 	if ended {
 		return
@@ -138,10 +143,13 @@ func (l *Lease) tell(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.told, l.next = time.Now(), nil
-	switch {
-	case l.ended:
+	if l.ended {
 		return
-	case err != nil:
+	}
+	if l.usage != usage {
+		l.tellLater() // more was observed meanwhile
+	}
+	if err != nil {
 		l.client.options.Log.Debug("a lease could not be renewed", "reservation", l.ID, "error", err)
 		return
 	}
