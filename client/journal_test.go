@@ -47,7 +47,9 @@ func waitUntilDelivered(t testing.TB, dir string) {
 func TestJournal(t *testing.T) {
 	s := serve(t)
 	dir := t.TempDir()
-	c := connect(t, s.Addr(), client.Options{Retry: impatient(), Journal: dir, JournalEvery: 10 * time.Millisecond})
+	c := connect(t, s.Addr(), client.Options{
+		Retry: impatient(), Journal: dir, JournalEvery: 10 * time.Millisecond, CloseTimeout: 100 * time.Millisecond,
+	})
 	leases := map[string]*client.Lease{}
 	for _, user := range []string{"settled", "released", "closed"} {
 		lease, err := c.Reserve(t.Context(), call(user, client.Usage{Input: 100}))

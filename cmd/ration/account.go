@@ -125,7 +125,7 @@ func decisionAnswer(d *rationv1.Decision) *answer {
 		if d.GetRetryAfterEstimated() {
 			about = ", or less"
 		}
-		a.before = append(a.before, fmt.Sprintf("it fits in %v%s", d.GetRetryAfter().AsDuration(), about))
+		a.before = append(a.before, fmt.Sprintf("it fits in %v%s", roughly(d.GetRetryAfter().AsDuration()), about))
 	}
 	if d.MaxOutputTokens != nil {
 		a.before = append(a.before, fmt.Sprintf("the longest answer that fits: %d tokens", d.GetMaxOutputTokens()))

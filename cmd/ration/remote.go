@@ -65,7 +65,7 @@ type remoteFlags struct {
 	CA     string      `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
 	Cert   string      `name:"cert" env:"-" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
 	Key    string      `name:"cert-key" env:"-" placeholder:"FILE" help:"PEM file of its key."`
-	Wait   period      `env:"-" default:"10s" placeholder:"DURATION" help:"How long to try. Default 10s."`
+	Wait   period      `env:"-" default:"5s" placeholder:"DURATION" help:"How long to try. Default 5s."`
 	Format printFormat `env:"-" short:"o" default:"table" placeholder:"FORMAT" help:"table, json (all that the server says) or csv. Default table."`
 }
 
@@ -233,6 +233,15 @@ func (i instant) message() *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(time.Time(i))
+}
+
+// roughly returns a wait for people: in whole seconds, rounded up, where it is long.
+func roughly(d time.Duration) time.Duration {
+	const long = 10 * time.Second
+	if d < long {
+		return d.Round(time.Millisecond)
+	}
+	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 // when returns a time as tables have it; empty where there is none.
