@@ -111,7 +111,7 @@ func (c *Client) send(ctx context.Context, entries []entry) (kept []entry, refus
 				continue
 			}
 			failed := answer.GetResults()[i].GetError()
-			code := codes.Code(failed.GetCode()) //nolint:gosec // an unknown code is one that is tried again
+			code := codes.Code(failed.GetCode())
 			switch {
 			case failed == nil:
 			case code == codes.NotFound && e.item.GetRelease() != nil:

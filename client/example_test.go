@@ -51,7 +51,7 @@ func Example() {
 
 	for range 4 {
 		w := httptest.NewRecorder()
-		answer(w, httptest.NewRequest(http.MethodGet, "/?user=alice", nil))
+		answer(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/?user=alice", nil))
 		fmt.Println(w.Code)
 	}
 	// Output:

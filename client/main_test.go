@@ -56,7 +56,9 @@ const aliceKey = "sk-0123456789abcdef"
 // keyring knows it, and nothing else.
 type keyring struct{}
 
-func (keyring) Get(context.Context, subject.Ref) (subject.Answer, error) { return subject.Answer{}, nil }
+func (keyring) Get(context.Context, subject.Ref) (subject.Answer, error) {
+	return subject.Answer{}, nil
+}
 
 func (keyring) GetByKey(_ context.Context, hash subject.KeyHash) (subject.Answer, error) {
 	if hash != subject.HashKey(aliceKey) {
@@ -184,7 +186,7 @@ func (r *road) set(cut, mute bool) {
 
 func (r *road) carry(from net.Conn) {
 	defer from.Close()
-	to, err := net.Dial("tcp", r.to)
+	to, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", r.to)
 	if err != nil {
 		return
 	}

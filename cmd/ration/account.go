@@ -25,7 +25,7 @@ type callerFlags struct {
 	Tier       string      `env:"-" placeholder:"NAME" help:"Tier of the subject, where the policy trusts its callers to say so."`
 }
 
-func (f *callerFlags) message() *rationv1.Caller {
+func (f *callerFlags) caller() *rationv1.Caller {
 	return &rationv1.Caller{Domain: f.Domain, Attributes: attributesOf(f.Attributes), Model: f.Model, Tier: f.Tier}
 }
 
@@ -37,7 +37,7 @@ type tokenFlags struct {
 	Output     int64 `env:"-" placeholder:"N" help:"Tokens that the model has written."`
 }
 
-func (f *tokenFlags) message() *rationv1.Usage {
+func (f *tokenFlags) usage() *rationv1.Usage {
 	return &rationv1.Usage{InputTokens: f.Input, CacheReadTokens: f.CacheRead, CacheWriteTokens: f.CacheWrite, OutputTokens: f.Output}
 }
 
@@ -48,9 +48,9 @@ type estimateFlags struct {
 	MaxOutput  *int64 `env:"-" placeholder:"N" help:"Instead of --output: the cap of the output. None: the most that the model can write."`
 }
 
-func (f *estimateFlags) message() (*rationv1.Estimate, error) {
+func (f *estimateFlags) estimate() (*rationv1.Estimate, error) {
 	if f.Characters == 0 && f.MaxOutput == nil {
-		return &rationv1.Estimate{Of: &rationv1.Estimate_Usage{Usage: f.tokenFlags.message()}}, nil
+		return &rationv1.Estimate{Of: &rationv1.Estimate_Usage{Usage: f.usage()}}, nil
 	}
 	if f.CacheRead != 0 || f.CacheWrite != 0 || f.Output != 0 {
 		return nil, misused("--characters and --max-output stand for a prompt of which nobody has counted the tokens: leave --cache-read, --cache-write and --output out")
@@ -77,20 +77,20 @@ type reserveCmd struct {
 
 // Run implements the command.
 func (c *reserveCmd) Run(to streams) error {
-	estimate, err := c.estimateFlags.message()
+	estimate, err := c.estimate()
 	if err != nil {
 		return err
 	}
 	var decision *rationv1.Decision
 	if c.DryRun {
-		request := &rationv1.CheckRequest{Caller: c.callerFlags.message(), Estimate: estimate}
+		request := &rationv1.CheckRequest{Caller: c.caller(), Estimate: estimate}
 		err = call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Check), func(r *rationv1.CheckResponse) *answer {
 			decision = r.GetDecision()
 			return decisionAnswer(decision).of(r)
 		})
 	} else {
 		request := &rationv1.ReserveRequest{
-			Caller: c.callerFlags.message(), Estimate: estimate, IdempotencyKey: cmp.Or(c.CallKey, client.NewKey()),
+			Caller: c.caller(), Estimate: estimate, IdempotencyKey: cmp.Or(c.CallKey, client.NewKey()),
 			Lease: durationpb.New(time.Duration(c.Lease)),
 		}
 		err = call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Reserve), func(r *rationv1.ReserveResponse) *answer {
@@ -198,7 +198,7 @@ type progressCmd struct {
 
 // Run implements the command.
 func (c *progressCmd) Run(to streams) error {
-	request := &rationv1.ProgressRequest{ReservationId: c.ID, Usage: c.tokenFlags.message(), Lease: durationpb.New(time.Duration(c.Lease))}
+	request := &rationv1.ProgressRequest{ReservationId: c.ID, Usage: c.usage(), Lease: durationpb.New(time.Duration(c.Lease))}
 	return call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Progress), func(r *rationv1.ProgressResponse) *answer {
 		a := limitsAnswer(r.GetLimits())
 		advice := word("ADVICE_", r.GetAdvice())
@@ -225,7 +225,7 @@ type settleCmd struct {
 
 // Run implements the command.
 func (c *settleCmd) Run(to streams) error {
-	request := &rationv1.SettleRequest{ReservationId: c.ID, Usage: c.tokenFlags.message(), Model: c.Model}
+	request := &rationv1.SettleRequest{ReservationId: c.ID, Usage: c.usage(), Model: c.Model}
 	if len(c.Attributes) > 0 {
 		request.Caller = &rationv1.Caller{Domain: c.Domain, Attributes: attributesOf(c.Attributes), Model: c.Model}
 	}
@@ -286,7 +286,7 @@ type recordCmd struct {
 // Run implements the command.
 func (c *recordCmd) Run(to streams) error {
 	request := &rationv1.RecordRequest{
-		Caller: c.callerFlags.message(), Usage: c.tokenFlags.message(), Requests: &c.Requests,
+		Caller: c.caller(), Usage: c.usage(), Requests: &c.Requests,
 		IdempotencyKey: cmp.Or(c.CallKey, client.NewKey()),
 	}
 	return call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Record), func(r *rationv1.RecordResponse) *answer {

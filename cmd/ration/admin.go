@@ -23,7 +23,7 @@ type subjectFlags struct {
 	Domain  string `required:"" placeholder:"NAME" help:"Domain of the policy."`
 }
 
-func (f *subjectFlags) message() *rationv1.SubjectName {
+func (f *subjectFlags) named() *rationv1.SubjectName {
 	key, name, ok := strings.Cut(f.Subject, "=")
 	if !ok {
 		key, name = "", f.Subject
@@ -59,7 +59,7 @@ type subjectGetCmd struct {
 
 // Run implements the command.
 func (c *subjectGetCmd) Run(to streams) error {
-	request := &rationv1.GetSubjectRequest{Subject: c.subjectFlags.message()}
+	request := &rationv1.GetSubjectRequest{Subject: c.named()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.GetSubject), func(r *rationv1.GetSubjectResponse) *answer {
 		return subjectAnswer(r.GetSubject()).of(r)
 	})
@@ -112,7 +112,7 @@ type subjectSetCmd struct {
 // Run implements the command.
 func (c *subjectSetCmd) Run(to streams) error {
 	request := &rationv1.PutSubjectRequest{
-		Subject: c.subjectFlags.message(), Tier: c.Tier, TimeZone: c.TimeZone, BillingDay: c.BillingDay, Suspended: c.Suspended,
+		Subject: c.named(), Tier: c.Tier, TimeZone: c.TimeZone, BillingDay: c.BillingDay, Suspended: c.Suspended,
 		Attributes: attributesOf(c.Attribute), Revision: c.Revision, Actor: c.actor(),
 	}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.PutSubject), func(r *rationv1.PutSubjectResponse) *answer {
@@ -157,7 +157,7 @@ type subjectDeleteCmd struct {
 
 // Run implements the command.
 func (c *subjectDeleteCmd) Run(to streams) error {
-	request := &rationv1.DeleteSubjectRequest{Subject: c.subjectFlags.message(), Actor: c.actor()}
+	request := &rationv1.DeleteSubjectRequest{Subject: c.named(), Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteSubject), func(r *rationv1.DeleteSubjectResponse) *answer {
 		return (&answer{before: []string{"deleted"}}).of(r)
 	})
@@ -185,7 +185,7 @@ func (c *keyAddCmd) Run(to streams) error {
 	hash := c.SHA256
 	if hash == "" {
 		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if err != nil && err != io.EOF { //nolint:errorlint // ReadString returns it bare
+		if err != nil && err != io.EOF {
 			return fmt.Errorf("read the key from the standard input: %w", err)
 		}
 		key := strings.TrimRight(line, "\r\n")
@@ -196,7 +196,7 @@ func (c *keyAddCmd) Run(to streams) error {
 		hash = hex.EncodeToString(sum[:])
 	}
 	request := &rationv1.AddKeyRequest{
-		Subject: c.subjectFlags.message(), Of: &rationv1.AddKeyRequest_Sha256{Sha256: hash}, Label: c.Label, Actor: c.actor(),
+		Subject: c.named(), Of: &rationv1.AddKeyRequest_Sha256{Sha256: hash}, Label: c.Label, Actor: c.actor(),
 	}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.AddKey), func(r *rationv1.AddKeyResponse) *answer {
 		a := &answer{columns: []string{"fingerprint", "label", "created_at"}}
@@ -214,7 +214,7 @@ type keyDeleteCmd struct {
 
 // Run implements the command.
 func (c *keyDeleteCmd) Run(to streams) error {
-	request := &rationv1.DeleteKeyRequest{Subject: c.subjectFlags.message(), Fingerprint: c.Fingerprint, Actor: c.actor()}
+	request := &rationv1.DeleteKeyRequest{Subject: c.named(), Fingerprint: c.Fingerprint, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteKey), func(r *rationv1.DeleteKeyResponse) *answer {
 		return (&answer{before: []string{"deleted"}}).of(r)
 	})
@@ -238,7 +238,7 @@ type overrideSetCmd struct {
 // Run implements the command.
 func (c *overrideSetCmd) Run(to streams) error {
 	request := &rationv1.PutOverrideRequest{
-		Subject: c.subjectFlags.message(), Actor: c.actor(),
+		Subject: c.named(), Actor: c.actor(),
 		Override: &rationv1.Override{Limit: c.Limit, Quantity: c.Quantity, ExpiresAt: c.Expires.message()},
 	}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.PutOverride), func(r *rationv1.PutOverrideResponse) *answer {
@@ -255,7 +255,7 @@ type overrideDeleteCmd struct {
 
 // Run implements the command.
 func (c *overrideDeleteCmd) Run(to streams) error {
-	request := &rationv1.DeleteOverrideRequest{Subject: c.subjectFlags.message(), Limit: c.Limit, Actor: c.actor()}
+	request := &rationv1.DeleteOverrideRequest{Subject: c.named(), Limit: c.Limit, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteOverride), func(r *rationv1.DeleteOverrideResponse) *answer {
 		return subjectAnswer(r.GetSubject()).of(r)
 	})
@@ -274,7 +274,7 @@ type grantCmd struct {
 // Run implements the command.
 func (c *grantCmd) Run(to streams) error {
 	request := &rationv1.GrantRequest{
-		Subject: c.subjectFlags.message(), Limit: c.Limit, Amount: c.Amount, ExpiresAt: c.Expires.message(),
+		Subject: c.named(), Limit: c.Limit, Amount: c.Amount, ExpiresAt: c.Expires.message(),
 		Id: cmp.Or(c.ID, client.NewKey()), Actor: c.actor(),
 	}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.Grant), func(r *rationv1.GrantResponse) *answer {
@@ -294,7 +294,7 @@ type revokeCmd struct {
 
 // Run implements the command.
 func (c *revokeCmd) Run(to streams) error {
-	request := &rationv1.RevokeRequest{Subject: c.subjectFlags.message(), Id: c.ID, Actor: c.actor()}
+	request := &rationv1.RevokeRequest{Subject: c.named(), Id: c.ID, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.Revoke), func(r *rationv1.RevokeResponse) *answer {
 		return (&answer{before: []string{"revoked"}}).of(r)
 	})
@@ -310,7 +310,7 @@ type adjustCmd struct {
 
 // Run implements the command.
 func (c *adjustCmd) Run(to streams) error {
-	request := &rationv1.AdjustUsageRequest{Caller: c.callerFlags.message(), Limit: c.Limit, Amount: c.Amount, Actor: c.actor()}
+	request := &rationv1.AdjustUsageRequest{Caller: c.caller(), Limit: c.Limit, Amount: c.Amount, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.AdjustUsage), func(r *rationv1.AdjustUsageResponse) *answer {
 		return limitsAnswer([]*rationv1.LimitStatus{r.GetStatus()}).of(r)
 	})
@@ -325,7 +325,7 @@ type resetCmd struct {
 
 // Run implements the command.
 func (c *resetCmd) Run(to streams) error {
-	request := &rationv1.ResetUsageRequest{Caller: c.callerFlags.message(), Limit: c.Limit, Actor: c.actor()}
+	request := &rationv1.ResetUsageRequest{Caller: c.caller(), Limit: c.Limit, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.ResetUsage), func(r *rationv1.ResetUsageResponse) *answer {
 		return limitsAnswer(r.GetLimits()).of(r)
 	})

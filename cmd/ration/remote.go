@@ -120,7 +120,7 @@ func (f *remoteFlags) connect(addr string) (c *client.Client, ctx context.Contex
 type answer struct {
 	message proto.Message
 	before  []string // lines above the table
-	columns []string
+	columns []string // a table leaves out those that are empty
 	rows    [][]string
 	after   []string
 }
@@ -157,7 +157,13 @@ func (f *remoteFlags) print(to io.Writer, a *answer) error {
 	if len(a.rows) > 0 {
 		w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 		for i, row := range append([][]string{a.columns}, a.rows...) {
-			line := strings.TrimRight(strings.Join(row, "\t"), "\t")
+			var cells []string
+			for column, cell := range row {
+				if slices.ContainsFunc(a.rows, func(r []string) bool { return r[column] != "" }) {
+					cells = append(cells, cell)
+				}
+			}
+			line := strings.TrimRight(strings.Join(cells, "\t"), "\t")
 			if i == 0 {
 				line = strings.ToUpper(strings.ReplaceAll(line, "_", " "))
 			}

@@ -32,7 +32,7 @@ func (c *usageCmd) Run(to streams) error {
 		if !time.Time(c.To).IsZero() || len(c.By) > 0 {
 			return misused("--from is missing: --to and --by are about what was used in a time")
 		}
-		request := &rationv1.GetUsageRequest{Caller: c.callerFlags.message()}
+		request := &rationv1.GetUsageRequest{Caller: c.caller()}
 		return call(&c.remoteFlags, c.Server, to, request, reporting(rationv1.UsageServiceClient.GetUsage), standingAnswer)
 	}
 	request := &rationv1.QueryUsageRequest{
@@ -145,11 +145,11 @@ type explainCmd struct {
 
 // Run implements the command.
 func (c *explainCmd) Run(to streams) error {
-	estimate, err := c.estimateFlags.message()
+	estimate, err := c.estimate()
 	if err != nil {
 		return err
 	}
-	request := &rationv1.ExplainRequest{Caller: c.callerFlags.message(), Estimate: estimate}
+	request := &rationv1.ExplainRequest{Caller: c.caller(), Estimate: estimate}
 	return call(&c.remoteFlags, c.Server, to, request, reporting(rationv1.UsageServiceClient.Explain), func(r *rationv1.ExplainResponse) *answer {
 		a := &answer{columns: []string{"limit", "remaining", "says", "because", "place", "meaning"}}
 		for _, reason := range r.GetReasons() {
