@@ -56,9 +56,15 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		return err
 	}
 
+	people, err := c.openSubjects(env)
+	if err != nil {
+		return err
+	}
+
 	metrics := engine.NewMetrics()
 	e := engine.New(counters, engine.Options{
 		Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log, StoreWait: c.storeWait(), Local: newLocal,
+		Subjects: people.cache,
 	})
 	h := &health.State{}
 	rules := &policies{engine: e, metrics: metrics, health: h, log: log}
@@ -67,9 +73,11 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	}
 	check := &storeCheck{store: counters, timeout: c.redisTimeout(), health: h, engine: e, log: log}
 	check.ask(context.Background())
+	whoCheck := &subjectCheck{subjects: people, timeout: c.redisTimeout(), health: h, log: log}
+	whoCheck.ask(context.Background())
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics, collectors.NewGoCollector(),
+	registry.MustRegister(metrics, people, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
 	config := c.config(log)
 	config.TLS = serverTLS
@@ -83,24 +91,28 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
 	}
-	if err := untilSignalled(s, rules, check, signals, log); err != nil {
+	if err := untilSignalled(s, []watcher{rules, check, whoCheck}, rules.reload, signals, log); err != nil {
 		return err // the process ends, and does not wait for a store that may hang
 	}
 	e.Close()
-	return counters.Close()
+	return errors.Join(people.close(), counters.Close())
 }
 
 // sameSignal is how soon after the first a second signal to end is taken for the same one.
 const sameSignal = 500 * time.Millisecond
 
-// untilSignalled serves until a signal ends it, while the policy and the store are watched.
+// watcher looks after something until ctx ends.
+type watcher interface{ watch(ctx context.Context) }
+
+// untilSignalled serves until a signal ends it, while watchers look after the policy, the store and the directory.
 func untilSignalled(
-	s *server.Server, rules *policies, check *storeCheck, signals <-chan os.Signal, log *slog.Logger,
+	s *server.Server, watchers []watcher, reload func(), signals <-chan os.Signal, log *slog.Logger,
 ) error {
 	background, stop := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
-	watching.Go(func() { rules.watch(background) })
-	watching.Go(func() { check.watch(background) })
+	for _, w := range watchers {
+		watching.Go(func() { w.watch(background) })
+	}
 	watching.Go(func() { collectRarely(background) })
 	defer watching.Wait()
 	defer stop()
@@ -118,7 +130,7 @@ func untilSignalled(
 			switch {
 			case got == syscall.SIGHUP:
 				log.Info("reading the policies again, as SIGHUP asks")
-				rules.reload()
+				reload()
 			case !draining.IsZero() && time.Since(draining) < sameSignal:
 				// A supervisor that signals the process and its group sends everything twice.
 			case !draining.IsZero():

@@ -31,18 +31,24 @@ func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store,
 		return nil, misused("%s: %q is no store: use memory, or one of %s", env.origin("store"), masked(f.Store), redis.Forms)
 	}
 	redis.LogTo(log)
-	config, err := f.redisTLS(env)
+	opts, err := f.redisOptions(env)
 	if err != nil {
 		return nil, err
 	}
-	s, err := redis.New(redis.Options{
-		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: f.redisTimeout(), TLS: config,
-		WaitReplicas: int(f.RedisWaitReplicas),
-	})
+	s, err := redis.New(opts)
 	if err != nil {
 		return nil, misused("%s: %q cannot be used: %w", env.origin("store"), masked(f.Store), err)
 	}
 	return s, nil
+}
+
+// redisOptions are those of whatever lies in Redis.
+func (f *serveFlags) redisOptions(env *environment) (redis.Options, error) {
+	config, err := f.redisTLS(env)
+	return redis.Options{
+		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: f.redisTimeout(), TLS: config,
+		WaitReplicas: int(f.RedisWaitReplicas),
+	}, err
 }
 
 // storeWait returns how long a decision waits for the store. The one in this process never stalls.
