@@ -14,8 +14,8 @@ import (
 type State struct {
 	mu       sync.Mutex
 	store    error
-	asked    bool // whether the store was ever asked
-	reached  bool // whether it was ever ready
+	asked    bool   // whether the store was ever asked
+	reached  bool   // whether it was ever ready
 	subjects *error // what the directory of subjects has answered; nil: it was never asked
 	policy   bool
 	alone    bool // whether the policy says what to do without the store
