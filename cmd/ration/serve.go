@@ -81,12 +81,13 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
 	config := c.config(log)
 	config.TLS = serverTLS
+	config.Directory, config.Policies = people, c.options()
 	s, err := server.New(config, e, h, registry)
 	if err != nil {
 		return err
 	}
 	log.Info("serving",
-		"grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"))
+		"grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"), "admin", s.Addr("admin"))
 	if c.Banner || len(c.Policy) == 0 {
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
@@ -146,7 +147,7 @@ func untilSignalled(
 func (c *serveCmd) config(log *slog.Logger) server.Config {
 	config := server.Config{
 		GRPCAddr: string(c.GRPCAddr), HTTPAddr: string(c.HTTPAddr),
-		MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr),
+		MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr), AdminAddr: string(c.AdminAddr),
 		MaxConnectionAge: orForever(c.MaxConnectionAge), MaxConnectionAgeGrace: orForever(c.MaxConnectionAgeGrace),
 		Keepalive:  orForever(c.Keepalive),
 		DrainDelay: time.Duration(c.DrainDelay),
