@@ -93,7 +93,7 @@ func with(s *status.Status, details ...protoadapt.MessageV1) error {
 // ReasonOf returns the reason that an error carries; empty if it has none.
 func ReasonOf(err error) Reason {
 	for _, d := range status.Convert(err).Details() {
-		if i, ok := d.(*errdetails.ErrorInfo); ok && i.GetDomain() == Domain {
+		if i, ok := d.(*errdetails.ErrorInfo); ok {
 			return Reason(i.GetReason())
 		}
 	}
