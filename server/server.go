@@ -101,6 +101,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 			for _, l := range opened {
 				_ = l.Close()
 			}
+			s.kill()
 		}
 	}()
 	listen := func(name, addr string) (net.Listener, error) {
@@ -343,7 +344,9 @@ func (s *Server) stop() error {
 }
 
 func (s *Server) kill() {
-	s.grpc.Stop()
+	if s.grpc != nil {
+		s.grpc.Stop()
+	}
 	for _, web := range s.web {
 		_ = web.Close()
 	}
