@@ -71,10 +71,8 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	if err := rules.load(c.Policy, c.options()); err != nil {
 		return err
 	}
-	check := &storeCheck{store: counters, timeout: c.redisTimeout(), health: h, engine: e, log: log}
+	check := &storeCheck{store: counters, subjects: people, timeout: c.redisTimeout(), health: h, engine: e, log: log}
 	check.ask(context.Background())
-	whoCheck := &subjectCheck{subjects: people, timeout: c.redisTimeout(), health: h, log: log}
-	whoCheck.ask(context.Background())
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics, people, collectors.NewGoCollector(),
@@ -92,7 +90,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
 	}
-	if err := untilSignalled(s, []watcher{rules, check, whoCheck}, rules.reload, signals, log); err != nil {
+	if err := untilSignalled(s, rules, check, signals, log); err != nil {
 		return err // the process ends, and does not wait for a store that may hang
 	}
 	e.Close()
@@ -102,18 +100,14 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 // sameSignal is how soon after the first a second signal to end is taken for the same one.
 const sameSignal = 500 * time.Millisecond
 
-// watcher looks after something until ctx ends.
-type watcher interface{ watch(ctx context.Context) }
-
-// untilSignalled serves until a signal ends it, while watchers look after the policy, the store and the directory.
+// untilSignalled serves until a signal ends it, while the policy and the store are watched.
 func untilSignalled(
-	s *server.Server, watchers []watcher, reload func(), signals <-chan os.Signal, log *slog.Logger,
+	s *server.Server, rules *policies, check *storeCheck, signals <-chan os.Signal, log *slog.Logger,
 ) error {
 	background, stop := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
-	for _, w := range watchers {
-		watching.Go(func() { w.watch(background) })
-	}
+	watching.Go(func() { rules.watch(background) })
+	watching.Go(func() { check.watch(background) })
 	watching.Go(func() { collectRarely(background) })
 	defer watching.Wait()
 	defer stop()
@@ -131,7 +125,7 @@ func untilSignalled(
 			switch {
 			case got == syscall.SIGHUP:
 				log.Info("reading the policies again, as SIGHUP asks")
-				reload()
+				rules.reload()
 			case !draining.IsZero() && time.Since(draining) < sameSignal:
 				// A supervisor that signals the process and its group sends everything twice.
 			case !draining.IsZero():

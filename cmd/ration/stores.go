@@ -94,13 +94,15 @@ func masked(url string) string {
 // storeCheck asks the store again and again whether it could decide, and lets those know who make
 // something of it.
 type storeCheck struct {
-	store   store.Store
-	timeout time.Duration
-	health  *health.State
-	engine  *engine.Engine
-	log     *slog.Logger
-	lost    bool
-	advised bool // what is wrong with its settings has been said
+	store    store.Store
+	subjects *subjects // which lie in the same place
+	timeout  time.Duration
+	health   *health.State
+	engine   *engine.Engine
+	log      *slog.Logger
+	lost     bool
+	advised  bool // what is wrong with its settings has been said
+	unknown  bool // so has that the directory of subjects cannot be asked, although the store can
 }
 
 // storeInterval is how often the store is asked whether it can decide.
@@ -121,12 +123,34 @@ func (c *storeCheck) ask(ctx context.Context) {
 	}
 	c.health.SetStore(err)
 	c.engine.NoteReady(err)
+	c.askSubjects(ctx, err)
 	// After an outage it may be another Redis.
 	c.advised = c.advised && !c.lost
 	c.lost = err != nil
 	if !c.lost && !c.advised {
 		c.advised = true
 		c.advise(asked)
+	}
+}
+
+// askSubjects asks the directory of subjects, where the store has answered; else what the store says is said of it too.
+func (c *storeCheck) askSubjects(ctx context.Context, store error) {
+	if store != nil || c.subjects.ready == nil {
+		c.health.SetSubjects(store)
+		return
+	}
+	asked, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- c.subjects.ready(asked) }()
+	select {
+	case err := <-answer:
+		c.health.SetSubjects(err)
+		if err != nil && !c.unknown {
+			c.log.Warn("the directory of subjects cannot be asked: those of whom nothing is known yet get the first tier", "error", err)
+		}
+		c.unknown = err != nil
+	case <-ctx.Done():
 	}
 }
 

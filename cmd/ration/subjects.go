@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/rationhq/ration/server/health"
 	"github.com/rationhq/ration/store/redis"
 	"github.com/rationhq/ration/subject"
 	subjectmemory "github.com/rationhq/ration/subject/memory"
@@ -125,50 +122,5 @@ func (s *subjects) Collect(to chan<- prometheus.Metric) {
 	stats := s.cache.Stats()
 	for _, m := range subjectMetrics {
 		to <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&stats))
-	}
-}
-
-// subjectCheck asks the directory again and again whether it could be asked, for the health.
-type subjectCheck struct {
-	subjects *subjects
-	timeout  time.Duration
-	health   *health.State
-	log      *slog.Logger
-	lost     bool
-}
-
-// ask asks once.
-func (c *subjectCheck) ask(ctx context.Context) {
-	if c.subjects.ready == nil {
-		c.health.SetSubjects(nil)
-		return
-	}
-	asked, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	answer := make(chan error, 1)
-	// As in storeCheck: the end of the process need not wait for it.
-	go func() { answer <- c.subjects.ready(asked) }()
-	select {
-	case err := <-answer:
-		c.health.SetSubjects(err)
-		if err != nil && !c.lost {
-			c.log.Warn("the directory of subjects cannot be asked: of those of whom nothing is known yet their tier is unknown", "error", err)
-		}
-		c.lost = err != nil
-	case <-ctx.Done():
-	}
-}
-
-// watch asks again and again until ctx ends.
-func (c *subjectCheck) watch(ctx context.Context) {
-	tick := time.NewTicker(storeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.ask(ctx)
-		}
 	}
 }
