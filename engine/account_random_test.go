@@ -50,9 +50,6 @@ func newReserved(a *engine.Admission) reserved {
 // goOn notes what was used so far.
 func (r *reserved) goOn(used price.Usage, due limit.Micros) {
 	for name, amount := range amounts(used, 1) {
-		if r.held[name] == 0 {
-			continue // nothing is held that could grow
-		}
 		r.held[name], r.stays[name] = max(r.held[name], amount), max(r.stays[name], amount)
 	}
 	r.due = max(r.due, due)

@@ -74,8 +74,11 @@ func (s *scratch) modelBefore(i int) bool {
 
 // takes reports whether the limits of the step are asked for more than whether there is room.
 func (s *scratch) takes() bool {
-	return slices.ContainsFunc(s.step.Ops[s.firstNative:], func(op store.Op) bool { return op.Judged() && op.Amount > 0 })
+	return slices.ContainsFunc(s.step.Ops[s.firstNative:], func(op store.Op) bool { return op.Judged() && !isCheck(&op) })
 }
+
+// isCheck says that an op only looks whether there is room. A hold of 0 does more: it can grow.
+func isCheck(op *store.Op) bool { return op.Kind == store.Charge && op.Amount == 0 }
 
 // expand adds an op for everything that want asks of the limits of m.
 func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor int, d *Decision, s *scratch) {
@@ -91,20 +94,23 @@ func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor in
 		if of == ofCost {
 			s.costs(m, descriptor)
 		}
+		free := of == ofCost && want.free && !want.paid
+		// What a whole call tells of later has to find a hold that can grow, even if nothing is expected of it.
+		reserves := held > 0 || holds && s.wholeCall && !free
 		switch {
 		case of == ofPlaces && want.admits():
 			o.takePlace(want, d, s)
 		case of == ofCost && want.asks() && want.unpriced != "":
 			asked := &d.Limits[s.open(d, o, store.Charge, 0, 0)]
 			asked.Unpriced, asked.book = want.unpriced, want.book
-		case of == ofCost && want.free && !want.paid && charge == 0:
+		case free && charge == 0:
 			// A limit whose charge is known to be nothing is not asked.
 		case charged:
 			s.open(d, o, store.Charge, charge, 0)
-		case want.admits() && (!holds || held == 0):
+		case want.admits() && !reserves:
 			s.open(d, o, store.Charge, 0, 0) // is there room at all?
 		}
-		if held > 0 {
+		if reserves {
 			s.open(d, o, store.Hold, held, lapse(l.OnLapse, &want.hold, of, held))
 		}
 		if used, reported := want.record.of(of); used > 0 || reported && s.recording() == store.Settle {
@@ -165,7 +171,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 	for i := range d.Limits {
 		op := &s.step.Ops[s.firstNative+i]
 		same := d.Limits[i].Limit == o.limit && bytes.Equal(op.Bucket, bucket) && bytes.Equal(op.Owner, o.match.Owner)
-		if same && merges(op, kind, amount) {
+		if same && merges(op, &store.Op{Kind: kind, Amount: amount}) {
 			s.names = s.names[:from]
 			op.Kind = max(op.Kind, kind)
 			op.Amount, op.Lapse = limit.Add(op.Amount, amount), limit.Add(op.Lapse, lapse)
@@ -197,14 +203,10 @@ func (o *opening) class(s *scratch) uint8 {
 	return uint8(measures)
 }
 
-// merges says that an op of that kind and amount can be one with op: both do the same, or one of
-// them only looks whether there is room, and the other one asks for it.
-func merges(op *store.Op, kind store.Kind, amount int64) bool {
-	if op.Kind == kind {
-		return true
-	}
-	asksToo := kind == store.Charge || kind == store.Hold
-	return op.Judged() && asksToo && (op.Amount == 0 || amount == 0)
+// merges says that two ops on a bucket can be one: both do the same, or one of them only looks whether there is room,
+// and the other one asks for it.
+func merges(a, b *store.Op) bool {
+	return a.Kind == b.Kind || a.Judged() && b.Judged() && (isCheck(a) || isCheck(b))
 }
 
 // concludeNative writes what the store answered to the limits and the statuses that they concern.

@@ -126,4 +126,3 @@ func TestRowsOfRefusals(t *testing.T) {
 		t.Errorf("refused most often: %v (%v)", top, err)
 	}
 }
-

@@ -1,6 +1,7 @@
 package limit
 
-// arithmetic is what every algorithm answers. `now` is what advance left st at. Amounts are above 0.
+// arithmetic is what every algorithm answers. `now` is what advance left st at. Amounts are above 0; that
+// of a hold may be 0.
 type arithmetic interface {
 	// advance brings st to now. An instant before st.At is a step back of the clock to be adopted.
 	advance(s *Spec, st *State, now Micros)

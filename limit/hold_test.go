@@ -35,7 +35,7 @@ func (f family) holdIsACharge(r *rapid.T) {
 	if w.s.Algorithm == limit.SlidingLog {
 		most = mostOfAnInstant / 2
 	}
-	amount := rapid.Int64Range(1, most).Draw(r, "held")
+	amount := rapid.Int64Range(0, most).Draw(r, "held")
 	actual := rapid.Int64Range(1, most).Draw(r, "actual")
 	if w.s.Describe(&w.st, w.now).Used > most {
 		return // a pinned count does not know what it has left out

@@ -73,7 +73,8 @@ func (s *Spec) GiveBack(st *State, now Micros, amount int64) {
 	}
 }
 
-// Hold counts amount, at least 1, as reserved and returns where it lies.
+// Hold counts amount as reserved and returns where it lies. A hold of 0 counts nothing, and has a place in which
+// it can grow, or be settled: where a window begins with its first charge, it begins with such a hold too.
 func (s *Spec) Hold(st *State, now Micros, amount int64) Mark {
 	st.Held = Add(st.Held, amount)
 	return s.arithmetic().hold(s, st, now, amount)
@@ -106,7 +107,7 @@ func (s *Spec) Correct(st *State, now Micros, mark Mark, charged, actual int64) 
 // Frees says whether the lapse of a live hold at mark, of held units to lapse, would make room: it
 // leaves less charged, and what it was counted in still counts.
 func (s *Spec) Frees(st *State, now Micros, mark Mark, held, lapse int64) bool {
-	return (lapse < held || s.Algorithm == Concurrency) && s.arithmetic().counts(s, st, now, mark)
+	return held > 0 && (lapse < held || s.Algorithm == Concurrency) && s.arithmetic().counts(s, st, now, mark)
 }
 
 // Idle returns the instant from which st equals an absent bucket, if nothing happens before. Live

@@ -35,6 +35,9 @@ func (l *Lease) Ends() bool { return l.Do == LeaseSettle || l.Do == LeaseLapse }
 // MovesHolds says that the step ends or renews the holds of the lease, if it lives.
 func (l *Lease) MovesHolds() bool { return l.Ends() || l.Do == LeaseRenew }
 
+// AddsRow says that a step with the lease may add to a row that is OfLease.
+func (l *Lease) AddsRow() bool { return l.Do == LeaseOpen || l.Do == LeaseRenew || l.Do == LeaseSettle }
+
 // Unknown stands for an actual amount that nobody knows.
 const Unknown int64 = -1
 

@@ -11,7 +11,7 @@ import (
 // for the owner and for the group, by dimensions; and owners are ranked.
 //
 // Rows are written if the step admits, in the same instant as its ops, and never by a repeat
-// (LeaseReplayed): so that what rows and buckets say agrees, also after a crash.
+// (LeaseReplayed): so that what rows and buckets say agrees, also after a crash. One OfLease goes with the lease.
 type Row struct {
 	// Owner names whose usage it is: 1 byte at least. It is kept with the counters of that owner.
 	Owner []byte
@@ -27,6 +27,20 @@ type Row struct {
 	// Rank has a bit for each column by which the owners of the group are ranked, for a day and for a month.
 	Rank uint64
 	Keep Retain
+	// OfLease says that Add is what the step's lease has added to this row in all, 0 in the columns that it does not
+	// name; and not so much more. The store keeps with the lease what that has added, by columns, and adds the
+	// difference:
+	//
+	//	LeaseOpen    all of it, if the lease is opened
+	//	LeaseRenew   if the lease lives, what it is more than before, in each column: an older report, or a
+	//	             repeat, changes nothing
+	//	LeaseSettle  what it is more or less than before, also where the lease has lapsed; where it is unknown,
+	//	             it has added nothing before
+	//
+	// whatever the verdict is on the step's ops. Other actions, and repeats, add nothing: what a lease that lapses
+	// has added stays. A step has one such row at most, and those of a lease name the same row each time (owner,
+	// group, dimensions, At, Keep and Rank): the store does not keep with the lease which one that is.
+	OfLease bool
 }
 
 // Addition is so much more, or less, in one column; or the sum in it.
@@ -134,8 +148,11 @@ func (r *Row) Totals(now limit.Micros) (all [Totals]Total, n int) {
 	return all, n
 }
 
-// Columns returns the columns that the row adds to, as bits.
+// Columns returns the columns that the row may add to, as bits: one of a lease to any.
 func (r *Row) Columns() (columns uint64) {
+	if r.OfLease {
+		return 1<<64 - 1
+	}
 	for _, a := range r.Add {
 		if a.Amount != 0 {
 			columns |= 1 << a.Column
@@ -150,9 +167,11 @@ func (r *Row) Ranked() uint64 { return r.Columns() & r.Rank }
 // AddSigned returns a + b, pinned at ±[limit.MaxAmount].
 func AddSigned(a, b int64) int64 { return max(-limit.MaxAmount, min(a+b, limit.MaxAmount)) }
 
-func (r *Row) validate() error {
+func (r *Row) validate(l *Lease) error {
 	name := len(r.Owner) + len(r.Group) + len(r.Dimensions)
 	switch {
+	case r.OfLease && l == nil:
+		return fmt.Errorf("%w: it is of a lease, and the step has none", ErrInvalid)
 	case len(r.Owner) == 0:
 		return fmt.Errorf("%w: it has no owner", ErrInvalid)
 	case name > MaxRowName:

@@ -33,7 +33,9 @@ const (
 	// GiveBack returns units that were charged: to the current window only, never below 0, at once
 	// visible to every caller. It is never refused. On a bucket that may be forgotten it writes nothing.
 	GiveBack
-	// Hold judges the amount, at least 1, and reserves it under the lease that the step opens.
+	// Hold judges the amount, and reserves it under the lease that the step opens. A hold of 0 is judged as a
+	// check, and reserves nothing; but the lease has a hold on the bucket then, which a renewal lets grow and a
+	// settlement replaces.
 	Hold
 	// Settle says how much was used of the bucket: what the lease that the step settles holds there is
 	// replaced by it; where it holds nothing, the amount is recorded. It is never refused. A lease has
@@ -101,10 +103,17 @@ func (s *Step) Validate() error {
 	if len(s.Rows) > MaxRows {
 		return fmt.Errorf("%w: %d rows, want at most %d", ErrInvalid, len(s.Rows), MaxRows)
 	}
+	ofLease := 0
 	for i := range s.Rows {
-		if err := s.Rows[i].validate(); err != nil {
+		if err := s.Rows[i].validate(s.Lease); err != nil {
 			return fmt.Errorf("row %d of %.200q: %w", i, s.Rows[i].Owner, err)
 		}
+		if s.Rows[i].OfLease {
+			ofLease++
+		}
+	}
+	if ofLease > 1 {
+		return fmt.Errorf("%w: %d rows are of the lease, want one at most", ErrInvalid, ofLease)
 	}
 	return nil
 }
@@ -140,7 +149,7 @@ func (o *Op) validate(l *Lease) error {
 		return fmt.Errorf("%w: the plain manner is for charges and give-backs on aligned windows", ErrInvalid)
 	case o.Kind == Hold && (l == nil || l.Do != LeaseOpen):
 		return fmt.Errorf("%w: a hold needs a lease that the step opens", ErrInvalid)
-	case o.Kind == Hold && (o.Amount < 1 || o.Lapse < 0 || o.Lapse > o.Amount):
+	case o.Kind == Hold && (o.Lapse < 0 || o.Lapse > o.Amount):
 		return fmt.Errorf("%w: a hold of %d that lapses to %d", ErrInvalid, o.Amount, o.Lapse)
 	case o.Kind == Settle && (l == nil || l.Do != LeaseSettle):
 		return fmt.Errorf("%w: to settle needs a lease that the step settles", ErrInvalid)

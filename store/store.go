@@ -57,7 +57,8 @@ type Store interface {
 	//     charges and holds are written only if it admits: all of them or none; but those that count
 	//     refusals are written as charges.
 	//  6. A lease that step.Lease opens is opened if the verdict admits.
-	//  7. What step.Rows say is added up if the verdict admits, and the step is no repeat.
+	//  7. What step.Rows say is added up if the verdict admits, and the step is no repeat; a row OfLease as
+	//     said there.
 	//
 	// A strict bucket that has followed the clock back, so that its [limit.State] stands at an earlier
 	// instant than before, is written also where the step is refused, checks only, or is a repeat: what it

@@ -29,6 +29,7 @@ descriptors:
 upstreams:
 - { name: provider, models: [big-*], limits: [{ name: rpm, rate: 1_000/minute }] }
 subjects: { alice: { tier: pro } }
+anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -37,12 +38,14 @@ subjects: { alice: { tier: pro } }
 domain: llm
 tiers: [{ name: free }, { name: pro }]
 descriptors: [{ key: user, subject: true }]
+anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	spending := filepath.Join(t.TempDir(), "limits.yaml")
 	if err := os.WriteFile(spending, []byte(`
 domain: llm
+anonymous: deny
 tiers: [{ name: free }, { name: pro }]
 limits: [{ name: all, meter: cost, limit: $5_000/month, ceiling: { free: 60%, pro: 100% } }]
 descriptors:

@@ -218,8 +218,8 @@ x-ratelimit-limit: 1
 x-ratelimit-remaining: 0
 x-ratelimit-reset: 1795435501
 content-type: application/problem+json
-retry-after: 290
-retry-after-ms: 290000
+retry-after: 60
+retry-after-ms: 60000
 x-should-retry: true`)
 }
 

@@ -29,6 +29,7 @@ type decision struct {
 
 	stripes stripeSet // of the step's rows; these are locked too
 	sums    []report  // that the step adds to
+	share   share     // what it adds for its lease
 }
 
 // work is one bucket in a decision.
@@ -97,6 +98,9 @@ func (d *decision) look(now limit.Micros) {
 		}
 		d.ops = append(d.ops, at)
 	}
+	if d.step.Lease != nil && d.step.Lease.Do == store.LeaseRenew && d.lease != nil && d.lease.state(now) != store.LeaseOpened {
+		return // it is not renewed
+	}
 	for i := range d.moved() {
 		h := &d.lease.holds[i]
 		at := d.find(d.places[len(d.step.Ops)+i], h.owner(), h.bucket(), &h.spec)
@@ -134,6 +138,7 @@ func (d *decision) find(place int, owner, name []byte, spec *limit.Spec) int {
 func (d *decision) end() {
 	clear(d.work)
 	clear(d.sums)
+	d.share.end()
 	d.store, d.step, d.leases, d.lease = nil, nil, nil, nil
 }
 
@@ -168,12 +173,19 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 	if d.lease != nil {
 		out.Note = append(out.Note, d.lease.note...)
 	}
+	d.share.find(d, state)
 	if state == store.LeaseRenewed {
-		d.renew() // which needs no room
+		// Nothing may change without room for the rows, whether the checks will admit them or not.
+		if err := d.room(); err != nil {
+			return err
+		}
+		d.renew()
 	}
 	d.judge(out)
-	if err := d.room(); err != nil {
-		return err
+	if state != store.LeaseRenewed {
+		if err := d.room(); err != nil {
+			return err
+		}
 	}
 	var opened *lease
 	if d.step.Lease != nil && d.step.Lease.Do == store.LeaseOpen && !d.replay && !d.refuse {
@@ -182,9 +194,7 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 	}
 	d.endLease(state)
 	d.write(opened)
-	if d.reports() {
-		d.writeRows()
-	}
+	d.writeRows()
 	d.commit(opened)
 	out.Refused, out.Lease = d.refuse, state
 	d.describe(out)
@@ -242,6 +252,8 @@ func (w *work) earliest() limit.Micros {
 // lands says that a native op is written, given the verdict.
 func (d *decision) lands(op *store.Op, w *work) bool {
 	switch {
+	case op.Amount == 0:
+		return op.Kind == store.Hold && !d.replay && !d.refuse
 	case op.Kind == store.GiveBack:
 		return w.wrote || w.bucket != nil && !w.bucket.mayBeForgotten(w.spec, d.now)
 	case d.replay:
@@ -262,7 +274,7 @@ func (d *decision) write(opened *lease) {
 		case w.plain:
 			w.wrote = w.wrote || w.count != op.Spec.Counted(&w.state, d.now)
 			continue
-		case op.Amount == 0 || !d.lands(op, w):
+		case !d.lands(op, w):
 			continue
 		case op.Kind == store.GiveBack:
 			op.Spec.GiveBack(&w.state, w.now, op.Amount)

@@ -169,8 +169,8 @@ func TestForeignDirectory(t *testing.T) {
 // A file of another version is refused, and says so.
 func TestOtherFormats(t *testing.T) {
 	for format, says := range map[uint32]string{
-		2: "was written by an older ration: it has format 2, and this one knows 4",
-		5: "was written by a newer ration: it has format 5, and this one knows 4",
+		2: "was written by an older ration: it has format 2, and this one knows 5",
+		6: "was written by a newer ration: it has format 6, and this one knows 5",
 	} {
 		clock := storetest.NewClock(noon)
 		file, _ := filled(t, clock)
@@ -194,7 +194,7 @@ func TestFormatBefore(t *testing.T) {
 		t.Errorf("there is something else in it: %+v, want %+v", got, want)
 	}
 	changeFile(t, file, func(tx *bbolt.Tx) error {
-		if got := format(tx); string(got) != string(memory.FormatRecord(4)) {
+		if got := format(tx); string(got) != string(memory.FormatRecord(5)) {
 			t.Errorf("it says to be of format %v", got)
 		}
 		return nil

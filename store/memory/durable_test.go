@@ -85,13 +85,15 @@ func TestReopenedAnswersTheSame(t *testing.T) {
 // randomStep draws a step on a few buckets, each of which has one limit.
 func randomStep(r *rapid.T) *store.Step {
 	step := &store.Step{}
-	switch rapid.IntRange(0, 4).Draw(r, "lease") {
+	switch rapid.IntRange(0, 5).Draw(r, "lease") {
 	case 0, 1:
 		step.Lease = &store.Lease{Do: store.LeaseOpen, Lasts: limit.Micros(rapid.Int64Range(1, 600_000_000).Draw(r, "lasts"))}
 	case 2:
 		step.Lease = &store.Lease{Do: store.LeaseSettle, Actual: []int64{rapid.Int64Range(0, 9).Draw(r, "actual")}}
 	case 3:
 		step.Lease = &store.Lease{Do: store.LeaseLapse}
+	case 4:
+		step.Lease = &store.Lease{Do: store.LeaseRenew, Lasts: 300 * limit.Second, Actual: []int64{rapid.Int64Range(0, 9).Draw(r, "actual")}}
 	}
 	if step.Lease != nil {
 		step.Lease.ID = id(rapid.IntRange(0, 9).Draw(r, "lease id"))
@@ -104,6 +106,7 @@ func randomStep(r *rapid.T) *store.Step {
 	if step.Lease != nil && step.Lease.Do == store.LeaseSettle {
 		kinds = append(kinds, store.Settle)
 	}
+	renews := step.Lease != nil && step.Lease.Do == store.LeaseRenew
 	for range rapid.IntRange(0, 4).Draw(r, "ops") {
 		a := limit.Algorithm(rapid.IntRange(0, int(limit.Concurrency)).Draw(r, "algorithm"))
 		op := native(rapid.SampledFrom([]string{"", "anna", "bert"}).Draw(r, "owner"), a.String(), spec(a, 1800*limit.Second))
@@ -114,14 +117,20 @@ func randomStep(r *rapid.T) *store.Step {
 		if a == limit.FixedWindow && rapid.Bool().Draw(r, "plain") && op.Kind <= store.GiveBack {
 			op.Manner, op.Bucket = limit.Plain, []byte("plain")
 		}
-		if op.Kind != store.Hold {
+		switch {
+		case renews:
+			op.Kind, op.Amount, op.Lapse = store.Charge, 0, 0
+		case op.Kind != store.Hold:
 			op.Lapse = 0
+		case rapid.IntRange(0, 4).Draw(r, "nothing") == 0:
+			op.Amount, op.Lapse = 0, 0
 		}
 		step.Ops = append(step.Ops, op)
 	}
-	for range rapid.IntRange(0, 2).Draw(r, "rows") {
+	for i := range rapid.IntRange(0, 2).Draw(r, "rows") {
 		step.Rows = append(step.Rows, store.Row{
 			Owner: []byte(rapid.SampledFrom([]string{"anna", "bert"}).Draw(r, "who")), Group: []byte("g"),
+			OfLease:    i == 0 && step.Lease != nil && rapid.Bool().Draw(r, "of lease"),
 			Dimensions: []byte(rapid.SampledFrom([]string{"", "d"}).Draw(r, "dimensions")),
 			Add: []store.Addition{
 				{Column: uint8(rapid.IntRange(0, 2).Draw(r, "column")), Amount: rapid.Int64Range(-3, 9).Draw(r, "units")},

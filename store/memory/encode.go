@@ -12,9 +12,9 @@ import (
 )
 
 // format is the version of everything in this file, and of the file on disk.
-const format = 4
+const format = 5
 
-// oldest is the first version that can still be read: it has no rows.
+// oldest is the first version that can still be read: it has no rows, and leases have added to none.
 const oldest = 3
 
 // Records have keys by what they are of. In this order they are read back: a hold that has lapsed is
@@ -158,6 +158,7 @@ func appendLease(b []byte, key string, l *lease) []byte {
 		b = appendSpec(b, &h.spec)
 	}
 	b = appendText(b, string(l.note))
+	b = append(b, l.added...)
 	return appendSum(b, start, key)
 }
 
@@ -208,6 +209,10 @@ func decodeLease(content []byte, to *lease, known calendars) error {
 		}
 	}
 	to.note = []byte(r.text())
+	to.added, r.rest = string(r.rest), nil
+	if !validShare(to.added) {
+		return errContent
+	}
 	return r.end()
 }
 

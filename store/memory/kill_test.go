@@ -58,15 +58,15 @@ func (p spender) step(n int) (*store.Step, counts) {
 		return step, counts{held: amount}
 	case turn%2 == 0:
 		lease.Do, lease.Actual = store.LeaseSettle, []int64{actual}
-		return &store.Step{Lease: lease, Rows: p.report(-amount, actual)}, counts{used: actual, held: -amount}
+		return &store.Step{Lease: lease, Rows: p.report(0, actual)}, counts{used: actual, held: -amount}
 	}
 	return &store.Step{}, counts{}
 }
 
-// report returns the row of a step that changes what the spender holds and has used.
+// report returns the row of a step, by which its lease holds and has used so much.
 func (p spender) report(held, used int64) []store.Row {
 	return []store.Row{{
-		Owner: fmt.Append(nil, "user ", p.number), Group: []byte("g"), At: noon,
+		Owner: fmt.Append(nil, "user ", p.number), Group: []byte("g"), At: noon, OfLease: true,
 		Add:  []store.Addition{{Column: 0, Amount: held}, {Column: 1, Amount: used}},
 		Keep: store.Retain{OwnerHours: store.MaxRetain, GroupHours: store.MaxRetain},
 	}}

@@ -37,6 +37,8 @@ type lease struct {
 	// holds is nil once the lease was settled.
 	holds []hold
 	note  []byte
+	// added is what the lease has added to its row of usage, packed (share.go); empty once it was settled.
+	added string
 }
 
 // ending is how a lease has ended. One that is not settled and due has lapsed too.
@@ -113,7 +115,7 @@ func (s *Store) forget(sh *leaseShard, l *lease, now limit.Micros) {
 
 // bytes returns about how much memory the lease takes.
 func (l *lease) bytes() int64 {
-	n := leaseBytes + int64(len(l.note))
+	n := leaseBytes + int64(len(l.note)+len(l.added))
 	for i := range l.holds {
 		n += holdBytes + int64(len(l.holds[i].name))
 	}

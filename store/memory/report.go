@@ -19,8 +19,17 @@ type report struct {
 	row   *row
 }
 
-// reports says that the step adds to rows. The verdict is known.
-func (d *decision) reports() bool { return len(d.step.Rows) > 0 && !d.refuse && !d.replay }
+// reported returns a row of the step as it is added up, by the verdict so far; nil if it is not.
+func (d *decision) reported(i int) *store.Row {
+	r := &d.step.Rows[i]
+	switch {
+	case r.OfLease && d.share.adds && (d.step.Lease.Do != store.LeaseOpen || !d.refuse):
+		return &d.share.row
+	case r.OfLease || d.refuse || d.replay:
+		return nil
+	}
+	return r
+}
 
 // stripeOf returns the stripe in which what an owner reports is added up for the group.
 func stripeOf(shard int) int { return shard % stripeCount }
@@ -31,7 +40,10 @@ func (d *decision) lookUpRows() (need int64) {
 	d.sums = d.sums[:0]
 	places := d.places[len(d.places)-len(d.step.Rows):]
 	for i := range d.step.Rows {
-		from := &d.step.Rows[i]
+		from := d.reported(i)
+		if from == nil {
+			continue
+		}
 		sh, number := &d.store.shards[places[i]], stripeOf(places[i])
 		st, by := &d.store.stripes[number], sh.usage.owners[string(from.Owner)]
 		totals, n := from.Totals(d.now)
@@ -77,6 +89,9 @@ func (d *decision) writeRows() {
 	for i := range d.sums {
 		r := &d.sums[i]
 		from, u := r.from, r.usage
+		if d.refuse && from != &d.share.row { // of a step that renews a lease
+			continue
+		}
 		if r.row == nil { // unless another row of the step has made it
 			r.table = u.table(from.Group, r.kind, r.total.Start)
 			r.row = r.table.find(u.owners[string(from.Owner)], r.dimensions())

@@ -70,6 +70,7 @@ func (d *decision) open() *lease {
 	asked := d.step.Lease
 	opened := &lease{
 		id: asked.ID, due: d.now + asked.Lasts, opened: true, openedBy: asked.Request, note: slices.Clone(asked.Note),
+		added: string(d.share.packed),
 	}
 	count := 0
 	for i := range d.step.Ops {
@@ -118,8 +119,17 @@ func (d *decision) renew() {
 		w.wrote = true
 	}
 	d.leaveNote()
+	if d.share.adds && string(d.share.packed) != d.lease.added {
+		d.leaveAdded(string(d.share.packed))
+	}
 	d.leases.changed(d.lease)
 	d.wrote = true
+}
+
+// leaveAdded notes with the lease what it has added to its row.
+func (d *decision) leaveAdded(added string) {
+	d.store.bytes.Add(int64(len(added) - len(d.lease.added)))
+	d.lease.added = added
 }
 
 // leaveNote puts the step's note in the place of the lease's, unless it is empty.
@@ -149,6 +159,7 @@ func (d *decision) endLease(state store.LeaseState) {
 		d.endHolds(d.actual)
 		d.lease.ended, d.lease.settledBy = settled, asked.Request
 		d.forgetHolds()
+		d.leaveAdded("")
 		d.leaveNote()
 		d.leases.changed(d.lease)
 		d.wrote = true

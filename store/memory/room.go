@@ -14,7 +14,7 @@ func (d *decision) need() int64 {
 	need := int64(0)
 	for i, at := range d.ops {
 		op, w := &d.step.Ops[i], &d.work[at]
-		if op.Amount == 0 || op.Kind == store.GiveBack || !w.plain && !d.lands(op, w) {
+		if op.Kind == store.GiveBack || w.plain && op.Amount == 0 || !w.plain && !d.lands(op, w) {
 			continue
 		}
 		if w.bucket == nil {
@@ -27,11 +27,11 @@ func (d *decision) need() int64 {
 	}
 	if asked := d.step.Lease; asked != nil && d.lease == nil && (asked.Do == store.LeaseSettle || asked.Do == store.LeaseOpen && !d.refuse) {
 		need += leaseBytes + int64(len(asked.Note))
+		if asked.Do == store.LeaseOpen {
+			need += int64(len(d.share.packed))
+		}
 	}
-	if d.reports() {
-		need += d.lookUpRows()
-	}
-	return need
+	return need + d.lookUpRows()
 }
 
 // bytes returns about how much memory the bucket takes that has to be created. Where the owner has

@@ -234,3 +234,80 @@ func BenchmarkUsage(b *testing.B) {
 		}
 	}
 }
+
+// A renewal for whose rows there is no room changes nothing, so that it can be sent again.
+func TestRenewalWithoutRoom(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, MaxBytes: 1 << 20})
+	hold := native("owner", "b", spec(limit.FixedWindow, hour))
+	hold.Kind, hold.Amount, hold.Spec.Limit = store.Hold, 10, 1000
+	lease := &store.Lease{ID: id(1), Lasts: 600 * limit.Second}
+	if err := s.Apply(t.Context(), &store.Step{Lease: lease, Ops: []store.Op{hold}}, &store.Outcome{}); err != nil {
+		t.Fatal(err)
+	}
+	row := usageRow("")
+	for err, n := error(nil), 0; !errors.Is(err, store.ErrFull); n++ {
+		row.Owner = fmt.Append(nil, "made up, ", n)
+		err = s.Apply(t.Context(), &store.Step{Rows: []store.Row{row}}, &store.Outcome{})
+	}
+	renewal := *lease
+	renewal.Do, renewal.Actual = store.LeaseRenew, []int64{50}
+	held := func(step *store.Step, want error) int64 {
+		t.Helper()
+		var out store.Outcome
+		if err := s.Apply(t.Context(), step, &out); !errors.Is(err, want) {
+			t.Fatalf("%v, want %v", err, want)
+		}
+		look := hold
+		look.Kind, look.Amount = store.Charge, 0
+		if err := s.Apply(t.Context(), &store.Step{Ops: []store.Op{look}}, &out); err != nil {
+			t.Fatal(err)
+		}
+		return out.Results[0].Held
+	}
+	for _, ofLease := range []bool{false, true} {
+		row.Owner, row.OfLease = []byte("somebody new"), ofLease
+		if got := held(&store.Step{Lease: &renewal, Rows: []store.Row{row}}, store.ErrFull); got != 10 {
+			t.Errorf("without room for a row, of the lease %v, %d are held, want 10 as before", ofLease, got)
+		}
+	}
+	if got := held(&store.Step{Lease: &renewal}, nil); got != 50 {
+		t.Errorf("without a row %d are held, want 50", got)
+	}
+}
+
+// With a lease is kept in a few bytes what it has added to its row, until it is settled.
+func TestMemoryOfARowOfALease(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now})
+	row := usageRow("owner")
+	row.OfLease = true
+	lease := store.Lease{Lasts: hour}
+	grows := func(n int, do store.LeaseAction, add ...store.Addition) int64 {
+		t.Helper()
+		before := s.Bytes()
+		lease.ID, lease.Do, row.Add = id(n), do, add
+		if err := s.Apply(t.Context(), &store.Step{Lease: &lease, Rows: []store.Row{row}}, &store.Outcome{}); err != nil {
+			t.Fatal(err)
+		}
+		return s.Bytes() - before
+	}
+	all := usageRow("").Add
+	grows(1, store.LeaseOpen, all...) // makes the row too
+	empty := grows(2, store.LeaseOpen)
+	for _, c := range []struct {
+		what  string
+		bytes int64
+		want  int64
+	}{
+		{"opened with 1, 420, 1200, 98000 and 1", grows(3, store.LeaseOpen, all...) - empty, 2 + 3 + 3 + 4 + 2},
+		{"renewed to the same", grows(3, store.LeaseRenew, all...), 0},
+		{"renewed to a larger one", grows(3, store.LeaseRenew, store.Addition{Column: 0, Amount: 128}), 1},
+		{"settled", grows(3, store.LeaseSettle, all...), -15},
+		{"nothing is settled", grows(2, store.LeaseSettle), 0},
+	} {
+		if c.bytes != c.want {
+			t.Errorf("%s: it takes %d bytes more, want %d", c.what, c.bytes, c.want)
+		}
+	}
+}

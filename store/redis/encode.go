@@ -3,6 +3,7 @@ package redis
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
@@ -58,7 +59,12 @@ func (e *encoding) plainCharges() bool {
 			return false
 		}
 	}
-	return e.lease == nil && e.phase == whole && len(e.sums) == 0
+	return e.lease == nil && e.phase == whole && !e.reports()
+}
+
+// reports says that the part adds to rows, or a lease may.
+func (e *encoding) reports() bool {
+	return len(e.sums) > 0 || slices.ContainsFunc(e.part.rows, func(i int) bool { return e.step.Rows[i].OfLease })
 }
 
 // append appends the step.
@@ -118,7 +124,7 @@ func (e *encoding) append(b []byte) []byte {
 	for i := range e.part.ops {
 		b = e.appendOp(b, i, calendars)
 	}
-	if len(e.sums) > 0 {
+	if e.reports() {
 		b = e.appendRows(b)
 	}
 	return b
@@ -129,7 +135,7 @@ func (e *encoding) flags() byte {
 	quotaOpen := e.step.QuotaOpen || e.phase == prepare
 	return bit(stepRefused, e.step.Refused) | bit(stepShadow, e.step.Shadow) | bit(stepQuotaOpen, quotaOpen) |
 		bit(stepLeased, e.lease != nil) | bit(stepSpans, e.inCluster) |
-		bit(stepAsked, e.asked) | bit(stepReports, len(e.sums) > 0)
+		bit(stepAsked, e.asked) | bit(stepReports, e.reports())
 }
 
 func bit(b byte, is bool) byte {

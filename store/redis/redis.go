@@ -191,8 +191,16 @@ func independent(step *store.Step) bool {
 
 // split divides the ops and rows of a step by the shards of a cluster.
 func (s *Store) split(step *store.Step) []part {
+	idle := -1 // a row of the lease to which the step adds nothing
+	if step.Lease != nil && !step.Lease.AddsRow() {
+		idle = ofLease(step)
+	}
 	if s.cluster == nil {
-		return []part{{ops: s.indices(len(step.Ops)), rows: s.indices(len(step.Rows))}}
+		one := part{ops: s.indices(len(step.Ops)), rows: s.indices(len(step.Rows))}
+		if idle >= 0 {
+			one.rows = slices.DeleteFunc(ascending(len(step.Rows)), func(i int) bool { return i == idle })
+		}
+		return []part{one}
 	}
 	var parts []part
 	in := func(shard uint16) *part {
@@ -208,6 +216,9 @@ func (s *Store) split(step *store.Step) []part {
 		p.ops = append(p.ops, i)
 	}
 	for i := range step.Rows {
+		if i == idle {
+			continue
+		}
 		p := in(shardOfName(step.Rows[i].Owner))
 		p.rows = append(p.rows, i)
 	}

@@ -103,6 +103,9 @@ func (s *Store) applyLook(ctx context.Context, step *store.Step, out *store.Outc
 	if len(step.Ops)+len(step.Rows) > 0 {
 		rest := *step
 		rest.Lease = nil
+		if ofLease(step) >= 0 {
+			rest.Rows = slices.DeleteFunc(slices.Clone(step.Rows), func(r store.Row) bool { return r.OfLease })
+		}
 		if err := s.Apply(ctx, &rest, out); err != nil {
 			return err
 		}
@@ -154,7 +157,8 @@ func (sp *span) apply(ctx context.Context) error {
 	return nil
 }
 
-// renew tells the lease's own shard first, and if it lives there, the others. Each of them judges the checks on its own
+// renew tells the lease's own shard first, and if it lives there, the others, and that of its row, which has a record of
+// the lease from then on. What else the step reports comes last, when it is known whether the checks admit. Each shard judges the checks on its own
 // buckets by itself: they ask for nothing that would have to be promised. Where a shard is not reached, what is held there
 // lapses when it was due, and a repeat, or the settlement, sets right what is charged.
 func (sp *span) renew(ctx context.Context) error {
@@ -173,16 +177,39 @@ func (sp *span) renew(ctx context.Context) error {
 	var messages []*encoding
 	for _, p := range sp.parts {
 		e := sp.encoding(p, whole)
-		if home.state == store.LeaseRenewed && slices.Contains(home.shards, p.shard) {
-			e.lease = sp.step.Lease
+		row := sp.rowsOf(p, true)
+		if home.state == store.LeaseRenewed && (len(row) > 0 || slices.Contains(home.shards, p.shard)) {
+			e.lease, e.part.rows = sp.step.Lease, row
 		}
 		if e.lease != nil || len(p.ops) > 0 {
 			messages = append(messages, e)
 		}
 	}
-	if _, err = sp.send(ctx, messages); err != nil && home.state == store.LeaseRenewed {
+	wrote := home.state == store.LeaseRenewed
+	_, err = sp.send(ctx, messages)
+	if err == nil {
+		err, wrote = sp.reportRest(ctx), true
+	}
+	if err != nil && wrote {
 		return partly(err)
 	}
+	return err
+}
+
+// reportRest adds up the rows of a renewing step that are not of its lease, if the checks admit: each shard for itself.
+func (sp *span) reportRest(ctx context.Context) error {
+	if refuses(sp.step, sp.out.Results) {
+		return nil
+	}
+	var messages []*encoding
+	for _, p := range sp.parts {
+		if rows := sp.rowsOf(p, false); len(rows) > 0 {
+			e := sp.encoding(part{shard: p.shard}, whole)
+			e.lease, e.part.rows = nil, rows
+			messages = append(messages, e)
+		}
+	}
+	_, err := sp.send(ctx, messages)
 	return err
 }
 
@@ -416,9 +443,18 @@ func unknown(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
+// rowsOf returns the rows of a part that are of the lease, or the others.
+func (sp *span) rowsOf(p part, ofLease bool) []int {
+	return slices.DeleteFunc(slices.Clone(p.rows), func(i int) bool { return sp.step.Rows[i].OfLease != ofLease })
+}
+
 // encoding is a message to a shard.
 func (sp *span) encoding(p part, as phase) *encoding {
-	if as != admit {
+	switch {
+	case as == admit:
+	case as == refuse && sp.ends():
+		p.rows = sp.rowsOf(p, true)
+	default:
 		p.rows = nil
 	}
 	e := &encoding{step: sp.step, part: p, inCluster: true, phase: as, transaction: sp.transaction, madeBy: sp.home.madeBy}

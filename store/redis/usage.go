@@ -3,6 +3,7 @@ package redis
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/rationhq/ration/limit"
@@ -108,30 +109,41 @@ func (s *sum) appendKey(b []byte, prefix string, inCluster bool) []byte {
 	return appendUsageKey(b, prefix, shard, s.row.Group, owner, s.page, s.suffix)
 }
 
+// ofLease is where among the rows of a step the one of its lease is; −1 if there is none.
+func ofLease(step *store.Step) int {
+	return slices.IndexFunc(step.Rows, func(r store.Row) bool { return r.OfLease })
+}
+
 // appendRows appends the rows of the step, which lua/decide/rows.lua reads.
 func (e *encoding) appendRows(b []byte) []byte {
 	rows := len(b)
-	b = append(b, 0)
-	for i := 0; i < len(e.sums); {
-		row, n := e.sums[i].row, 0
-		b[rows]++
-		var places [store.MaxColumns]byte
-		b, places = appendAdditions(b, row)
-		b = appendText(b, row.Owner)
-		for i+n < len(e.sums) && e.sums[i+n].row == row {
+	b = append(b, 0, 0)
+	sums := e.sums
+	for _, at := range e.part.rows {
+		row, n := &e.step.Rows[at], 0
+		for n < len(sums) && sums[n].row == row {
 			n++
 		}
-		b = append(b, byte(n))
-		for ; n > 0; n-- {
-			s := &e.sums[i]
-			which := byte(allColumns)
-			if s.column != allColumns {
+		if n == 0 && !row.OfLease { // nothing is kept of it
+			continue
+		}
+		b[rows]++
+		if row.OfLease {
+			b[rows+1] = b[rows]
+		}
+		var places [store.MaxColumns]byte
+		b, places = appendAdditions(b, row)
+		b = append(appendText(b, row.Owner), byte(n))
+		for i := range sums[:n] {
+			s := &sums[i]
+			which := s.column
+			if s.column != allColumns && !row.OfLease {
 				which = places[s.column]
 			}
 			b = appendNumber(append(b, which), int64(s.forget))
 			b = s.appendField(b)
-			i++
 		}
+		sums = sums[n:]
 	}
 	return b
 }
@@ -139,10 +151,13 @@ func (e *encoding) appendRows(b []byte) []byte {
 // appendAdditions appends what a row adds, each column once, and returns in which places they are.
 func appendAdditions(b []byte, row *store.Row) (_ []byte, places [store.MaxColumns]byte) {
 	var amounts [store.MaxColumns]int64
+	columns := uint64(0)
 	for _, a := range row.Add {
 		amounts[a.Column] = store.AddSigned(amounts[a.Column], a.Amount)
+		if a.Amount != 0 {
+			columns |= 1 << a.Column
+		}
 	}
-	columns := row.Columns()
 	b = append(b, byte(bits.OnesCount64(columns)))
 	for n := byte(0); columns != 0; n++ {
 		column := bits.TrailingZeros64(columns)

@@ -102,8 +102,8 @@ func (step shown) String() string {
 	}
 	for i := range step.Rows {
 		r := &step.Rows[i]
-		fmt.Fprintf(&b, "\n  row of %.40q/%.40q by %.40q at %d: add %d, rank %#x, keep %d",
-			r.Group, r.Owner, r.Dimensions, r.At, r.Add, r.Rank, r.Keep)
+		fmt.Fprintf(&b, "\n  row of %.40q/%.40q by %.40q at %d: add %d, rank %#x, keep %d, of lease %v",
+			r.Group, r.Owner, r.Dimensions, r.At, r.Add, r.Rank, r.Keep, r.OfLease)
 	}
 	return b.String() + " }"
 }

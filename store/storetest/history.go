@@ -86,6 +86,7 @@ type leased struct {
 	settle  *store.Step // the last
 	due     limit.Micros
 	targets []*target // that it holds on
+	row     *store.Row
 }
 
 // newHistory begins a history on a clock. pool is what its limits are made of.
@@ -286,7 +287,6 @@ func (h *history) addOps(step *store.Step, kinds ...store.Kind) {
 		}
 		op.Amount = h.amount(b.scale)
 		if op.Kind == store.Hold {
-			op.Amount = max(1, op.Amount)
 			op.Lapse = rapid.SampledFrom([]int64{0, op.Amount / 2, op.Amount}).Draw(h.r, "lapse")
 			op.Class = uint8(rapid.IntRange(0, 2).Draw(h.r, "class"))
 		}

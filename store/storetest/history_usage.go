@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 
 	"pgregory.net/rapid"
 
@@ -18,6 +19,15 @@ var forever = store.Retain{
 func (h *history) addRows(step *store.Step) {
 	draw := func(what string, list ...string) []byte { return []byte(rapid.SampledFrom(list).Draw(h.r, what)) }
 	now := h.clock.Now()
+	var own *leased
+	if l := step.Lease; l != nil && rapid.IntRange(0, 3).Draw(h.r, "row of the lease") > 0 {
+		own = h.leases[slices.IndexFunc(h.leases, func(known *leased) bool { return known.id == l.ID })]
+	}
+	if own != nil && own.row != nil {
+		step.Rows = append(step.Rows, *own.row)
+		step.Rows[0].Add = h.additions()
+		own = nil
+	}
 	for range rapid.SampledFrom([]int{0, 1, 1, 1, 2}).Draw(h.r, "rows") {
 		row := store.Row{
 			Owner: draw("owner", "u", "u", "v", "w\x00|"), Group: draw("group", "g", "g", "", "g|u"),
@@ -25,20 +35,30 @@ func (h *history) addRows(step *store.Step) {
 			At:   max(0, rapid.SampledFrom([]limit.Micros{0, 0, now, now - hour, now - 31*day, now + day}).Draw(h.r, "at")),
 			Rank: rapid.SampledFrom([]uint64{0, 1 << 1, 1<<1 | 1<<63, 1<<64 - 1}).Draw(h.r, "rank"),
 		}
-		for range rapid.IntRange(0, 4).Draw(h.r, "additions") {
-			row.Add = append(row.Add, store.Addition{
-				Column: rapid.SampledFrom([]uint8{0, 1, 1, 7, 63}).Draw(h.r, "column"),
-				Amount: rapid.SampledFrom([]int64{0, 1, 1, 1, 2, 3, 250, 1 << 33, -1, -2, -250}).Draw(h.r, "amount"),
-			})
-		}
+		row.Add = h.additions()
 		switch rapid.IntRange(0, 9).Draw(h.r, "keep") {
 		case 8:
 			row.Keep.OwnerHours, row.Keep.GroupDays = 0, 0
 		case 9:
 			row.Keep.OwnerDays, row.Keep.GroupHours = 0, 0
 		}
+		if own != nil { // it is the first of the lease
+			row.OfLease, own.row, own = true, &row, nil
+		}
 		step.Rows = append(step.Rows, row)
 	}
+}
+
+func (h *history) additions() (list []store.Addition) {
+	for range rapid.IntRange(0, 4).Draw(h.r, "additions") {
+		list = append(list, store.Addition{
+			Column: rapid.SampledFrom([]uint8{0, 1, 1, 7, 63}).Draw(h.r, "column"),
+			Amount: rapid.SampledFrom([]int64{
+				0, 1, 1, 1, 2, 3, 250, 1 << 33, -1, -2, -250, 1 << 44,
+			}).Draw(h.r, "amount"),
+		})
+	}
+	return list
 }
 
 // usage asks the store for what rows add up to, and insists that the model says the same. A store on several

@@ -72,7 +72,6 @@ func testInvalid(t *testing.T, open Open) {
 		"a hold without a lease":       {nil, holding("a", five, 1, 0), store.ErrInvalid},
 		"a hold while settling":        {settles(1, 1), holding("a", five, 1, 0), store.ErrInvalid},
 		"a hold while lapsing":         {lapses(1), holding("a", five, 1, 0), store.ErrInvalid},
-		"a hold of nothing":            {opens(1, 1), holding("a", five, 0, 0), store.ErrInvalid},
 		"a hold that lapses to more":   {opens(1, 1), holding("a", five, 1, 2), store.ErrInvalid},
 		"a hold that lapses to less":   {opens(1, 1), holding("a", five, 1, -1), store.ErrInvalid},
 		"to settle without a lease":    {nil, of(store.Settle, ok), store.ErrInvalid},

@@ -58,6 +58,8 @@ type lease struct {
 	settlement uint64
 
 	note string
+
+	added columns // to its row of usage
 }
 
 // clone returns a model that shares nothing with m which a decision changes.

@@ -78,7 +78,8 @@ func (d *decision) look() {
 			s.demand = limit.Add(s.demand, op.Amount)
 		}
 	}
-	if d.known && d.step.Lease.MovesHolds() {
+	over := d.lease.settled || d.lease.lapsed || d.now >= d.lease.due // and so not renewed
+	if d.known && d.step.Lease.MovesHolds() && !(over && d.step.Lease.Do == store.LeaseRenew) {
 		for _, h := range d.lease.holds {
 			see(h.bucket, h.spec)
 		}
@@ -260,7 +261,7 @@ func (d *decision) writeOp(op *store.Op) []hold {
 		if !d.out.Refused {
 			return []hold{d.hold(op, s)}
 		}
-		land = op.CountRefusals
+		land = land && op.CountRefusals
 	case store.Charge:
 		land = land && (!d.out.Refused || op.CountRefusals)
 	case store.Settle:

@@ -23,11 +23,15 @@ type columns map[uint8]int64
 
 // report adds up what the step reports.
 func (d *decision) report() {
-	if d.out.Refused || d.fate == store.LeaseReplayed {
-		return
-	}
 	for i := range d.step.Rows {
 		row := &d.step.Rows[i]
+		if row.OfLease {
+			if row = d.ofLease(row); row == nil {
+				continue
+			}
+		} else if d.out.Refused || d.fate == store.LeaseReplayed {
+			continue
+		}
 		totals, n := row.Totals(d.now)
 		for _, total := range totals[:n] {
 			name := sumName{string(row.Group), string(row.Owner), string(row.Dimensions), total.Span, total.Ranked, total.Start}
@@ -49,6 +53,45 @@ func (d *decision) report() {
 			d.usage[name] = sums
 		}
 	}
+}
+
+// ofLease returns what a row of the lease adds beyond what the lease has added before, which is noted with it; nil
+// if that is nothing.
+func (d *decision) ofLease(row *store.Row) *store.Row {
+	asked, adds := d.step.Lease, false
+	switch asked.Do {
+	case store.LeaseOpen:
+		adds = d.fate == store.LeaseOpened
+	case store.LeaseRenew:
+		adds = d.fate == store.LeaseRenewed
+	case store.LeaseSettle:
+		adds = d.fate != store.LeaseReplayed
+	default:
+	}
+	if !adds {
+		return nil
+	}
+	is := columns{}
+	for _, a := range row.Add {
+		is[a.Column] = store.AddSigned(is[a.Column], a.Amount)
+	}
+	added := columns{}
+	if d.known {
+		added = d.lease.added
+	}
+	more := *row
+	more.Add, more.OfLease = nil, false
+	for column := range uint8(store.MaxColumns) {
+		was := added[column]
+		if asked.Do == store.LeaseRenew {
+			is[column] = max(is[column], was)
+		}
+		more.Add = append(more.Add, store.Addition{Column: column, Amount: store.AddSigned(is[column], -was)})
+	}
+	l := d.leases[asked.ID]
+	l.added = is
+	d.leases[asked.ID] = l
+	return &more
 }
 
 // Rows is what a store answers to the query (store.Usage).

@@ -132,7 +132,11 @@ func walks() []test {
 		{"all or nothing", testAllOrNothing},
 		{"verdicts", testVerdicts},
 		{"refuses what breaks the contract", testInvalid},
+		{"holds of nothing", testHoldsOfNothing},
 		{"usage", testUsage},
+		{"rows of leases", func(t *testing.T, open Open) { testLeaseRows(t, open, nil) }},
+		{"rows of leases that are renewed at once", testRenewedAtOnce},
+		{"refuses rows of leases that break the contract", testLeaseRowsInvalid},
 		{"bounds what is asked of usage", testUsageQueries},
 		{"refuses rows that break the contract", testUsageInvalid},
 	}
@@ -151,6 +155,7 @@ func RunDurable(t *testing.T, open func(t testing.TB, clock *Clock, dir string) 
 	run(t, fresh, walks())
 	t.Run("a hold outlives its lease, on disk too", func(t *testing.T) { testForgotten(t, fresh, again) })
 	t.Run("a renewed lease, on disk too", func(t *testing.T) { testRenewedOnDisk(t, fresh, again) })
+	t.Run("rows of leases, on disk too", func(t *testing.T) { testLeaseRows(t, fresh, again) })
 	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), false, fresh, again) })
 	t.Run("usage is as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), true, fresh, again) })
 }

@@ -133,7 +133,7 @@ end
 
 -- Says whether a strict op is written, given the verdict.
 local function lands(op, b, refuse, replay)
-  if op.amount == 0 then return false end
+  if op.amount == 0 then return op.kind == HOLD_OP and not refuse and not replay end
   if op.kind == GIVE_BACK then return b.found or b.wrote end
   if replay then return false end
   if op.judged then return not refuse or op.counts_refusals end
@@ -236,6 +236,22 @@ local function answer_claim(step)
   reply[length] = char(OK) .. pack('<I2', #content) .. content
 end
 
+-- Says whether the lease of a step adds to its row, if the step admits, or does not open the lease.
+local function adds_share(step, state)
+  if step.lease.action == RENEW then return state == IS_RENEWED end
+  return state ~= IS_REPLAYED
+end
+
+-- Finds out what the lease of a step adds to its row, notes what that will be in all, and reads what it is added to.
+local function find_share(step)
+  local lease = step.lease
+  local known = lease.known
+  local parts
+  parts, lease.added = reporting().compare(step.share, step.said, known and known.added, known and lease.action ~= SETTLE)
+  reporting().look_up(parts)
+  return parts
+end
+
 -- Decides a step, and answers it. Errors are its result codes, and come before its first write.
 local function decide_step(step)
   local phase, lease = step.phase, step.lease
@@ -253,7 +269,11 @@ local function decide_step(step)
     prepare(step, replay)
     return describe(step, state)
   end
-  if state == IS_RENEWED then reserving().renew(step) end
+  local share = step.share and adds_share(step, state) and find_share(step) or nil
+  if state == IS_RENEWED then
+    if step.sums then reporting().look_up(step.sums) end -- before anything is written, whatever the checks will say
+    reserving().renew(step)
+  end
   local refuse
   if phase == ADMIT or phase == REFUSE then
     refuse = phase == REFUSE
@@ -264,9 +284,13 @@ local function decide_step(step)
   if sums then reporting().look_up(sums) end
   if phase ~= WHOLE then reserving().redeem_all(step, phase == ADMIT and not replay) end
   local opened
-  if lease and lease.action == OPEN and not replay and not refuse then
-    state = IS_OPENED
-    opened = reserving().open(lease)
+  if lease and lease.action == OPEN and not replay then
+    if refuse then
+      share = nil
+    else
+      state = IS_OPENED
+      opened = reserving().open(lease)
+    end
   end
   if phase ~= FORGET then
     if lease then reserving().end_lease(step, state) end
@@ -274,6 +298,7 @@ local function decide_step(step)
   end
   commit(step)
   if sums then reporting().add_up(sums) end
+  if share then reporting().add_up(share) end
   if opened then reserving().save_lease(lease.key, opened) end
   describe(step, state)
 end
@@ -293,8 +318,9 @@ end
 local function decide(pos, first, n, flags, current)
   local step
   step, pos = parse_step(pos, first, n, flags)
-  step.sums = nil
-  if has(flags, REPORTS) then step.sums, pos = reporting().parse(pos, first + n + (step.lease and 1 or 0)) end
+  local last = first + n + (step.lease and 1 or 0) -- of its keys
+  step.sums, step.share = nil, nil
+  if has(flags, REPORTS) then step.sums, step.share, step.said, pos, last = reporting().parse(pos, last) end
   local began = length
   if current then
     local ok, problem = protected(decide_step, step)
@@ -307,7 +333,7 @@ local function decide(pos, first, n, flags, current)
     length = length + 1
     reply[length] = char(AGAIN, 0)
   end
-  return pos, first + n + (step.lease and 1 or 0) + (step.sums and #step.sums / 3 or 0)
+  return pos, last
 end
 
 return decide

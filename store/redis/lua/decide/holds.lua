@@ -105,7 +105,7 @@ end
 
 -- limit.Frees: would the lapse of the hold make room?
 local function frees(s, b, h)
-  return (h.lapse < h.amount or s.algorithm == CONCURRENCY)
+  return h.amount > 0 and (h.lapse < h.amount or s.algorithm == CONCURRENCY)
     and b.arithmetic.counts(s, b, b.now, h.mark_at, h.mark_entered)
 end
 

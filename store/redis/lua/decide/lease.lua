@@ -2,15 +2,16 @@
 --
 --   version uint8 (1), flags uint8, due float64, request that opened it and request that settled it 8
 --   bytes each, note with uint16 length, holds uint16: how many; each hold: key of its bucket with uint32 length,
---   algorithm uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length
+--   algorithm uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length; and, if flags say
+--   so, with uint16 length what it has added to its row of usage (rows.lua)
 --
--- In a cluster each shard has one with the holds that lie there, and the lease's own shard has a directory: one
--- without holds. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
+-- In a cluster each shard has one with the holds that lie there, and what was added to the row, if that lies there; and
+-- the lease's own shard has a directory: one without either. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
 -- another one of the same id that is forgotten. Behind that a directory has uint8 how many steps have claimed it
 -- and not said that they were refused, their transactions, 16 bytes each, and the shards, uint16 each.
 
 local LEASE, LEASE_HOLD = '<BBdc8c8I2c0I2', '<I4c0BdBc0BBc0'
-local OPENED, SETTLED, LAPSED = 1, 2, 4
+local OPENED, SETTLED, LAPSED, ADDED = 1, 2, 4, 8
 local RETENTION = 86400000000
 local NO_REQUEST = string.rep('\0', 8)
 
@@ -34,6 +35,7 @@ local function load_lease(key)
     }
     l.holds[i] = h
   end
+  if has(flags, ADDED) then l.added, pos = unpack('<I2c0', raw, pos) end
   if pos <= #raw then
     local claims = pos + TRANSACTION_SIZE
     l.made_by = raw:sub(pos, claims - 1)
@@ -47,6 +49,7 @@ end
 
 local function save_lease(key, l)
   local flags = (l.opened and OPENED or 0) + (l.settled and SETTLED or 0) + (l.lapsed and LAPSED or 0)
+    + (l.added and ADDED or 0)
   local note = l.note or ''
   local parts = { pack('<BBdc8c8I2', 1, flags, l.due, l.opened_by, l.settled_by, #note) .. note .. pack('<I2', #l.holds) }
   for i, h in ipairs(l.holds) do
@@ -55,6 +58,7 @@ local function save_lease(key, l)
     parts[i + 1] = pack('<I4', #h.key) .. h.key .. pack('<BdB', s.algorithm, s.window, #calendar) .. calendar
       .. char(h.class, #h.member) .. h.member
   end
+  if l.added then parts[#parts + 1] = pack('<I2', #l.added) .. l.added end
   if l.made_by then parts[#parts + 1] = l.made_by end
   if l.shards then parts[#parts + 1] = char(#l.claims / TRANSACTION_SIZE) .. l.claims .. l.shards end
   call('SET', key, table.concat(parts), 'PX', time_to_live(l.due + RETENTION))
@@ -65,6 +69,10 @@ local function recall(step)
   local asked = step.lease
   local known = load_lease(asked.key)
   if known and asked.made_by and known.made_by ~= asked.made_by then known = nil end
+  if not known and asked.made_by and asked.action == RENEW and step.share then
+    -- The directory has said that it lives. In this shard it has nothing yet but what it is going to add to its row.
+    known = { due = now, opened_by = NO_REQUEST, settled_by = NO_REQUEST, holds = {}, made_by = asked.made_by }
+  end
   asked.known = known
   if not known then return asked.action == OPEN and NONE or IS_UNKNOWN end
   asked.found = known.note
@@ -74,8 +82,10 @@ local function recall(step)
   elseif asked.action == RENEW then
     -- That the lease lives a directory has said. In a shard that has not heard of it before, it may have been due.
     if asked.made_by then ended = known.lapsed end
+    asked.renews = not (known.settled or ended)
     return known.settled and IS_SETTLED or ended and IS_LAPSED or IS_RENEWED
   elseif asked.action == OPEN then
+    if not (known.opened or ended) and asked.made_by then return NONE end -- a renewal was here first
     -- That the request is the same a directory has said. In a shard that it had not reached when the lease was
     -- settled, it is over all the same.
     local same = known.opened and known.opened_by == asked.request or asked.made_by and not known.opened
@@ -92,7 +102,9 @@ end
 -- Returns the holds that the step would end or renew.
 local function ends(step)
   local lease = step.lease
-  if not lease.known or lease.action == OPEN or lease.action == LOOK then return NOTHING end
+  if not lease.known or lease.action == OPEN or lease.action == LOOK or lease.action == RENEW and not lease.renews then
+    return NOTHING
+  end
   return lease.known.holds
 end
 
@@ -128,6 +140,12 @@ end
 -- Moves a lease on to when a step wants it to be due, which is not before it was.
 local function move_on(l, asked) l.due = max(l.due, now + asked.lasts) end
 
+-- What a lease keeps of what it has added to its row: nothing where that is nothing.
+local function kept(asked)
+  local added = asked.added or asked.known and asked.known.added
+  return added ~= '' and added or nil
+end
+
 -- Renews the lease of the step: its holds move on with it, and grow to what was used so far.
 local function renew(step)
   local asked = step.lease
@@ -146,6 +164,7 @@ local function renew(step)
     b.wrote = true
   end
   known.note = asked.note or known.note
+  known.added = kept(asked)
   save_lease(asked.key, known)
 end
 
@@ -154,7 +173,7 @@ local function open(asked)
   local due = now + asked.lasts
   return {
     due = due, due_text = string.format('%.0f', due), opened = true, opened_by = asked.request, settled_by = NO_REQUEST,
-    holds = {}, made_by = asked.made_by, note = asked.note,
+    holds = {}, made_by = asked.made_by, note = asked.note, added = kept(asked),
   }
 end
 
@@ -174,6 +193,7 @@ local function end_lease(step, state)
     local known = asked.known
     if asked.made_by then move_on(known, asked) end -- a renewal may not have come here
     known.settled, known.settled_by, known.holds, known.note = true, asked.request, {}, asked.note or known.note
+    known.added = nil
     save_lease(asked.key, known)
   elseif state == IS_LAPSED then
     end_holds(step, function(_, h) return h.lapse end)

@@ -1,9 +1,9 @@
 -- What steps report of usage, added up: store.Row. A step with rows has behind its ops
 --
---   rows        uint8: how many; each: uint8 how many additions follow, each column uint8 and amount float64; the
---               owner with uint16 length; uint8: how many sums it adds to; each:
---                 which addition uint8, the first is 0, or ALL; when its key may go (µs) as float64; field with uint16
---                 length
+--   rows        uint8: how many; uint8: which of them is of the lease, 0 for none; each: uint8 how many additions
+--               follow, each column uint8 and amount float64; the owner with uint16 length; uint8: how many sums it
+--               adds to; each: which addition uint8, the first is 0 (of a row of the lease the column), or ALL; when
+--               its key may go (µs) as float64; field with uint16 length
 --
 -- and behind its other keys one for each of these sums. A sum of all is in a hash, under the field: all columns that
 -- have one, each as uint8, and the sum as int56. A sum of one addition is the score of the owner in a sorted set,
@@ -43,14 +43,21 @@ local function find_sum(key, name, which, forget)
 end
 
 -- Reads the rows of a step at pos; their first key is the one behind number first. Returns by turns a sum, which of the
--- additions it is of, and these; and where they end.
+-- additions it is of, and these; the same of the row of the lease, if there is one, and what that says; where the rows
+-- end, and behind which key.
 local function parse_rows(pos, first)
-  local parts, n = {}, 0
-  local rows = byte(steps, pos)
-  pos = pos + 1
-  for _ = 1, rows do
+  local others, share, said = {}, nil, nil
+  local rows, of_lease
+  rows, of_lease, pos = unpack('<BB', steps, pos)
+  for i = 1, rows do
+    local parts = others
     local count = byte(steps, pos)
     local additions = { unpack(format_of(addition_formats, 'Bd', count), steps, pos + 1) }
+    if i == of_lease then
+      parts = {}
+      share, said = parts, additions
+    end
+    local n = #parts
     local owner, of_row
     owner, of_row, pos = unpack('<I2c0B', steps, additions[2 * count + 1])
     for _ = 1, of_row do
@@ -62,7 +69,66 @@ local function parse_rows(pos, first)
       n = n + 3
     end
   end
-  return parts, pos
+  return others, share, said, pos, first
+end
+
+-- What a lease has added to its row is kept with it: of each column that is not 0 its number as uint8, and NEGATIVE more
+-- where it is less; behind that the amount, seven bits to a byte, the lowest first, 128 more in all but the last.
+local NEGATIVE = 64
+
+local function pack_share(column, amount)
+  local text = char(amount < 0 and column + NEGATIVE or column)
+  local rest = math.abs(amount)
+  while rest >= 128 do
+    text = text .. char(128 + rest % 128)
+    rest = (rest - rest % 128) / 128
+  end
+  return text .. char(rest)
+end
+
+-- Returns by column what was added.
+local function unpack_share(packed)
+  local added, pos = {}, 1
+  while pos <= #packed do
+    local column, amount, unit = byte(packed, pos), 0, 1
+    repeat
+      pos = pos + 1
+      local part = byte(packed, pos) or unreadable()
+      amount, unit = amount + part % 128 * unit, unit * 128
+    until part < 128
+    if column >= NEGATIVE then column, amount = column - NEGATIVE, -amount end
+    added[column], pos = amount, pos + 1
+  end
+  return added
+end
+
+-- Compares what the row of a lease says with what the lease has added before, which is packed; nil for nothing. Where
+-- grows is set, what is less is as before. Returns parts as parse_rows does, of what is more or less than before, and
+-- what the lease has added from now on, packed.
+local function compare(share, said, before, grows)
+  local was, is = unpack_share(before or ''), {}
+  for i = 1, #said - 1, 2 do is[said[i]] = said[i + 1] end
+  local additions, places, packed = {}, {}, ''
+  for column = 0, 63 do
+    local a, b = was[column] or 0, is[column] or 0
+    if grows then b = max(a, b) end
+    if a ~= b then
+      places[column] = #additions / 2
+      additions[#additions + 1], additions[#additions + 2] = column, pinned(b - a)
+    end
+    if b ~= 0 then packed = packed .. pack_share(column, b) end
+  end
+  additions[#additions + 1] = 0 -- behind the last, as where they end
+  local parts, n = {}, 0
+  for i = 1, #share, 3 do
+    local which = share[i + 1]
+    if which ~= ALL then which = places[which] end
+    if which and #additions > 1 then
+      parts[n + 1], parts[n + 2], parts[n + 3] = share[i], which, additions
+      n = n + 3
+    end
+  end
+  return parts, packed
 end
 
 -- Reads a sum: of a hash by turns a column and what is in it; else the score.
@@ -139,4 +205,4 @@ local function add_up(parts)
   at_end = save_sums
 end
 
-return { parse = parse_rows, look_up = look_up, add_up = add_up }
+return { parse = parse_rows, compare = compare, look_up = look_up, add_up = add_up }
