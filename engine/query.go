@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,6 +86,9 @@ func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, tot
 		return nil, total, &InvalidError{Field: "to", Reason: "it is not after from"}
 	}
 	found, err := reader.Rows(ctx, ask)
+	if errors.Is(err, store.ErrInvalid) {
+		return nil, total, &InvalidError{Field: "from", Reason: strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": ")}
+	}
 	if err != nil {
 		return nil, total, err
 	}
