@@ -45,7 +45,6 @@ anonymous: unlimited
 	spending := filepath.Join(t.TempDir(), "limits.yaml")
 	if err := os.WriteFile(spending, []byte(`
 domain: llm
-anonymous: deny
 tiers: [{ name: free }, { name: pro }]
 limits: [{ name: all, meter: cost, limit: $5_000/month, ceiling: { free: 60%, pro: 100% } }]
 descriptors:
