@@ -103,8 +103,13 @@ func layers() []layer {
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{
-			of: "server/...", may: []string{"engine", "policy", "price", "limit", "gen/...", "server/..."},
-			testsMay: []string{"store", "store/memory", "store/redis/..."}, mustNot: storage,
+			of: "server/...", may: []string{"engine", "policy", "price", "subject", "limit", "gen/...", "server/..."},
+			testsMay: []string{"store", "store/memory", "store/redis/...", "subject/memory"}, mustNot: storage,
+		},
+		// The Go client: it knows the API, and nothing of what is behind it.
+		{
+			of: "client", may: []string{"gen/..."},
+			testsMay: []string{"engine", "policy", "server", "server/health", "store/memory", "subject"}, mustNot: storage,
 		},
 		// The program puts everything together.
 		{of: "cmd/ration/...", may: []string{"..."}},

@@ -165,8 +165,7 @@ func (e *Engine) findPlaces(
 		s.asked = append(s.asked, asked{phase: admit, class: requests, amount: 1, model: c.Model, tier: c.Tier})
 		d.Statuses = append(d.Statuses, Status{Amount: 1})
 	}
-	s.step = store.Step{Ops: s.step.Ops[:0]}
-	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
+	s.beginStep()
 	s.wholeCall, s.looks = true, false
 	e.identify(ctx, domain, d, s)
 	return nil

@@ -286,6 +286,7 @@ func TestSettleElsewhere(t *testing.T) {
 func (b bench) replica(t testing.TB) bench {
 	t.Helper()
 	e := engine.New(b.store, engine.Options{})
+	t.Cleanup(e.Close)
 	p, _ := b.Policy()
 	e.SetPolicy(p)
 	return bench{e, b.clock, b.store}

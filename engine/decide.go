@@ -46,6 +46,9 @@ type scratch struct {
 	text    []byte
 	now     time.Time // by which prices are found
 	note    []byte
+	// What rows point to.
+	rowBytes  []byte
+	additions []store.Addition
 	// unknownModels are those of the request that have no price.
 	unknownModels []string
 	leased        store.Lease
@@ -128,6 +131,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 			return err
 		}
 	}
+	e.reportRefusal(domain, s.model(), s, d)
 	e.metrics.count(now, s, d)
 	e.tellUnpriced(now, domain, s, d)
 	return nil
@@ -217,8 +221,8 @@ func dropReplaced(d *Decision, allQuotas bool) {
 
 // prepare begins the step that decides all limits of the request, with its plain rules.
 func (s *scratch) prepare(d *Decision, shadow bool) {
-	s.step = store.Step{Ops: s.step.Ops[:0], Shadow: shadow}
-	s.plain, s.links = s.plain[:0], s.links[:0]
+	s.beginStep()
+	s.step.Shadow = shadow
 	for i := range d.Statuses {
 		status := &d.Statuses[i]
 		if !status.Limited {
@@ -236,6 +240,13 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 		s.plain = append(s.plain, i)
 	}
 	s.firstNative = len(s.step.Ops)
+}
+
+// beginStep makes the step an empty one.
+func (s *scratch) beginStep() {
+	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
+	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
+	s.rowBytes, s.additions = s.rowBytes[:0], s.additions[:0]
 }
 
 // judgeSizes finds the limits that refuse the request whatever is left of them.

@@ -65,6 +65,7 @@ func newBench(t testing.TB, opts engine.Options) bench {
 		t.Fatal(err)
 	}
 	e := engine.New(s, opts)
+	t.Cleanup(e.Close)
 	e.SetPolicy(p)
 	return bench{e, clock, s}
 }

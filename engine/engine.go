@@ -42,6 +42,7 @@ type Engine struct {
 	store         store.Store
 	guard         *guard // nil for a store that is always asked
 	locals        locals
+	refusals      refusals
 	outage        outage
 	unpricedNoted rarely
 	overrideNoted rarely
@@ -90,6 +91,7 @@ func New(s store.Store, opts Options) *Engine {
 		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged, &e.outage.pressed)
 		e.metrics.breaker.watch(e.guard.breaker)
 	}
+	e.refusals.write, e.refusals.lost = e.writeRows, func(n int64) { e.metrics.lostRefusals.Add(float64(n)) }
 	e.locals.make = opts.Local
 	e.locals.needed = func() bool { _, out := e.Outage(); return out }
 	e.scratch.New = func() any { return new(scratch) }
@@ -124,6 +126,7 @@ func (e *Engine) Ready(ctx context.Context) error { return e.store.Ready(ctx) }
 // Close ends what the engine has begun beside its decisions, which must have ended. It does not close
 // the store.
 func (e *Engine) Close() {
+	e.refusals.close()
 	if e.guard != nil {
 		e.guard.close()
 	}

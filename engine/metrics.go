@@ -23,6 +23,7 @@ type Metrics struct {
 	unknownTier     prometheus.Counter
 	unknownSubjects prometheus.Counter
 	badOverrides    prometheus.Counter
+	lostRefusals    prometheus.Counter
 	unpriced        *prometheus.CounterVec
 	duration        prometheus.Histogram
 	storeDuration   prometheus.Histogram
@@ -98,7 +99,11 @@ func NewMetrics() *Metrics {
 		Name: "ration_unusable_overrides_total",
 		Help: "Times that what was set for a subject could not be used with the policy in force.",
 	})
-	m.collectors = append(m.collectors, m.unknownTier, m.unknownSubjects, m.badOverrides)
+	m.lostRefusals = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ration_unreported_refusals_total",
+		Help: "Rows of refused requests that the store did not take, or that were too many at once.",
+	})
+	m.collectors = append(m.collectors, m.unknownTier, m.unknownSubjects, m.badOverrides, m.lostRefusals)
 	m.countUnpriced()
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")

@@ -56,6 +56,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		sum := s.total(domain, model, false)
 		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
+	e.reportDescriptors(domain, d, s, &total)
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
 	}

@@ -86,6 +86,7 @@ func newPolicyBench(t testing.TB, text string, opts engine.Options) bench {
 		t.Fatal(err, warnings)
 	}
 	e := engine.New(s, opts)
+	t.Cleanup(e.Close)
 	e.SetPolicy(p)
 	return bench{e, clock, s}
 }

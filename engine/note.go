@@ -16,6 +16,7 @@ type note struct {
 	reserved limit.Micros // when, by the clock of the replica that did it
 	estimate price.Usage
 	price    Price
+	left     bool // it was left in the store, by a reservation
 }
 
 // noteVersion is the first byte of a note. One that is not known is not read.
@@ -88,6 +89,7 @@ func readNote(b []byte) (n note, err error) {
 	if r.broken || len(r.rest) > 0 {
 		return note{}, errNote
 	}
+	n.left = true
 	return n, nil
 }
 

@@ -94,11 +94,7 @@ func (e *Engine) identify(ctx context.Context, domain *policy.Domain, d *Decisio
 
 // payer returns what is known of a subject: by the directory, and where it does not say, by the policy.
 func (e *Engine) payer(ctx context.Context, domain *policy.Domain, name string) (who payer) {
-	fixed, known := domain.SubjectNamed(name)
-	who = payer{tier: fixed.Tier, from: TierByDefault, zone: fixed.Zone, anchor: fixed.Anchor}
-	if known {
-		who.from = TierByPolicy
-	}
+	who = payerByPolicy(domain, name)
 	if e.opts.Subjects == nil {
 		return who
 	}
@@ -109,7 +105,22 @@ func (e *Engine) payer(ctx context.Context, domain *policy.Domain, name string) 
 	if err != nil || found.Subject == nil {
 		return who
 	}
-	of := found.Subject
+	e.learn(&who, domain, found.Subject)
+	return who
+}
+
+// payerByPolicy returns what the policy says of a subject.
+func payerByPolicy(domain *policy.Domain, name string) payer {
+	fixed, known := domain.SubjectNamed(name)
+	who := payer{tier: fixed.Tier, from: TierByDefault, zone: fixed.Zone, anchor: fixed.Anchor}
+	if known {
+		who.from = TierByPolicy
+	}
+	return who
+}
+
+// learn lets what the directory says of a subject win over what the policy says.
+func (e *Engine) learn(who *payer, domain *policy.Domain, of *subject.Subject) {
 	who.directory = of
 	if of.Tier != "" {
 		who.tier, who.from = e.tierNamed(domain, of.Tier), TierByDirectory
@@ -122,7 +133,6 @@ func (e *Engine) payer(ctx context.Context, domain *policy.Domain, name string) 
 	if of.Anchor != 0 {
 		who.anchor = of.Anchor
 	}
-	return who
 }
 
 // zone returns a time zone by its name: to read one takes longer than to decide.

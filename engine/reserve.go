@@ -95,6 +95,10 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
 	n := note{caller: call.Caller, reserved: limit.At(s.now), estimate: a.Estimate, price: a.Price}
+	var added addition
+	prompt := stays(a.Estimate)
+	added.add(1, prompt, a.Price.Cost(prompt), 1)
+	e.reportCall(domain, &a.Decision, s, n.reserved, call.Model, &added, &added)
 	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l
@@ -102,6 +106,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		return err
 	}
 	if a.Degraded == policy.StoreErrorNone {
+		e.reportRefusal(domain, call.Model, s, &a.Decision)
 		e.metrics.count(now, s, &a.Decision)
 	}
 	a.roomFor(a.Estimate)

@@ -104,6 +104,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 		}
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
+	e.reportEnd(domain, &n, report, served, requestCount, s, out)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}
@@ -112,6 +113,33 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	out.conclude(s, &held)
 	e.notes.Remove(report.ID)
 	return nil
+}
+
+// reportEnd puts right what the rows say of a call since it was reserved.
+func (e *Engine) reportEnd(
+	domain *policy.Domain, n *note, report *Report, served string, requestCount int64, s *scratch, out *Settlement,
+) {
+	var inAll, before, added addition
+	inAll.add(requestCount, report.Usage, out.Cost, 1)
+	if n.left {
+		if requestCount > 0 {
+			inAll[latencyColumn(limit.At(time.Now())-n.reserved)]++
+		}
+		prompt := stays(n.estimate)
+		before.add(1, prompt, n.price.Cost(prompt), 1)
+	}
+	if served == n.caller.Model {
+		for column := range added {
+			added[column] = inAll[column] - before[column]
+		}
+		e.reportCall(domain, &out.Decision, s, n.reserved, served, &inAll, &added)
+		return
+	}
+	for column := range added {
+		added[column] = -before[column]
+	}
+	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &addition{}, &added)
+	e.report(domain, &out.Decision, s, n.reserved, served, &inAll)
 }
 
 // noteOf finds what is known of a reservation: here, in the store, or by what is said of its caller, if anything.
@@ -216,6 +244,9 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	for i := range s.matches {
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
+	var added addition
+	added.add(r.Requests, r.Usage, out.Cost, 1)
+	e.report(domain, &out.Decision, s, limit.At(s.now), r.Model, &added)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}

@@ -100,3 +100,13 @@ func (d *Decision) RetryAfter() (wait limit.Micros, ok bool) {
 	}
 	return d.Statuses[binding].ResetAfter, true
 }
+
+// Pause returns how long a client pauses that tries again by itself: as RetryAfter, but no longer than clients believe
+// where only what others hold stands in the way, since a settlement may make room at any time.
+func (d *Decision) Pause() (wait limit.Micros, ok bool) {
+	wait, ok = d.RetryAfter()
+	if d.Verdict() == Throttled {
+		wait = min(wait, d.longestRetry())
+	}
+	return wait, ok
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rationhq/ration/limit"
@@ -98,6 +99,82 @@ func (o *Settlement) Warnings() []string {
 		return []string{fmt.Sprintf("The model %.100s has no price here: the price of the one that was reserved was charged.", o.Unpriced)}
 	}
 	return []string{fmt.Sprintf("The model %.100s has no price here: no money was charged.", o.Unpriced)}
+}
+
+// Warnings says of the limits of which so much is used that a warning is due, how much: "You have used 83 % of your
+// monthly budget."
+func (d *Decision) Warnings() (all []string) {
+	for i := range d.Limits {
+		if text := d.Limits[i].warning(); text != "" {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
+func (a *Applied) warning() string {
+	due := a.Quantity.Warnings()
+	if a.Unavailable || a.Limit.Shadow || len(due) == 0 || a.Status.Used < due[0] {
+		return ""
+	}
+	quota := a.Quantity.Quota(a.Limit.Meter)
+	return fmt.Sprintf("You have used %d %% of your %s.", a.Status.Used*100/a.Quantity.Spec.Ceiling(), strings.ToLower(quota[:1])+quota[1:])
+}
+
+// Text says in lines what applies to the call, and why.
+func (x *Explanation) Text() []string {
+	lines := []string{"The call would be admitted."}
+	if x.Over {
+		lines[0] = x.Message()
+	}
+	if x.Tier != nil {
+		by := map[TierSource]string{
+			TierByDefault: "nobody has said another", TierByPolicy: "the policy says so",
+			TierByDirectory: "the directory of subjects says so", TierByCaller: "the caller says so",
+		}
+		lines = append(lines, fmt.Sprintf("It is made on the %s plan: %s.", x.Tier.Name, by[x.TierFrom]))
+	}
+	if len(x.Reasons) == 0 {
+		return append(lines, "No limit applies to it.")
+	}
+	for i := range x.Reasons {
+		lines = append(lines, x.Reasons[i].text(x.Now, x.Zone)...)
+	}
+	return lines
+}
+
+// text says how one limit stands, where it is written, and what it means there.
+func (r *Reason) text(now limit.Micros, zone *time.Location) []string {
+	why := "everybody"
+	if len(r.Because) > 0 {
+		why = strings.Join(r.Because, ", ")
+	}
+	path, state := "", ""
+	if a := r.Applied; a != nil {
+		if path = a.Limit.Path; zone == nil {
+			zone = a.Quantity.Zone()
+		}
+		meter := a.Limit.Meter
+		state = fmt.Sprintf("%s of %s left", meter.Number(a.Status.Remaining), a.Quantity.Rate(meter))
+		if a.Unavailable {
+			state = "it cannot be said how much is left"
+		} else if a.Status.ResetAfter > 0 {
+			state += ", resets " + instantWords(now, now+a.Status.ResetAfter, zone)
+		}
+		if a.Over {
+			state += ": it refuses"
+		}
+	} else {
+		path, state = r.Status.Rule.Path, fmt.Sprintf("%d of %s left", r.Status.Remaining, r.Status.Limit.Words())
+		if r.Status.Over {
+			state += ": it refuses"
+		}
+	}
+	lines := []string{fmt.Sprintf("%s, for %s (%s): %s", path, why, r.Place, state)}
+	for _, meaning := range r.Meaning {
+		lines = append(lines, "  "+strings.TrimSpace(meaning))
+	}
+	return lines
 }
 
 // Words says the limit: "10 requests per minute", "1 request per 5 minutes".

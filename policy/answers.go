@@ -17,10 +17,11 @@ type answers struct {
 // SDKs do not believe a longer one, and try again at once.
 const defaultRetryUpTo = 60 * limit.Second
 
-// exhaustedStatuses are what the application may answer for what is used up.
-var exhaustedStatuses = map[string]int{
-	"402": 402, "403": 403, "429": 429,
-}
+// defaultExhaustedStatus is what the application answers where the policy does not say: too many requests.
+const defaultExhaustedStatus = 429
+
+// exhaustedStatuses are what it may answer for what is used up: payment required, forbidden, too many requests.
+var exhaustedStatuses = map[string]int{"402": 402, "403": 403, "429": defaultExhaustedStatus}
 
 // RetryUpTo returns the longest wait after which a refused caller is told to try again by itself; where it takes longer
 // the allowance is exhausted. It is at least one microsecond.
@@ -31,14 +32,14 @@ func (d *Domain) ExhaustedStatus() int { return d.answers.exhaustedStatus }
 
 func (c *compiler) answers(dr *draft) {
 	a, e := &dr.domain.answers, dr.answers
-	*a = answers{defaultRetryUpTo, 429, e.retryUpTo.given || e.exhaustedStatus.given}
+	*a = answers{defaultRetryUpTo, defaultExhaustedStatus, e.retryUpTo.given || e.exhaustedStatus.given}
 	if upTo := e.retryUpTo; upTo.given {
-		if a.retryUpTo = upTo.value; a.retryUpTo > defaultRetryUpTo {
+		if a.retryUpTo = limit.Micros(upTo.value); a.retryUpTo > defaultRetryUpTo {
 			c.rep.warn(upTo.at, "`retry_up_to` above 60s: the common model SDKs do not believe a longer wait, and try again at once")
 		}
 	}
 	if status := e.exhaustedStatus; status.given {
-		known := false
+		var known bool
 		if a.exhaustedStatus, known = exhaustedStatuses[status.value]; !known {
 			c.rep.error(status.at, "exhausted_status %s is unknown: it is 402, 403 or 429", quote(status.value))
 		}

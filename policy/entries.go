@@ -3,7 +3,6 @@ package policy
 import (
 	"time"
 
-	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/price"
 )
 
@@ -36,7 +35,7 @@ type (
 
 	// answersEntry is what the domain says of refusals.
 	answersEntry struct {
-		retryUpTo       field[limit.Micros]
+		retryUpTo       field[length]
 		exhaustedStatus field[string]
 	}
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rationhq/ration/limit"
 )
@@ -29,6 +30,11 @@ func FuzzParse(f *testing.F) {
 			"n*: [*m, {<<: *m, from: 2026-01-31, cache_write: $1}]}}\nlimits: [{name: c, meter: cost, limit: $1/month, ceiling: $0.5, per_request: 5}]\n",
 		"domain: d\ntiers: [{name: f, attributes: {model: m}}]\nprices: \nlimits: [{name: c, meter: cost, rate: $0.000000001/day, burst: $9007199}]\n" +
 			"upstreams: [{name: u, models: [a*, m], limits: [{name: r, meter: cost, algorithm: sliding_window, limit: $5_000/hour}]}]\n",
+		"domain: d\nanonymous: {by: ip}\nretry_up_to: 30s\nexhausted_status: 402\nusage: {tags: [a, b], keep: {hourly: off, domain_daily: 90d}}\n" +
+			"subjects: {a: {anchor: 31, time_zone: Asia/Tokyo}}\ndescriptors:\n- key: user\n  subject: true\n  limits:\n" +
+			"  - {name: m, limit: 5/month, time_zone: subject or Europe/Berlin, anchor: subject or 15, warn_at: [80%, 100%], ceiling: 3}\n" +
+			"  - {name: y, meter: cost, limit: $5/year, time_zone: subject, anchor: {day: subject, month: feb}, on_store_error: local}\n",
+		"domain: d\nanonymous: shared\nusage: off\ndescriptors: [{key: '*', subject: true}]\n",
 		"\xff\xfed\x00o\x00:\x00 \x00a\x00",
 	} {
 		f.Add([]byte(seed))
@@ -87,6 +93,14 @@ func checkLimit(t failer, p *Policy, l *Limit, buckets map[string]*Limit) {
 		if err := q.Spec.Validate(); err != nil {
 			t.Fatalf("limit %s: %v", l.Path, err)
 		}
+		for _, w := range q.Warnings() {
+			if w < 1 || w > q.Spec.Ceiling() {
+				t.Fatalf("limit %s warns at %d of %d", l.Path, q.Warnings(), q.Spec.Ceiling())
+			}
+		}
+		if err := q.Raised(1).Spec.Validate(); err != nil {
+			t.Fatalf("limit %s, raised: %v", l.Path, err)
+		}
 		if l.Allows(tier) == "" || q.PerRequest < 0 || q.PerRequest > limit.MaxAmount {
 			t.Fatalf("limit %s allows %q, at most %d", l.Path, l.Allows(tier), q.PerRequest)
 		}
@@ -109,6 +123,11 @@ func checkLimit(t failer, p *Policy, l *Limit, buckets map[string]*Limit) {
 		t.Fatalf("its own place does not lead to limit %s", l.Path)
 	}
 	bucket := string(m.Owner) + " " + string(l.AppendBucket(nil, &m))
+	tokyo := time.FixedZone("Asia/Tokyo", 9*60*60)
+	moved := l.PeriodsFor(tokyo, 31)
+	if same := string(m.Owner)+" "+string(moved.AppendBucket(nil, &m)) == bucket; same != (moved == &l.Periods) {
+		t.Fatalf("limit %s of another subject counts in %s: %v", l.Path, bucket, same)
+	}
 	if twin := buckets[bucket]; twin != nil {
 		t.Fatalf("the limits %s and %s both count in %s", l.Path, twin.Path, bucket)
 	}
@@ -125,4 +144,33 @@ func pathOf(n *node) (descriptor []Entry, exact bool) {
 	}
 	slices.Reverse(descriptor)
 	return descriptor, exact
+}
+
+// FuzzOverride shows that no text of an override makes it panic or hang, and that whatever is accepted can be used.
+func FuzzOverride(f *testing.F) {
+	for _, seed := range []string{
+		"5/minute", "{ rate: 100/minute, burst: 20 }", "$5/month", "unlimited", "{limit: 5/day, per_request: 2}", "&a [*a]", "7", "a: b\n---\nc", "",
+	} {
+		f.Add(seed)
+	}
+	p, _, err := Parse([]Source{{"policy.yaml", []byte(overridden)}}, Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, l := range p.Limits() {
+			for tier := range 2 {
+				q, err := l.Override(text, l.For(tier))
+				switch {
+				case err != nil && (q != nil || strings.TrimSpace(err.Error()) == ""):
+					t.Fatalf("%s by %q: %v", l.Name, text, err)
+				case q == nil:
+				case q.Spec.Validate() != nil:
+					t.Fatalf("%s by %q: %v", l.Name, text, q.Spec.Validate())
+				case q.PerRequest < 0 || !strings.HasSuffix(nameOf(&l.Periods), string(kind(l.Name, &q.Spec))):
+					t.Fatalf("%s by %q counts in %s, at most %d", l.Name, text, kind(l.Name, &q.Spec), q.PerRequest)
+				}
+			}
+		}
+	})
 }

@@ -34,9 +34,10 @@ func drawLimit(t *rapid.T) map[string]any {
 	some("clamp", true)
 	some("count_denied", true)
 	some("starts", "epoch", "first_use")
-	some("time_zone", "UTC", "Asia/Kathmandu")
+	some("time_zone", "UTC", "Asia/Kathmandu", "subject", "subject or Asia/Kathmandu")
+	some("warn_at", "0.01%", []string{"100%", "33.33%"})
 	some("week_start", "sunday")
-	some("anchor", 31, map[string]any{"month": "feb", "day": 29})
+	some("anchor", 31, "subject", "subject or 31", map[string]any{"month": "feb", "day": 29})
 	return entry
 }
 

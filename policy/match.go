@@ -77,6 +77,12 @@ type Match struct {
 	below []byte // the path below the owner: each entry behind a separator
 }
 
+// OwnerOf returns the owner that the limits of a subject at the top of the domain have, whether or not the policy knows
+// the key: [Match.Owner].
+func (d *Domain) OwnerOf(subject Entry) []byte {
+	return appendEntry(append([]byte(nil), d.escaped...), subject.Key, subject.Value)
+}
+
 // Path returns the entries that lead to the match, "user=alice"; none where it is of a whole domain, or of an upstream.
 func (m *Match) Path() (entries []string) {
 	path := string(m.Owner) + string(m.below)

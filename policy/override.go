@@ -140,7 +140,7 @@ func (ld *limitDraft) over(q *quantityEntry, base, like *Quantity) *Quantity {
 	}
 	ld.judge(q, amount, spec)
 	over.complete()
-	if err := spec.Validate(); err != nil {
+	if err := spec.Validate(); err != nil && !ld.rep.failed() {
 		ld.error(place{}, "%v", err)
 	}
 	return &over

@@ -67,8 +67,9 @@ func kind(name string, spec *limit.Spec) []byte {
 
 // PeriodsFor returns the limit as it is for a subject with that time zone and billing day; nil and 0 where the subject
 // has none. It returns the limit's own Periods, and allocates nothing, where the limit does not ask (SubjectZone,
-// SubjectAnchor), where the subject says nothing, no zone of the IANA database or no day of a month, and where it says
-// what the limit has anyway. Others are the same each time as long as not too many are in use.
+// SubjectAnchor), where the subject says nothing, and where it says what the limit has anyway. A zone that is not in the
+// IANA database, and a day that is in no month, say nothing. Periods are the same each time as long as not too many are
+// in use.
 func (l *Limit) PeriodsFor(zone *time.Location, anchorDay int) *Periods {
 	if l.subjects == nil {
 		return &l.Periods
@@ -76,7 +77,7 @@ func (l *Limit) PeriodsFor(zone *time.Location, anchorDay int) *Periods {
 	own := l.subjects.own
 	ask := beginning{zoneName(own.Zone), max(own.Anchor, 1)}
 	said := ask
-	if l.SubjectZone && zone != nil {
+	if l.SubjectZone && zone != nil && zone != time.Local { // which is another one elsewhere
 		ask.zone = zone.String()
 	}
 	if l.SubjectAnchor && 1 <= anchorDay && anchorDay <= 31 {
@@ -125,14 +126,14 @@ func (s *subjectPeriods) of(ask beginning, l *Limit) *Periods {
 	return made
 }
 
-// beginning returns the Periods that begin there, the limit's own if there is no such zone.
+// beginning returns the Periods that begin there; where there is no such zone, as if the subject did not say it.
 func (l *Limit) beginning(at beginning, own *limit.Calendar) *Periods {
 	calendar := *own
 	calendar.Anchor = at.day
 	var err error
 	// By its name, since whoever reads the counter's name knows no other.
-	if calendar.Zone, err = time.LoadLocation(at.zone); err != nil || calendar.Validate() != nil {
-		return &l.Periods
+	if calendar.Zone, err = time.LoadLocation(at.zone); at.zone == "" || err != nil || calendar.Validate() != nil {
+		return l.PeriodsFor(nil, at.day)
 	}
 	p := &Periods{of: l}
 	for _, q := range l.quantities {

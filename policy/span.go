@@ -104,13 +104,18 @@ func parseSpan(s string) (span, error) {
 	return sp, nil
 }
 
-// parseLength reads a length of time that is the same on every day.
-func parseLength(s string) (limit.Micros, error) {
+// length is a length of time that is the same on every day.
+type length limit.Micros
+
+// String returns the length in words: "1 hour 30 minutes".
+func (l length) String() string { return timeInWords(limit.Micros(l)) }
+
+func parseLength(s string) (length, error) {
 	sp, err := parseSpan(s)
 	if err == nil && sp.length == 0 {
 		err = fmt.Errorf("a %s has no fixed length: write it in days", sp.text)
 	}
-	return sp.length, err
+	return length(sp.length), err
 }
 
 func notASpan(text string) error {

@@ -74,17 +74,17 @@ func (r *reader) keep(keep *Keep, key string, v *yaml.Node) {
 		*into = 0
 		return
 	}
-	var length field[limit.Micros]
-	read(r, key, v, &length, parseLength)
-	switch {
-	case !length.given:
-	case length.value < least:
-		r.rep.error(length.at, "`%s`: its rows are of %s, so they are kept for that long at least: write off if there shall be none",
+	var kept field[length]
+	read(r, key, v, &kept, parseLength)
+	switch span := limit.Micros(kept.value); {
+	case !kept.given:
+	case span < least:
+		r.rep.error(kept.at, "`%s`: its rows are of %s, so they are kept for that long at least: write off if there shall be none",
 			key, of)
-	case length.value > maxKeep:
-		r.rep.error(length.at, "`%s`: rows are kept for ten years at most, 3653d", key)
+	case span > maxKeep:
+		r.rep.error(kept.at, "`%s`: rows are kept for ten years at most, 3653d", key)
 	default:
-		*into = length.value
+		*into = span
 	}
 }
 
@@ -158,11 +158,14 @@ func (d *Domain) explainUsage(lines []string) []string {
 
 // kept says how long rows are kept: "hours for 3 days, days for 35 days".
 func kept(hours, days limit.Micros) string {
-	say := func(rows string, length limit.Micros) string {
-		if length == 0 {
+	say := func(rows string, span limit.Micros) string {
+		switch {
+		case span == 0:
 			return "no " + rows
+		case span%day == 0:
+			return rows + " for " + count(uint64(span/day), "day")
 		}
-		return rows + " for " + timeInWords(length)
+		return rows + " for " + timeInWords(span)
 	}
 	return say("hours", hours) + ", " + say("days", days)
 }

@@ -38,7 +38,8 @@ func isLocal(at net.Addr) bool {
 
 // restricted says that a method changes what somebody may spend, or tells what they have.
 func restricted(method string) bool {
-	return strings.HasPrefix(method, "/"+rationv1.AccountingService_ServiceDesc.ServiceName+"/")
+	return strings.HasPrefix(method, "/"+rationv1.AccountingService_ServiceDesc.ServiceName+"/") ||
+		strings.HasPrefix(method, "/"+rationv1.UsageService_ServiceDesc.ServiceName+"/")
 }
 
 // Unary answers calls that are not allowed. It is a grpc.UnaryServerInterceptor.

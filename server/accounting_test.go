@@ -47,6 +47,9 @@ descriptors:
       - { name: at-once, meter: concurrency, limit: 3 }
   - key: banned
     limits: [ { name: none, meter: requests, algorithm: fixed_window, limit: 0/minute } ]
+  - { key: plain, rate_limit: { unit: minute, requests_per_unit: 1 } }
+  - { key: closed, rate_limit: { unit: minute, requests_per_unit: 0 } }
+  - { key: paid, limits: [ { name: tokens, meter: tokens, algorithm: calendar, limit: 10/day } ] }
   - key: cut
     limits: [ { name: short, meter: output_tokens, algorithm: fixed_window, limit: 1_000/day, per_request: 50, clamp: true } ]
 `

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -116,6 +117,7 @@ func TestErrors(t *testing.T) {
 		{name: "lease of nothing", method: "Reserve", request: lease(&durationpb.Duration{}), want: invalid("lease"), http: 400},
 		{name: "lease of a microsecond", method: "Reserve", request: lease(durationpb.New(time.Microsecond)), want: invalid("lease"), http: 400},
 		{name: "negative lease", method: "Reserve", request: lease(durationpb.New(-time.Nanosecond)), want: invalid("lease"), http: 400},
+		{name: "lease that is none", method: "Reserve", request: lease(&durationpb.Duration{Seconds: 5, Nanos: -1}), want: invalid("lease"), http: 400},
 		{name: "long lease", method: "Reserve", request: lease(durationpb.New(time.Hour + time.Millisecond)), want: invalid("lease"), http: 400},
 		{name: "negative use", method: "Record", want: invalid("usage.input_tokens"), http: 400,
 			request: &rationv1.RecordRequest{Caller: alice(), Usage: tokens(-1, 0)}},
@@ -180,6 +182,11 @@ func TestErrors(t *testing.T) {
 			request: reserve(func(*rationv1.ReserveRequest) {}), want: said{code: codes.Unimplemented, reason: "STORE_UNSUPPORTED"}, http: 501},
 		{name: "a mistake of ours", store: failing{errors.New("boom")}, method: "Reserve",
 			request: reserve(func(*rationv1.ReserveRequest) {}), want: said{code: codes.Internal, reason: "INTERNAL"}, http: 500},
+		{name: "progress of nothing", method: "Progress", request: &rationv1.ProgressRequest{}, want: invalid("reservation_id"), http: 400},
+		{name: "progress with a lease of nothing", method: "Progress", want: invalid("lease"), http: 400,
+			request: &rationv1.ProgressRequest{ReservationId: good, Lease: &durationpb.Duration{}}},
+		{name: "progress of what nobody knows", method: "Progress", request: &rationv1.ProgressRequest{ReservationId: good},
+			want: said{code: codes.NotFound, reason: "UNKNOWN_RESERVATION"}, http: 404},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			switch c.policy {
@@ -198,7 +205,7 @@ func TestErrors(t *testing.T) {
 			}
 			body, err := protojson.Marshal(c.request)
 			if err != nil {
-				t.Fatal(err)
+				return // JSON has no words for it
 			}
 			answer := post(t, s.Addr("HTTP"), accounting+c.method, string(body))
 			var overHTTP statuspb.Status
@@ -227,5 +234,14 @@ func TestPanicHasAReason(t *testing.T) {
 	_, err := rationv1.NewAccountingServiceClient(client(t, s.Addr("gRPC"))).Check(t.Context(), &rationv1.CheckRequest{Caller: alice()})
 	if got := saidBy(t, err); got.code != codes.Internal || got.reason != "INTERNAL" {
 		t.Errorf("over gRPC: %+v", got)
+	}
+}
+
+// The errors of other services stay as they are.
+func TestErrorsOfOthers(t *testing.T) {
+	s := serve(t, accounts, nil, server.Config{})
+	_, err := healthv1.NewHealthClient(s.conn).Check(t.Context(), &healthv1.HealthCheckRequest{Service: "nobody"})
+	if got := saidBy(t, err); got != (said{code: codes.NotFound}) {
+		t.Errorf("grpc.health.v1 says %+v", got)
 	}
 }

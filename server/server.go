@@ -26,6 +26,8 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/admin"
 	"github.com/rationhq/ration/server/api"
 	"github.com/rationhq/ration/server/debug"
 	"github.com/rationhq/ration/server/failure"
@@ -34,12 +36,20 @@ import (
 	"github.com/rationhq/ration/server/recovery"
 	"github.com/rationhq/ration/server/rls"
 	"github.com/rationhq/ration/server/status"
+	"github.com/rationhq/ration/server/usage"
+	"github.com/rationhq/ration/subject"
 )
 
 // Config of a server.
 type Config struct {
 	// Where to listen: host:port, or unix:/path. Empty: not at all.
 	GRPCAddr, HTTPAddr, MetricsAddr, DebugAddr string
+	// AdminAddr is where AdminService listens, over gRPC and as JSON. It may be reached from this machine alone.
+	AdminAddr string
+	// Directory is what AdminService changes; nil: it is not served.
+	Directory subject.Directory
+	// Policies says how AdminService reads policies that it is to validate.
+	Policies policy.Options
 	// TLS of the gRPC listener; nil serves plaintext.
 	TLS *tls.Config
 	// MaxConnectionAge asks clients to reconnect, so that load spreads to new replicas; calls under
@@ -51,7 +61,7 @@ type Config struct {
 	DrainDelay time.Duration
 	// StopTimeout bounds the wait for calls under way after that; 0 means 10 s.
 	StopTimeout time.Duration
-	// InsecureAPI lets everybody call AccountingService who reaches a listener; else only callers on the same
+	// InsecureAPI lets everybody call AccountingService and UsageService who reaches a listener; else only callers on the same
 	// machine may, on listeners that nobody else reaches.
 	InsecureAPI bool
 	// RLS says how Envoy's service answers.
@@ -67,6 +77,7 @@ type Server struct {
 	config Config
 	health *health.State
 	grpc   *grpc.Server
+	admin  *grpc.Server // nil: AdminService is not served
 	serve  []func() error
 	web    []*http.Server
 	addrs  map[string]string
@@ -90,6 +101,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 			for _, l := range opened {
 				_ = l.Close()
 			}
+			s.kill()
 		}
 	}()
 	listen := func(name, addr string) (net.Listener, error) {
@@ -118,25 +130,38 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	own := func(to grpc.ServiceRegistrar) {
 		rationv1.RegisterStatusServiceServer(to, status.New(config.Version, e, h))
 		rationv1.RegisterAccountingServiceServer(to, api.New(e, guard))
+		rationv1.RegisterUsageServiceServer(to, usage.New(e))
 	}
 	s.grpc = newGRPC(config, h, service, guard, s.access["gRPC"], s.stopping)
 	own(s.grpc)
 	if grpcListener != nil {
 		s.serve = append(s.serve, func() error { return s.grpc.Serve(grpcListener) })
 	}
+	if config.Directory == nil {
+		config.AdminAddr = ""
+	}
 	for _, site := range []struct {
 		name, addr string
-		handler    func(net.Addr) http.Handler
+		handler    func(net.Addr) (http.Handler, error)
 		write      time.Duration // how long an answer may take; 0: as long as it takes
+		protocols  *http.Protocols
 	}{
-		{"HTTP", config.HTTPAddr, func(at net.Addr) http.Handler {
+		{"HTTP", config.HTTPAddr, func(at net.Addr) (http.Handler, error) {
 			s.access["HTTP"] = accessOn(at, "--http-addr", config.InsecureAPI)
 			g := gateway.New(gateway.Options{Unary: s.access["HTTP"].Unary, Guard: guard})
 			own(g)
-			return public(service, g, h)
-		}, 30 * time.Second},
-		{"metrics", config.MetricsAddr, func(net.Addr) http.Handler { return metricsHandler(metrics) }, 30 * time.Second},
-		{"debug", config.DebugAddr, func(net.Addr) http.Handler { return debug.New(e) }, 0}, // a profile takes its time
+			return public(service, g, h), nil
+		}, 30 * time.Second, nil},
+		{"metrics", config.MetricsAddr, func(net.Addr) (http.Handler, error) { return metricsHandler(metrics), nil }, 30 * time.Second, nil},
+		{"debug", config.DebugAddr, func(net.Addr) (http.Handler, error) { return debug.New(e), nil }, 0, nil}, // a profile takes its time
+		{"admin", config.AdminAddr, func(at net.Addr) (http.Handler, error) {
+			if err := mayAdminister(at); err != nil {
+				return nil, err
+			}
+			service := admin.New(e, config.Directory, config.Policies)
+			s.admin = newAdminGRPC(service, guard, s.stopping)
+			return adminHandler(s.admin, service, guard), nil
+		}, 30 * time.Second, cleartext()},
 	} {
 		if site.addr == "" {
 			continue
@@ -145,8 +170,12 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 		if err != nil {
 			return nil, err
 		}
+		handler, err := site.handler(l.Addr())
+		if err != nil {
+			return nil, err
+		}
 		web := &http.Server{
-			Handler: site.handler(l.Addr()), ReadTimeout: readTimeout, WriteTimeout: site.write, IdleTimeout: 2 * time.Minute,
+			Handler: handler, Protocols: site.protocols, ReadTimeout: readTimeout, WriteTimeout: site.write, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 		}
 		s.web = append(s.web, web)
@@ -158,11 +187,11 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 // readTimeout bounds how long a caller may take to say what it wants over HTTP.
 const readTimeout = 10 * time.Second
 
-// Addr returns where the server listens for "gRPC", "HTTP", "metrics" or "debug"; empty if it does
+// Addr returns where the server listens for "gRPC", "HTTP", "metrics", "debug" or "admin"; empty if it does
 // not.
 func (s *Server) Addr(name string) string { return s.addrs[name] }
 
-// Restricted reports whether AccountingService is served at that address, but answers nobody.
+// Restricted reports whether AccountingService and UsageService are served at that address, but answer nobody.
 func (s *Server) Restricted(name string) bool {
 	a, listens := s.access[name]
 	return listens && !a.open
@@ -308,12 +337,20 @@ func (s *Server) stop() error {
 			_ = web.Close()
 		}
 	}
+	if s.admin != nil {
+		s.admin.Stop()
+	}
 	return late
 }
 
 func (s *Server) kill() {
-	s.grpc.Stop()
+	if s.grpc != nil {
+		s.grpc.Stop()
+	}
 	for _, web := range s.web {
 		_ = web.Close()
+	}
+	if s.admin != nil {
+		s.admin.Stop()
 	}
 }

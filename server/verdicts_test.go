@@ -2,16 +2,20 @@ package server_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/server"
+	"github.com/rationhq/ration/store"
 )
 
 // Every verdict is an answer, no error: what it says, and what an application may answer by it.
@@ -26,6 +30,7 @@ func TestVerdicts(t *testing.T) {
 	unpriced := alice(func(c *rationv1.Caller) { c.Model = "smal" })
 	for _, c := range []struct {
 		name     string
+		policy   string // other than accounts
 		before   func(*testing.T, *site)
 		ask      *rationv1.ReserveRequest
 		verdict  rationv1.Verdict
@@ -70,6 +75,27 @@ func TestVerdicts(t *testing.T) {
 			message: "Request too large: 901 tokens, 900 per request. At most 800 output tokens would fit.", error: "request_too_large",
 		},
 		{
+			name: "throttled by a plain rule", ask: &rationv1.ReserveRequest{Caller: as("plain")},
+			before: func(t *testing.T, s *site) {
+				if _, err := s.Reserve(t.Context(), &rationv1.ReserveRequest{Caller: as("plain")}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			verdict: rationv1.Verdict_VERDICT_THROTTLED, wait: time.Minute, limit: "llm.plain", http: 429, retry: "true",
+			message: "Rate limit reached: 1 request per minute. Try again in 60 s.", error: "rate_limited",
+		},
+		{
+			name: "blocked by a plain rule", ask: &rationv1.ReserveRequest{Caller: as("closed")},
+			verdict: rationv1.Verdict_VERDICT_BLOCKED, limit: "llm.closed", http: 403, retry: "false",
+			message: "This request is not allowed: its limit is zero.", error: "blocked",
+		},
+		{
+			name: "used up, of those who have to pay", before: used(as("paid"), 10), ask: &rationv1.ReserveRequest{Caller: as("paid"), Estimate: estimate(1, 0)},
+			policy:  strings.Replace(accounts, "trust_tier: true", "trust_tier: true\nexhausted_status: 402", 1),
+			verdict: rationv1.Verdict_VERDICT_EXHAUSTED, wait: 12 * time.Hour, limit: "llm.paid.tokens", http: 402, retry: "false",
+			message: "Daily quota used up: 10 of 10 tokens. Resets at 00:00 (UTC).", error: "quota_exhausted",
+		},
+		{
 			name: "blocked by a limit of zero", ask: &rationv1.ReserveRequest{Caller: as("banned")},
 			verdict: rationv1.Verdict_VERDICT_BLOCKED, limit: "llm.banned.none", http: 403, retry: "false",
 			message: "This request is not allowed: its limit is zero.", error: "blocked",
@@ -81,7 +107,10 @@ func TestVerdicts(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := serve(t, accounts, nil, server.Config{})
+			if c.policy == "" {
+				c.policy = accounts
+			}
+			s := serve(t, c.policy, nil, server.Config{})
 			if c.before != nil {
 				c.before(t, s)
 			}
@@ -105,7 +134,8 @@ func TestVerdicts(t *testing.T) {
 			if binding.GetLimit() != c.limit || binding.GetRefuses() == admitted || binding.GetTooLarge() != c.tooLarge {
 				t.Errorf("%v binds, want %s", binding, c.limit)
 			}
-			if w := d.GetRetryAfter().AsDuration(); w != c.wait || (d.GetRetryAfter() == nil) != (c.wait == 0) || binding.GetRetryAfter().AsDuration() != c.wait {
+			if w := d.GetRetryAfter().AsDuration(); w != c.wait || (d.GetRetryAfter() == nil) != (c.wait == 0) ||
+				(binding.GetRetryAfter() == nil) != (c.wait == 0) || binding.GetRetryAfter().AsDuration() != c.wait {
 				t.Errorf("retry after %v, of the limit %v, want %v", d.GetRetryAfter(), binding.GetRetryAfter(), c.wait)
 			}
 			h := d.GetHttp()
@@ -125,12 +155,112 @@ func TestVerdicts(t *testing.T) {
 			if err := json.Unmarshal([]byte(h.GetBody()), &body); err != nil {
 				t.Fatal(err)
 			}
-			titles := map[int32]string{400: "Bad Request", 403: "Forbidden", 429: "Too Many Requests"}
+			titles := map[int32]string{400: "Bad Request", 402: "Payment Required", 403: "Forbidden", 429: "Too Many Requests"}
 			if body.Status != c.http || body.Title != titles[c.http] || body.Error != c.error || body.Message != c.message {
 				t.Errorf("body %s", h.GetBody())
 			}
 		})
 	}
+}
+
+// Where no limit applies there is nothing to tell; and nothing bounds the output.
+func TestNoLimits(t *testing.T) {
+	s := serve(t, "domain: open\nlimits: []\n", nil, server.Config{})
+	got, err := s.Check(t.Context(), &rationv1.CheckRequest{Caller: &rationv1.Caller{Domain: "open"}, Estimate: estimate(5, 6)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.GetDecision().GetPolicyVersion()) < 8 {
+		t.Error("the policy has no version")
+	}
+	got.GetDecision().PolicyVersion = ""
+	expectJSON(t, "checked", got, `{"decision": {"verdict": "VERDICT_ADMITTED", "http": {"status": 200}, "estimate": {"inputTokens": 5, "outputTokens": 6}}}`)
+}
+
+// Limits in shadow are told of, and that they refuse nobody; so are plain rules, and a price that is only assumed.
+func TestShadowAndAssumed(t *testing.T) {
+	s := serve(t, `
+domain: llm
+prices: { book: none, unknown_model: assume_max, models: { small: { input: "1.00", output: "2.00", cache_read: "0.50", cache_write: "1.25" } } }
+limits: [ { name: all, meter: requests, algorithm: fixed_window, limit: 0/minute, shadow: true }, { name: spend, meter: cost, limit: $1/month } ]
+descriptors: [ { key: user, shadow_mode: true, rate_limit: { unit: hour, requests_per_unit: 100 } } ]
+`, nil, server.Config{})
+	got, err := s.Check(t.Context(), &rationv1.CheckRequest{Caller: alice(func(c *rationv1.Caller) { c.Model = "new" }), Estimate: estimate(1, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shadow := map[string]bool{}
+	for _, l := range got.GetDecision().GetLimits() {
+		shadow[l.GetLimit()] = l.GetShadow()
+		if l.GetRefuses() {
+			t.Errorf("%v refuses", l)
+		}
+	}
+	if want := map[string]bool{"llm.all": true, "llm.user": true, "llm.spend": false}; !maps.Equal(shadow, want) {
+		t.Errorf("in shadow are %v, want %v", shadow, want)
+	}
+	if d := got.GetDecision(); !d.GetPrice().GetAssumed() || d.GetVerdict() != rationv1.Verdict_VERDICT_ADMITTED {
+		t.Errorf("%v by %v", d.GetVerdict(), d.GetPrice())
+	}
+}
+
+// Without the store a call may be refused all the same, where that is so whatever was counted. Of the limits about which
+// nothing is known nothing is told.
+func TestRefusedForGoodWithoutTheStore(t *testing.T) {
+	s := serve(t, `
+domain: llm
+limits:
+  - { name: none, meter: requests, algorithm: fixed_window, limit: 0/minute, on_store_error: deny }
+  - { name: some, meter: requests, algorithm: fixed_window, limit: 5/minute, on_store_error: deny }
+`, failing{store.ErrUnavailable}, server.Config{})
+	got, err := s.Reserve(t.Context(), &rationv1.ReserveRequest{Caller: &rationv1.Caller{Domain: "llm"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := got.GetDecision()
+	if d.GetVerdict() != rationv1.Verdict_VERDICT_BLOCKED || d.GetDegraded() != "deny" || len(d.GetLimits()) != 1 || d.GetLimits()[0].GetLimit() != "llm.none" {
+		t.Errorf("%v, degraded %q, by %v", d.GetVerdict(), d.GetDegraded(), d.GetLimits())
+	}
+	if p := d.GetHttp().GetHeaders()["ratelimit-policy"]; p != `"llm.none";q=0;w=60` {
+		t.Errorf("ratelimit-policy: %s", p)
+	}
+}
+
+// A call under way hears whether it may go on; no limit refuses it, however full it is.
+func TestProgress(t *testing.T) {
+	s := serve(t, `
+domain: llm
+descriptors: [ { key: user, subject: true, limits: [ { name: tokens, meter: tokens, algorithm: calendar, limit: 1_000/day } ] } ]
+`, nil, server.Config{})
+	reserved, err := s.Reserve(t.Context(), &rationv1.ReserveRequest{Caller: alice(), Estimate: estimate(100, 900)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := reserved.GetReservation().GetId()
+	progress := func(output int64, want string) {
+		t.Helper()
+		got, err := s.Progress(t.Context(), &rationv1.ProgressRequest{ReservationId: id, Usage: tokens(100, output), Lease: durationpb.New(time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectJSON(t, fmt.Sprint("after ", output), got, want)
+	}
+	const full = `{"limit": "llm.user.tokens", "name": "tokens", "meter": "METER_TOKENS", "quantity": "1,000 tokens per day", "capacity": "1000",
+		"resetsAt": "2026-11-24T00:00:00Z"`
+	progress(300, `{"advice": "ADVICE_CONTINUE", "maxOutputTokens": "900", "expiresAt": "2026-11-23T12:01:00Z", "state": "STATE_OPEN",
+		"limits": [`+full+`, "held": "1000"}]}`)
+	if _, err := s.Record(t.Context(), &rationv1.RecordRequest{Caller: alice(), Usage: tokens(200, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	progress(300, `{"advice": "ADVICE_WRAP_UP", "maxOutputTokens": "700", "expiresAt": "2026-11-23T12:01:00Z", "state": "STATE_OPEN",
+		"limits": [`+full+`, "used": "200", "held": "1000", "remaining": "-200"}]}`)
+	progress(700, `{"advice": "ADVICE_STOP", "maxOutputTokens": "700", "expiresAt": "2026-11-23T12:01:00Z", "state": "STATE_OPEN",
+		"limits": [`+full+`, "used": "200", "held": "1000", "remaining": "-200"}]}`)
+	if _, err := s.Settle(t.Context(), &rationv1.SettleRequest{ReservationId: id, Usage: tokens(100, 700)}); err != nil {
+		t.Fatal(err)
+	}
+	progress(700, `{"advice": "ADVICE_STOP", "maxOutputTokens": "900", "state": "STATE_SETTLED",
+		"limits": [`+full+`, "used": "1000"}]}`)
 }
 
 // What stands in the way is only held: it may be over earlier.
@@ -222,6 +352,13 @@ func TestRecordAndRelease(t *testing.T) {
 	if !slices.Equal(unpriced.GetWarnings(), []string{"The model new has no price here: no money was charged."}) || unpriced.GetPrice() != nil {
 		t.Errorf("of a model without a price: %v", unpriced)
 	}
+	uncounted, err := s.Record(t.Context(), &rationv1.RecordRequest{Caller: alice(), Usage: tokens(1, 0), Requests: proto.Int64(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(uncounted.GetLimits(), func(l *rationv1.LimitStatus) bool { return l.GetName() == "requests" }) {
+		t.Errorf("usage of no request was counted as one: %v", uncounted)
+	}
 	for _, l := range unpriced.GetLimits() {
 		if l.GetName() == "requests" && l.GetAmount() != 3 {
 			t.Errorf("%d requests, want 3", l.GetAmount())
@@ -243,7 +380,8 @@ func TestStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lapsed.GetState() != rationv1.State_STATE_LAPSED || lapsed.GetCost() != 220_000 || len(lapsed.GetWarnings()) != 1 {
+	warning := []string{"The model new has no price here: the price of the one that was reserved was charged."}
+	if lapsed.GetState() != rationv1.State_STATE_LAPSED || lapsed.GetCost() != 220_000 || !slices.Equal(lapsed.GetWarnings(), warning) {
 		t.Errorf("lapsed: %v", lapsed)
 	}
 	unknown, err := s.Settle(t.Context(), &rationv1.SettleRequest{

@@ -29,7 +29,7 @@ type Row struct {
 
 // FieldChange is what a change made of one field, or of one entry of it.
 type FieldChange struct {
-	// Field is tier, attributes.org, overrides.llm.user.requests, grants.ID, or api_keys.FINGERPRINT.
+	// Field is tier, attributes.org, overrides.llm.user.requests, grants.ID, api_keys.FINGERPRINT, or corrected.
 	Field string `json:"field"`
 	// Old and New are JSON; empty where there was nothing, or is nothing. Of API keys they hold no hash.
 	Old json.RawMessage `json:"old,omitempty"`
@@ -103,6 +103,7 @@ func fieldsOf(s *Subject) (map[string]string, error) {
 	set("zone", s.Zone, s.Zone != "")
 	set("anchor", s.Anchor, s.Anchor != 0)
 	set("suspended", true, s.Suspended)
+	set("corrected", &s.Corrected, s.Corrected != Correction{})
 	for key, value := range s.Attributes {
 		set("attributes."+key, value, true)
 	}

@@ -22,6 +22,7 @@ type record struct {
 	Overrides  []Override        `json:"overrides,omitempty"`
 	Grants     []Grant           `json:"grants,omitempty"`
 	APIKeys    []keyRecord       `json:"api_keys,omitempty"`
+	Corrected  Correction        `json:"corrected,omitzero"`
 }
 
 type keyRecord struct {
@@ -34,7 +35,7 @@ type keyRecord struct {
 func (s *Subject) content() ([]byte, error) {
 	r := record{
 		Key: s.Key, Tier: s.Tier, Zone: s.Zone, Anchor: s.Anchor, Suspended: s.Suspended,
-		Attributes: s.Attributes, Overrides: s.Overrides, Grants: s.Grants,
+		Attributes: s.Attributes, Overrides: s.Overrides, Grants: s.Grants, Corrected: s.Corrected,
 	}
 	for i := range s.APIKeys {
 		k := &s.APIKeys[i]
@@ -78,7 +79,7 @@ func readRecord(of Ref, text string, strict bool) (Subject, error) {
 	s := Subject{
 		Domain: of.Domain, Name: of.Name, Revision: revision,
 		Key: r.Key, Tier: r.Tier, Zone: r.Zone, Anchor: r.Anchor, Suspended: r.Suspended,
-		Attributes: r.Attributes, Overrides: r.Overrides, Grants: r.Grants,
+		Attributes: r.Attributes, Overrides: r.Overrides, Grants: r.Grants, Corrected: r.Corrected,
 	}
 	for _, k := range r.APIKeys {
 		if len(k.Hash) != len(KeyHash{}) {

@@ -34,6 +34,9 @@ type Subject struct {
 	Grants []Grant
 	// APIKeys are the keys by which callers say that they are this subject.
 	APIKeys []APIKey
+	// Corrected is the last correction by hand of what counts as used of one of the subject's limits. It stands here so
+	// that the audit has it, and means nothing to decisions.
+	Corrected Correction
 	// Revision rises by one with each change. A subject that is made anew goes on above where it was deleted. The
 	// directory sets it.
 	Revision uint64
@@ -63,6 +66,16 @@ type Grant struct {
 	Expires limit.Micros `json:"expires,omitempty"`
 	// Reason says why it was made.
 	Reason string `json:"reason,omitempty"`
+}
+
+// Correction is what was added by hand to what counts as used of a limit.
+type Correction struct {
+	// Limit is the path of the limit in the policy; empty: there was none.
+	Limit string `json:"limit,omitempty"`
+	// Amount is in units of the limit's meter; below 0 it was taken away.
+	Amount int64 `json:"amount,omitempty"`
+	// At is when.
+	At limit.Micros `json:"at,omitempty"`
 }
 
 // Ref names the subject.

@@ -81,6 +81,8 @@ func (s *Subject) Validate() error {
 	p.overrides(s.Overrides)
 	p.grants(s.Grants)
 	p.apiKeys(s.APIKeys)
+	p.text("corrected.limit", s.Corrected.Limit, MaxPath, true)
+	p.expires("corrected.at", s.Corrected.At)
 	return errors.Join(p.all...)
 }
 

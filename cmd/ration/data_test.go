@@ -26,7 +26,7 @@ func TestDataSurvives(t *testing.T) {
 	first := serve(t, args...)
 	asks(first, ratelimitv3.RateLimitResponse_OK, ratelimitv3.RateLimitResponse_OK)
 
-	code, _, stderr := runs(t, nil, append([]string{"serve", "--grpc-addr=", "--metrics-addr=", "--debug-addr=", "--http-addr=127.0.0.1:0"}, args...)...)
+	code, _, stderr := runs(t, nil, append([]string{"serve", "--grpc-addr=", "--metrics-addr=", "--debug-addr=", "--admin-addr=", "--http-addr=127.0.0.1:0"}, args...)...)
 	if want := "ration: data directory: another process has " + dir; code != exitFailed || !strings.Contains(stderr, want) {
 		t.Errorf("a second process: exit code %d\n%s\nwant %d and\n%s", code, stderr, exitFailed, want)
 	}

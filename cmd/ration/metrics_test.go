@@ -61,7 +61,7 @@ descriptors:
 	}
 
 	_, page := get(t, "http://"+at.Metrics+"/metrics")
-	if strings.Contains(page, "4711") {
+	if strings.Contains(page, secret) {
 		t.Error("the metrics hold what a caller sent")
 	}
 	for _, want := range []string{

@@ -79,7 +79,7 @@ type process struct {
 type line struct {
 	Level, Msg                string
 	GRPC, HTTP                string
-	Metrics, Debug            string
+	Metrics, Debug, Admin     string
 	Problem, Error            string
 	Names, Cert, Domain, From string
 }
@@ -138,7 +138,7 @@ func serveWith(t testing.TB, env map[string]string, args ...string) *process {
 	t.Helper()
 	const free = "127.0.0.1:0"
 	return start(t, env, append([]string{
-		"serve", "--grpc-addr", free, "--http-addr", free, "--metrics-addr", free, "--debug-addr", free,
+		"serve", "--grpc-addr", free, "--http-addr", free, "--metrics-addr", free, "--debug-addr", free, "--admin-addr", free,
 		"--log-level", "info", "--log-format", "json", "--drain-delay", "0s",
 	}, args...)...)
 }

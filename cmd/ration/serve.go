@@ -56,29 +56,36 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		return err
 	}
 
+	people, err := c.openSubjects(env)
+	if err != nil {
+		return err
+	}
+
 	metrics := engine.NewMetrics()
 	e := engine.New(counters, engine.Options{
 		Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log, StoreWait: c.storeWait(), Local: newLocal,
+		Subjects: people.cache,
 	})
 	h := &health.State{}
 	rules := &policies{engine: e, metrics: metrics, health: h, log: log}
 	if err := rules.load(c.Policy, c.options()); err != nil {
 		return err
 	}
-	check := &storeCheck{store: counters, timeout: c.redisTimeout(), health: h, engine: e, log: log}
+	check := &storeCheck{store: counters, subjects: people, timeout: c.redisTimeout(), health: h, engine: e, log: log}
 	check.ask(context.Background())
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics, collectors.NewGoCollector(),
+	registry.MustRegister(metrics, people, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
 	config := c.config(log)
 	config.TLS = serverTLS
+	config.Directory, config.Policies = people, c.options()
 	s, err := server.New(config, e, h, registry)
 	if err != nil {
 		return err
 	}
 	log.Info("serving",
-		"grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"))
+		"grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"), "admin", s.Addr("admin"))
 	if c.Banner || len(c.Policy) == 0 {
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
@@ -87,7 +94,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		return err // the process ends, and does not wait for a store that may hang
 	}
 	e.Close()
-	return counters.Close()
+	return errors.Join(people.close(), counters.Close())
 }
 
 // sameSignal is how soon after the first a second signal to end is taken for the same one.
@@ -134,7 +141,7 @@ func untilSignalled(
 func (c *serveCmd) config(log *slog.Logger) server.Config {
 	config := server.Config{
 		GRPCAddr: string(c.GRPCAddr), HTTPAddr: string(c.HTTPAddr),
-		MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr),
+		MetricsAddr: string(c.MetricsAddr), DebugAddr: string(c.DebugAddr), AdminAddr: string(c.AdminAddr),
 		MaxConnectionAge: orForever(c.MaxConnectionAge), MaxConnectionAgeGrace: orForever(c.MaxConnectionAgeGrace),
 		Keepalive:  orForever(c.Keepalive),
 		DrainDelay: time.Duration(c.DrainDelay),

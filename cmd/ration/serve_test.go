@@ -23,19 +23,19 @@ func TestServerConfig(t *testing.T) {
 		{
 			args: nil,
 			want: server.Config{
-				GRPCAddr: ":8081", HTTPAddr: ":8080", MetricsAddr: ":9090", DebugAddr: "127.0.0.1:6070",
+				GRPCAddr: ":8081", HTTPAddr: ":8080", MetricsAddr: ":9090", DebugAddr: "127.0.0.1:6070", AdminAddr: "127.0.0.1:8082",
 				MaxConnectionAge: 24 * time.Hour, MaxConnectionAgeGrace: time.Hour, Keepalive: 2 * time.Hour,
 				DrainDelay: 5 * time.Second, StopTimeout: 10 * time.Second,
 			},
 		},
 		{
 			args: []string{
-				"--grpc-addr=:1", "--http-addr=:2", "--metrics-addr=", "--debug-addr=unix:/d", "--max-connection-age=1m",
+				"--grpc-addr=:1", "--http-addr=:2", "--metrics-addr=", "--debug-addr=unix:/d", "--admin-addr=unix:/a", "--max-connection-age=1m",
 				"--max-connection-age-grace=2m", "--keepalive=3m", "--drain-delay=4s", "--stop-timeout=5s",
 				"--response-headers", "--response-metadata", "--response-body",
 			},
 			want: server.Config{
-				GRPCAddr: ":1", HTTPAddr: ":2", DebugAddr: "unix:/d",
+				GRPCAddr: ":1", HTTPAddr: ":2", DebugAddr: "unix:/d", AdminAddr: "unix:/a",
 				MaxConnectionAge: time.Minute, MaxConnectionAgeGrace: 2 * time.Minute, Keepalive: 3 * time.Minute,
 				DrainDelay: 4 * time.Second, StopTimeout: 5 * time.Second,
 				RLS: rls.Options{Headers: rls.DefaultHeaders, Metadata: true, Body: true},
@@ -47,7 +47,7 @@ func TestServerConfig(t *testing.T) {
 				"--response-headers", "--response-header-limit=A", "--response-header-remaining=B", "--response-header-reset=C",
 			},
 			want: server.Config{
-				GRPCAddr: ":8081", HTTPAddr: ":8080", MetricsAddr: ":9090", DebugAddr: "127.0.0.1:6070",
+				GRPCAddr: ":8081", HTTPAddr: ":8080", MetricsAddr: ":9090", DebugAddr: "127.0.0.1:6070", AdminAddr: "127.0.0.1:8082",
 				MaxConnectionAge: math.MaxInt64, MaxConnectionAgeGrace: math.MaxInt64, Keepalive: math.MaxInt64,
 				StopTimeout: 1, RLS: rls.Options{Headers: rls.Headers{Limit: "A", Remaining: "B", Reset: "C"}},
 			},

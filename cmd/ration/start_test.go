@@ -16,7 +16,7 @@ import (
 func TestServesWithNoFlagsAtAll(t *testing.T) {
 	const free = "127.0.0.1:0"
 	p := start(t, map[string]string{
-		"RATION_GRPC_ADDR": free, "RATION_HTTP_ADDR": free, "RATION_METRICS_ADDR": free, "RATION_DEBUG_ADDR": "",
+		"RATION_GRPC_ADDR": free, "RATION_HTTP_ADDR": free, "RATION_METRICS_ADDR": free, "RATION_DEBUG_ADDR": "", "RATION_ADMIN_ADDR": free,
 		"RATION_DRAIN_DELAY": "0s",
 	}, "serve")
 	eventually(t, "the banner is complete", func() error {
@@ -74,7 +74,7 @@ func TestBannerSaysWhoMayCall(t *testing.T) {
 	}{
 		{":0", "", true}, {":0", "true", false}, {"127.0.0.1:0", "", false},
 	} {
-		env := map[string]string{"RATION_GRPC_ADDR": c.grpc, "RATION_HTTP_ADDR": "", "RATION_METRICS_ADDR": "", "RATION_DEBUG_ADDR": "", "RATION_DRAIN_DELAY": "0s"}
+		env := map[string]string{"RATION_GRPC_ADDR": c.grpc, "RATION_HTTP_ADDR": "", "RATION_METRICS_ADDR": "", "RATION_DEBUG_ADDR": "", "RATION_ADMIN_ADDR": "", "RATION_DRAIN_DELAY": "0s"}
 		if c.insecure != "" {
 			env["RATION_INSECURE_API"] = c.insecure
 		}
@@ -96,7 +96,7 @@ func TestBannerSaysWhoMayCall(t *testing.T) {
 func TestNormalServingIsQuiet(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	p := start(t, nil, "serve", "--policy", policyFile(t, 5), "--grpc-addr", "unix:"+socket, "--http-addr", "",
-		"--metrics-addr", "", "--debug-addr", "", "--drain-delay", "0s")
+		"--metrics-addr", "", "--debug-addr", "", "--admin-addr", "", "--drain-delay", "0s")
 	if got := limitNow(t, limiter(t, "unix:"+waitForSocket(t, socket)), request("d", "user", "a")); got != 5 {
 		t.Errorf("the limit over a Unix socket is %d, want 5", got)
 	}
@@ -134,7 +134,7 @@ func TestStartFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	const free = "127.0.0.1:0"
-	all := []string{"serve", "--grpc-addr", free, "--http-addr", free, "--metrics-addr", free, "--debug-addr", free}
+	all := []string{"serve", "--grpc-addr", free, "--http-addr", free, "--metrics-addr", free, "--debug-addr", free, "--admin-addr", free}
 	for _, c := range []struct {
 		name string
 		env  map[string]string

@@ -214,7 +214,7 @@ func TestNothingOutlivesServe(t *testing.T) {
 	server := redistest.Start(t)
 	const free = "127.0.0.1:0"
 	p := read(t, nil, "serve", "--policy", policyFile(t, 1), "--store", server.URL(), "--grpc-addr", free, "--http-addr", free,
-		"--metrics-addr", free, "--debug-addr", free, "--drain-delay", "0s", "--log-level", "info")
+		"--metrics-addr", free, "--debug-addr", free, "--admin-addr", "", "--drain-delay", "0s", "--log-level", "info")
 	if p.err != nil {
 		t.Fatal(p.err)
 	}

@@ -31,18 +31,24 @@ func (f *serveFlags) openStore(env *environment, log *slog.Logger) (store.Store,
 		return nil, misused("%s: %q is no store: use memory, or one of %s", env.origin("store"), masked(f.Store), redis.Forms)
 	}
 	redis.LogTo(log)
-	config, err := f.redisTLS(env)
+	opts, err := f.redisOptions(env)
 	if err != nil {
 		return nil, err
 	}
-	s, err := redis.New(redis.Options{
-		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: f.redisTimeout(), TLS: config,
-		WaitReplicas: int(f.RedisWaitReplicas),
-	})
+	s, err := redis.New(opts)
 	if err != nil {
 		return nil, misused("%s: %q cannot be used: %w", env.origin("store"), masked(f.Store), err)
 	}
 	return s, nil
+}
+
+// redisOptions are those of whatever lies in Redis.
+func (f *serveFlags) redisOptions(env *environment) (redis.Options, error) {
+	config, err := f.redisTLS(env)
+	return redis.Options{
+		URL: f.Store, KeyPrefix: string(f.CacheKeyPrefix), Timeout: f.redisTimeout(), TLS: config,
+		WaitReplicas: int(f.RedisWaitReplicas),
+	}, err
 }
 
 // storeWait returns how long a decision waits for the store. The one in this process never stalls.
@@ -88,13 +94,15 @@ func masked(url string) string {
 // storeCheck asks the store again and again whether it could decide, and lets those know who make
 // something of it.
 type storeCheck struct {
-	store   store.Store
-	timeout time.Duration
-	health  *health.State
-	engine  *engine.Engine
-	log     *slog.Logger
-	lost    bool
-	advised bool // what is wrong with its settings has been said
+	store    store.Store
+	subjects *subjects // which lie in the same place
+	timeout  time.Duration
+	health   *health.State
+	engine   *engine.Engine
+	log      *slog.Logger
+	lost     bool
+	advised  bool // what is wrong with its settings has been said
+	unknown  bool // so has that the directory of subjects cannot be asked, although the store can
 }
 
 // storeInterval is how often the store is asked whether it can decide.
@@ -115,12 +123,34 @@ func (c *storeCheck) ask(ctx context.Context) {
 	}
 	c.health.SetStore(err)
 	c.engine.NoteReady(err)
+	c.askSubjects(ctx, err)
 	// After an outage it may be another Redis.
 	c.advised = c.advised && !c.lost
 	c.lost = err != nil
 	if !c.lost && !c.advised {
 		c.advised = true
 		c.advise(asked)
+	}
+}
+
+// askSubjects asks the directory of subjects, where the store has answered; else what the store says is said of it too.
+func (c *storeCheck) askSubjects(ctx context.Context, store error) {
+	if store != nil || c.subjects.ready == nil {
+		c.health.SetSubjects(store)
+		return
+	}
+	asked, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- c.subjects.ready(asked) }()
+	select {
+	case err := <-answer:
+		c.health.SetSubjects(err)
+		if err != nil && !c.unknown {
+			c.log.Warn("the directory of subjects cannot be asked: those of whom nothing is known yet get the first tier", "error", err)
+		}
+		c.unknown = err != nil
+	case <-ctx.Done():
 	}
 }
 

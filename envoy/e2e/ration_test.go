@@ -57,7 +57,7 @@ func startRation(t testing.TB, store, policy string, flags ...string) *ration {
 	t.Helper()
 	r := &ration{grpc: freeAddr(t), http: freeAddr(t), store: store}
 	r.args = append([]string{"serve", "--policy", policy, "--store", store, "--grpc-addr", r.grpc, "--http-addr", r.http,
-		"--metrics-addr", "", "--debug-addr", "", "--response-headers", "--response-body", "--drain-delay", "0s"},
+		"--metrics-addr", "", "--debug-addr", "", "--admin-addr", "", "--response-headers", "--response-body", "--drain-delay", "0s"},
 		flags...)
 	soon := backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
 	conn, err := grpc.NewClient(r.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -100,6 +100,9 @@ func (s *Service) Progress(ctx context.Context, r *rationv1.ProgressRequest) (*r
 	answer := &rationv1.ProgressResponse{
 		Advice: adviceOf(out.Advice), State: stateOf(out.State), Limits: limitsOf(&out.Decision),
 	}
+	for _, l := range answer.Limits {
+		l.Refuses, l.RetryAfter = false, nil // a call under way: what it may still use is in the advice
+	}
 	if out.Bounded {
 		answer.MaxOutputTokens = &out.MaxOutput
 	}

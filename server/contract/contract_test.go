@@ -108,7 +108,7 @@ func target(t *testing.T) contract.Target {
 	ration := build(t)
 	return contract.Target{
 		Binary:     ration,
-		Args:       []string{"serve"},
+		Args:       []string{"serve", "--admin-addr", ""},
 		MemoryArgs: []string{"--store", "memory"},
 		Env:        map[string]string{"RATION_METRICS_ADDR": "127.0.0.1:0"},
 		Column:     contract.Ration,

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/subject"
 )
 
 // Of turns an error of the engine into a gRPC status.
@@ -22,6 +23,14 @@ func Of(err error) error {
 	switch {
 	case errors.As(err, &invalid):
 		return Invalid(InvalidField, invalid.Field, invalid.Reason)
+	case errors.Is(err, subject.ErrInvalid):
+		return invalidSubject(err)
+	case errors.Is(err, subject.ErrConflict):
+		return New(codes.Aborted, ChangedMeanwhile, err.Error())
+	case errors.Is(err, subject.ErrKeyTaken):
+		return New(codes.AlreadyExists, KeyTaken, err.Error())
+	case errors.Is(err, subject.ErrCorrupt):
+		return New(codes.DataLoss, StoreCorrupt, err.Error())
 	case errors.Is(err, engine.ErrKeyReused):
 		return New(codes.AlreadyExists, KeyReused, err.Error())
 	case errors.Is(err, engine.ErrUnknownReservation):
@@ -36,7 +45,7 @@ func Of(err error) error {
 	case errors.Is(err, context.Canceled):
 		return New(codes.Canceled, CallerLeft,
 			"the caller left before the store answered: the outcome is unknown, repeat with the same key")
-	case errors.Is(err, engine.ErrUnavailable):
+	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, subject.ErrUnavailable):
 		return Unavailable(StoreUnavailable, err.Error(), engine.Soon().Duration())
 	case errors.Is(err, engine.ErrFull):
 		return Unavailable(StoreFull, err.Error(), engine.Soon().Duration())
@@ -84,7 +93,7 @@ func with(s *status.Status, details ...protoadapt.MessageV1) error {
 // ReasonOf returns the reason that an error carries; empty if it has none.
 func ReasonOf(err error) Reason {
 	for _, d := range status.Convert(err).Details() {
-		if i, ok := d.(*errdetails.ErrorInfo); ok && i.GetDomain() == Domain {
+		if i, ok := d.(*errdetails.ErrorInfo); ok {
 			return Reason(i.GetReason())
 		}
 	}

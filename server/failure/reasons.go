@@ -28,6 +28,9 @@ const (
 	StoreUnsupported   Reason = "STORE_UNSUPPORTED"   // the store cannot do what a limit needs
 	DeadlinePassed     Reason = "DEADLINE_PASSED"     // it ended before the store answered
 	CallerLeft         Reason = "CALLER_LEFT"         // the call was cancelled
+	ChangedMeanwhile   Reason = "CHANGED_MEANWHILE"   // somebody else has changed the same
+	KeyTaken           Reason = "KEY_TAKEN"           // the API key belongs to another subject
+	UnknownSubject     Reason = "UNKNOWN_SUBJECT"     // nothing is known of the subject, or it has no such thing
 	NotPermitted       Reason = "NOT_PERMITTED"       // the service is closed on this address
 	NotServed          Reason = "NOT_SERVED"          // this version does not have the method
 	Internal           Reason = "INTERNAL"            // a mistake of ration

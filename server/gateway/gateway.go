@@ -210,6 +210,9 @@ func answerError(w http.ResponseWriter, httpStatus int, err error) {
 	answer(w, httpStatus, status.Convert(err).Proto())
 }
 
+// Refuse answers a request that is not let through to any service, as an error of one.
+func Refuse(w http.ResponseWriter, why error) { answerError(w, httpStatusOf(status.Code(why)), why) }
+
 // answer writes a message. Fields that are 0, false or empty are written too: to a caller who reads JSON, one that is
 // not there is something else.
 func answer(w http.ResponseWriter, httpStatus int, message proto.Message) {

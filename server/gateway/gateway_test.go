@@ -72,6 +72,12 @@ func TestStatuses(t *testing.T) {
 		codes.Aborted: 503, codes.OutOfRange: 400, codes.Unimplemented: 501, codes.Internal: 500, codes.Unavailable: 503,
 		codes.DataLoss: 500, codes.Unauthenticated: 401,
 	}
+	// What an error says that came without a reason.
+	reasons := map[codes.Code]failure.Reason{
+		codes.Canceled: failure.CallerLeft, codes.Unknown: failure.Internal, codes.InvalidArgument: failure.InvalidField,
+		codes.DeadlineExceeded: failure.DeadlinePassed, codes.PermissionDenied: failure.NotPermitted,
+		codes.Unimplemented: failure.NotServed, codes.Internal: failure.Internal, codes.Unavailable: failure.StoreUnavailable,
+	}
 	for code := codes.Code(1); code < 40; code++ {
 		got := post(fails(code), "{}")
 		wanted, known := want[code]
@@ -83,10 +89,17 @@ func TestStatuses(t *testing.T) {
 		}
 		var body struct {
 			Code    int
-			Details []map[string]any
+			Details []struct{ Reason string }
 		}
-		if err := json.Unmarshal(got.Body.Bytes(), &body); err != nil || body.Code != int(code) || body.Details[0]["reason"] == "" {
-			t.Errorf("%v: body %s (%v)", code, got.Body, err)
+		reason, known := reasons[code]
+		if !known {
+			reason = failure.Other
+		}
+		if err := json.Unmarshal(got.Body.Bytes(), &body); err != nil || body.Code != int(code) || body.Details[0].Reason != string(reason) {
+			t.Errorf("%v: body %s (%v), want %s", code, got.Body, err, reason)
+		}
+		if retry := got.Header().Get("Retry-After"); (retry != "") != (code == codes.Unavailable) {
+			t.Errorf("%v: Retry-After: %q", code, retry)
 		}
 	}
 	if got := post(keeps(&rationv1.ReserveRequest{}), "{}"); got.Code != http.StatusOK {

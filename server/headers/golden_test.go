@@ -199,6 +199,10 @@ retry-after-ms: 3599750
 x-should-retry: false`)
 }
 
+func TestShadowRule(t *testing.T) {
+	expect(t, "a rule in shadow", reserve(t, newBench(t).Engine, "seen", "", price.Usage{}), "")
+}
+
 func TestConcurrency(t *testing.T) {
 	b := newBench(t)
 	expect(t, "a place is taken: no time gives it back", reserve(t, b.Engine, "one", "", price.Usage{}), `
@@ -214,8 +218,8 @@ x-ratelimit-limit: 1
 x-ratelimit-remaining: 0
 x-ratelimit-reset: 1795435501
 content-type: application/problem+json
-retry-after: 290
-retry-after-ms: 290000
+retry-after: 60
+retry-after-ms: 60000
 x-should-retry: true`)
 }
 
@@ -258,6 +262,29 @@ func TestManyLimits(t *testing.T) {
 		items := strings.Split(f.Value, ", ")
 		if len(items) != 16 || !strings.HasPrefix(items[0], `"many.limit-39"`) {
 			t.Errorf("%s has %d items, the first %s; want 16 from the scarcest", f.Name, len(items), items[0])
+		}
+	}
+}
+
+// Of debt there is nothing left, and of a bucket that never fills there is no window.
+func TestDebtAndEndlessBucket(t *testing.T) {
+	e := engineOver(t, memory.New(memory.Options{}), policy.Source{Name: "slow", Data: []byte(
+		"domain: slow\nlimits: [ { name: all, meter: tokens, algorithm: token_bucket, rate: 1/day, burst: 9_007_199_254_740_991 } ]\n")})
+	var a engine.Admission
+	if err := e.Reserve(context.Background(), &engine.Call{Caller: engine.Caller{Domain: "slow"}}, &a); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := headers.Append(nil, &a.Decision)[0].Value, `"slow.all";q=999999999999999;qu="tokens"`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	b := newBench(t)
+	record(t, b.Engine, "user", "", price.Usage{Output: 20_000})
+	for _, f := range headers.Append(nil, reserve(t, b.Engine, "user", "", price.Usage{Output: 1})) {
+		if strings.Contains(f.Name, "remaining-tokens") && f.Value != "0" {
+			t.Errorf("%s: %s", f.Name, f.Value)
+		}
+		if f.Name == "ratelimit" && strings.Contains(f.Value, "r=-") {
+			t.Errorf("%s: %s", f.Name, f.Value)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func AppendDegraded(into []Field, d *engine.Decision) []Field {
 // x-should-retry, which keeps them from retrying what waiting a little cannot help.
 func AppendProblem(into []Field, d *engine.Decision) []Field {
 	into = append(into, Field{"content-type", "application/problem+json"})
-	if wait, ok := d.RetryAfter(); ok {
+	if wait, ok := d.Pause(); ok {
 		into = append(into,
 			Field{"retry-after", strconv.FormatInt(wait.Seconds(), 10)},
 			Field{"retry-after-ms", strconv.FormatInt(wait.Milliseconds(), 10)})

@@ -31,6 +31,7 @@ descriptors:
       - { name: watched, meter: requests, algorithm: fixed_window, limit: 1/day, shadow: true }
   - key: plain
     rate_limit: { unit: hour, requests_per_unit: 2 }
+  - { key: seen, shadow_mode: true, rate_limit: { unit: hour, requests_per_unit: 2 } }
   - key: 'quo"té'
     rate_limit: { unit: hour, requests_per_unit: 0 }
   - key: one

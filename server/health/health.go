@@ -14,8 +14,9 @@ import (
 type State struct {
 	mu       sync.Mutex
 	store    error
-	asked    bool // whether the store was ever asked
-	reached  bool // whether it was ever ready
+	asked    bool   // whether the store was ever asked
+	reached  bool   // whether it was ever ready
+	subjects *error // what the directory of subjects has answered; nil: it was never asked
 	policy   bool
 	alone    bool // whether the policy says what to do without the store
 	failure  *Failure
@@ -89,7 +90,15 @@ func (s *State) Components() []Component {
 	if s.draining {
 		process.Detail = "draining"
 	}
-	return []Component{store, policy, process}
+	all := []Component{store, policy, process}
+	if s.subjects != nil {
+		subjects := Component{Name: "subjects", Serving: *s.subjects == nil}
+		if !subjects.Serving {
+			subjects.Detail = (*s.subjects).Error()
+		}
+		all = append(all, subjects)
+	}
+	return all
 }
 
 // LastFailure returns the last attempt at loading a policy if it failed, else nil.
@@ -104,6 +113,12 @@ func (s *State) SetStore(err error) {
 	s.change(func() {
 		s.asked, s.store, s.reached = true, err, s.reached || err == nil
 	})
+}
+
+// SetSubjects reports what the directory of subjects answered when it was asked whether it is ready. Decisions are made
+// without it, so the fitness stays as it is.
+func (s *State) SetSubjects(err error) {
+	s.change(func() { s.subjects = &err })
 }
 
 // PolicyLoaded reports that a policy is in force, and whether it has limits that say what to do without

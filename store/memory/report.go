@@ -147,7 +147,7 @@ func (s *Store) forgetRows() bool {
 	defer sh.mu.Unlock()
 	s.journal.enter(&sh.ledger, sh)
 	for name, t := range sh.usage.tables {
-		if name.kind&ofGroup == 0 && name.kind.span().End(name.start) <= closed {
+		if name.kind.span().End(name.start) <= closed {
 			s.bytes.Add(-sh.usage.drop(name, t, &sh.ledger, 0))
 		}
 	}

@@ -166,9 +166,6 @@ func (d *decision) endLease(state store.LeaseState) {
 	case store.LeaseLapsed:
 		d.endHolds(func(h *hold, _ int) int64 { return h.lapse })
 		d.lease.ended = lapsed
-		if !d.lease.correctable() {
-			d.forgetHolds()
-		}
 		d.leases.changed(d.lease)
 		d.wrote = true
 	case store.LeaseNone, store.LeaseOpened, store.LeaseReplayed, store.LeaseRenewed:
@@ -180,12 +177,6 @@ func (d *decision) forgetHolds() {
 	d.store.bytes.Add(-d.lease.bytes())
 	d.lease.holds = nil
 	d.store.bytes.Add(d.lease.bytes())
-}
-
-// correctable says that a settlement after the lease's end would change something: places of a
-// concurrency limit are free, whatever was used.
-func (l *lease) correctable() bool {
-	return slices.ContainsFunc(l.holds, func(h hold) bool { return h.spec.Algorithm != limit.Concurrency })
 }
 
 // actual returns what was really used of a hold whose bucket stands at a place in work.

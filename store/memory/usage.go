@@ -17,7 +17,7 @@ type usage struct {
 	// owners are those who have rows in tables, each once.
 	owners map[string]*reporter
 	// due is the earliest instant at which a table may be dropped, and closed the earliest end of a period that
-	// owners have rows in.
+	// there is one of.
 	due, closed limit.Micros
 }
 
@@ -115,9 +115,9 @@ func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, 
 		t = &table{}
 		u.tables[tableName{string(group), kind, start}] = t
 		bytes += tableBytes + int64(len(group))
+		u.closed = min(u.closed, kind.span().End(start))
 		if kind&ofGroup == 0 {
 			t.ofOwners = make(map[*reporter]*row)
-			u.closed = min(u.closed, kind.span().End(start))
 		} else {
 			t.byDimensions = make(map[string]*row)
 		}
@@ -221,13 +221,11 @@ func (u *usage) drop(name tableName, t *table, l *ledger, stripe int) (freed int
 	return freed
 }
 
-// close finds out anew when the first period of owners ends.
+// close finds out anew when the first period ends.
 func (u *usage) close() {
 	u.closed = never
 	for name := range u.tables {
-		if name.kind&ofGroup == 0 {
-			u.closed = min(u.closed, name.kind.span().End(name.start))
-		}
+		u.closed = min(u.closed, name.kind.span().End(name.start))
 	}
 }
 

@@ -159,12 +159,13 @@ func TestUsageIsSweptFromDisk(t *testing.T) {
 func TestFullOfUsage(t *testing.T) {
 	clock := storetest.NewClock(noon)
 	s := open(t, memory.Options{Clock: clock.Now, MaxBytes: 3 << 20})
+	name := func(n int) []byte { return fmt.Append(nil, "made up at ", clock.Now(), ", ", n) }
 	fill := func() (n int) {
 		step := &store.Step{Rows: []store.Row{usageRow("")}}
 		step.Rows[0].Keep = store.Retain{OwnerHours: day, GroupHours: day}
 		var out store.Outcome
 		for ; ; n++ {
-			step.Rows[0].Owner = fmt.Append(nil, "made up at ", clock.Now(), ", ", n)
+			step.Rows[0].Owner = name(n)
 			err := s.Apply(t.Context(), step, &out)
 			if errors.Is(err, store.ErrFull) {
 				return n
@@ -183,8 +184,15 @@ func TestFullOfUsage(t *testing.T) {
 		t.Errorf("%d found room when the hour had just ended", n)
 	}
 	clock.Advance(10 * 60 * limit.Second)
-	if n := fill(); n < first*9/10 {
-		t.Errorf("%d found room, want as many as the hour before", n)
+	second := fill()
+	if second < first*9/10 {
+		t.Errorf("%d found room, want as many as the hour before", second)
+	}
+	for n := range second {
+		q := store.RowsQuery{Group: []byte("bench"), Owner: name(n), From: clock.Now(), To: clock.Now() + 1}
+		if rows, err := s.Rows(t.Context(), q); err != nil || len(rows) != 1 {
+			t.Fatalf("of %s there is %+v (%v), within this hour", q.Owner, rows, err)
+		}
 	}
 	rows, err := s.Rows(t.Context(), store.RowsQuery{Group: []byte("bench"), From: noon, To: noon + 1})
 	if err != nil || len(rows) != 1 || rows[0].Columns[0].Amount != int64(first) {

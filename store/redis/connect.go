@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -85,8 +86,24 @@ func (a *address) completePort(host *string) error {
 	return nil
 }
 
+// NewClient returns a client by the settings of a store, for what lies in the same Redis beside counters. It repeats
+// commands and follows redirections, as go-redis does by itself, which whoever uses it has to bear. The caller closes it.
+func NewClient(opts Options) (redis.UniversalClient, error) {
+	if opts.Timeout <= 0 {
+		opts.Timeout = time.Second
+	}
+	return connectBy(opts, func(u *redis.UniversalOptions) {
+		u.MaxRetries, u.MaxRedirects, u.OnConnect = 0, 0, nil // 0 is go-redis's own choice
+	})
+}
+
 // connect makes the client that opts.URL asks for. Nothing is dialled yet.
 func connect(opts Options) (redis.UniversalClient, error) {
+	return connectBy(opts, func(*redis.UniversalOptions) {})
+}
+
+// connectBy lets adjust change the settings.
+func connectBy(opts Options, adjust func(*redis.UniversalOptions)) (redis.UniversalClient, error) {
 	a, err := parseAddress(opts.URL)
 	if err != nil {
 		return nil, err
@@ -119,6 +136,7 @@ func connect(opts Options) (redis.UniversalClient, error) {
 		return nil, fmt.Errorf("the database %d in the store's URL is not valid: they are numbered from 0", common.DB)
 	}
 	u := settings(opts, common)
+	adjust(u)
 	u.Addrs = a.hosts
 	u.MasterName = master
 	u.SentinelUsername, u.SentinelPassword = a.query.Get("sentinel_username"), a.query.Get("sentinel_password")

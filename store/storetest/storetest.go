@@ -94,6 +94,7 @@ func acrossShards(t *testing.T, open Open, games int) {
 		{"is linearizable within shards", testLinearizableWithinShards},
 		{"usage agrees with the model", testUsageModel},
 		{"usage of many adds up", testUsageOfMany},
+		{"bounds what it says of usage", testManySums},
 	})
 	run(t, open, exact(games, rounds/2))
 }

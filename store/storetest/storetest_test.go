@@ -44,6 +44,24 @@ func (s *modelStore) Apply(ctx context.Context, step *store.Step, out *store.Out
 	return err
 }
 
+func (s *modelStore) Rows(ctx context.Context, q store.RowsQuery) ([]store.Sums, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.model.Rows(q)
+}
+
+func (s *modelStore) Top(_ context.Context, q store.TopQuery) ([]store.Ranked, error) {
+	if err := q.Validate(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.model.Top(q), nil
+}
+
 func (*modelStore) Ready(context.Context) error { return nil }
 func (*modelStore) Close() error                { return nil }
 

@@ -81,7 +81,15 @@ func testUsage(t *testing.T, open Open) {
 			{"refused by the caller", 0, &store.Step{Refused: true, Rows: []store.Row{reported("u", "a", add(1, 1))}}, "12: a 1+7, 12: b 1+2; u 9"},
 			{"beside a strict charge", 0, &store.Step{Ops: ops(strict("s", perMinute(1), 1)), Rows: []store.Row{reported("u", "a", add(1, 1))}}, "12: a 1+8, 12: b 1+2; u 10"},
 			{"which refuses", 0, &store.Step{Ops: ops(strict("s", perMinute(1), 1)), Rows: []store.Row{reported("u", "a", add(1, 1))}}, "12: a 1+8, 12: b 1+2; u 10"},
-			{"taken back", 0, &store.Step{Rows: []store.Row{reported("u", "a", add(1, -8))}}, "12: b 1+2; u 2"},
+			{"beside a plain charge and a strict one that lie apart", 0, &store.Step{
+				Ops:  ops(with(charge("of u", perMinute(1), 1), func(o *store.Op) { o.Owner = []byte("u") }), strict("s2", perMinute(2), 1)),
+				Rows: []store.Row{reported("u", "a", add(1, 1))},
+			}, "12: a 1+9, 12: b 1+2; u 11"},
+			{"which refuse", 0, &store.Step{
+				Ops:  ops(with(charge("of u", perMinute(9), 1), func(o *store.Op) { o.Owner = []byte("u") }), strict("s2", perMinute(1), 1)),
+				Rows: []store.Row{reported("u", "a", add(1, 1))},
+			}, "12: a 1+9, 12: b 1+2; u 11"},
+			{"taken back", 0, &store.Step{Rows: []store.Row{reported("u", "a", add(1, -9))}}, "12: b 1+2; u 2"},
 			{"somebody else", 0, &store.Step{Rows: []store.Row{reported("t", "a", add(1, 2)), reported("v", "", add(1, 2))}}, "12: b 1+2; t 2 u 2 v 2"},
 			{"less than nothing", 0, &store.Step{Rows: []store.Row{reported("u", "b", add(1, -3))}}, "12: b 1-1; t 2 v 2"},
 		},
@@ -230,7 +238,17 @@ func testUsageQueries(t *testing.T, open Open) {
 	if top, err := s.Top(t.Context(), store.TopQuery{Group: g, Most: 1}); err != nil || len(top) != 0 {
 		t.Errorf("%s, %v, want nobody", showRanking(top), err)
 	}
-	whole := store.RowsQuery{Group: g, From: noon, To: noon + 1}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Rows(ended, store.RowsQuery{Group: g, Owner: u, To: 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("for a caller who is gone: %v", err)
+	}
+}
+
+// testManySums: a query returns no more sums than it may, and says so.
+func testManySums(t *testing.T, open Open) {
+	s := open(t, NewClock(noon))
+	whole := store.RowsQuery{Group: []byte("g"), From: noon, To: noon + 1}
 	report := func(from, to int) {
 		for n := from; n < to; n += store.MaxRows {
 			step := &store.Step{}
@@ -239,21 +257,16 @@ func testUsageQueries(t *testing.T, open Open) {
 				r.Keep = store.Retain{GroupHours: day}
 				step.Rows = append(step.Rows, r)
 			}
-			applyStep(t, s.(store.Store), step)
+			applyStep(t, s, step)
 		}
 	}
 	report(0, store.MaxSums)
-	if rows, err := s.Rows(t.Context(), whole); err != nil || len(rows) != store.MaxSums {
+	if rows, err := s.(store.Usage).Rows(t.Context(), whole); err != nil || len(rows) != store.MaxSums {
 		t.Errorf("of as many sums as are returned: %d, %v", len(rows), err)
 	}
 	report(store.MaxSums, store.MaxSums+1)
-	if _, err := s.Rows(t.Context(), whole); !errors.Is(err, store.ErrTooManySums) {
+	if _, err := s.(store.Usage).Rows(t.Context(), whole); !errors.Is(err, store.ErrTooManySums) {
 		t.Errorf("of one more: %v, want %v", err, store.ErrTooManySums)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Rows(ended, store.RowsQuery{Group: g, Owner: u, To: 1}); !errors.Is(err, context.Canceled) {
-		t.Errorf("for a caller who is gone: %v", err)
 	}
 }
 

@@ -177,6 +177,12 @@ func TestCorrupt(t *testing.T) {
 	if _, _, err := d.FindByKey(t.Context(), key); !errors.Is(err, subject.ErrCorrupt) {
 		t.Errorf("a claim that is none: %v, want ErrCorrupt", err)
 	}
+	if _, err := d.Change(t.Context(), bob, by, adds(key)); err != nil {
+		t.Errorf("a claim that is none is in the way: %v", err)
+	}
+	if s, found, err := d.FindByKey(t.Context(), key); !found || s.Ref() != bob || err != nil {
+		t.Errorf("then %v is found, %v", s.Ref(), err)
+	}
 }
 
 // Where a key holds something else, nothing of a change is written.

@@ -872,7 +872,7 @@ func (x *Price) GetAssumed() bool {
 // HttpAnswer is what an application may answer to its own caller.
 type HttpAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Status code: 200, 400, 403, 429 or 503.
+	// Status code: 200, 400, 403 or 429; or 402 where the policy wants that.
 	Status int32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
 	// Header fields, by lower-case name: those of `RateLimit`, those that clients of model APIs read, and of a refusal
 	// those that keep them from retrying in vain.

@@ -523,7 +523,7 @@ type PutSubjectRequest struct {
 	Suspended *bool `protobuf:"varint,5,opt,name=suspended,proto3,oneof" json:"suspended,omitempty"`
 	// Attributes that are set; those with an empty value are taken away.
 	Attributes map[string]string `protobuf:"bytes,6,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The change is made only if the subject has this revision still; 0: in any case.
+	// The change is made only if the subject has this revision still, else the error is ABORTED (AIP-154); 0: in any case.
 	Revision int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Who makes the change. Required.
 	Actor         *Actor `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
@@ -1456,9 +1456,11 @@ type GrantRequest struct {
 	Limit string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// By how much, as policies write amounts: "5_000", "$5". Required.
 	Amount string `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
-	// When it ends. Absent: when the limit's period does.
+	// When it ends. Absent: when the limit's period does, of limits whose periods follow the calendar or the clock; others
+	// need one.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Names the grant, so that it is made once however often it is sent. Empty: the server makes a name.
+	// Names the grant, so that it is made once however often it is sent; it is known until a day after the grant has ended.
+	// Empty: the server makes a name.
 	Id string `protobuf:"bytes,5,opt,name=id,proto3" json:"id,omitempty"`
 	// Who makes the change. Required.
 	Actor         *Actor `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
@@ -1809,7 +1811,7 @@ type ResetUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whose limit: the attributes lead to it. Required.
 	Caller *Caller `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
-	// Path of the limit. Empty: all that apply.
+	// Path of the limit. Empty: all that apply and belong to a subject, but those of calls at the same time.
 	Limit string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Who makes the change. Required.
 	Actor         *Actor `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`

@@ -53,21 +53,24 @@ type AdminServiceClient interface {
 	ListSubjects(ctx context.Context, in *ListSubjectsRequest, opts ...grpc.CallOption) (*ListSubjectsResponse, error)
 	// DeleteSubject forgets what is known of a subject. Its counters stay, as those of a subject that nobody knows.
 	DeleteSubject(ctx context.Context, in *DeleteSubjectRequest, opts ...grpc.CallOption) (*DeleteSubjectResponse, error)
-	// AddKey lets an API key stand for a subject. Only its hash is kept.
+	// AddKey lets an API key stand for a subject, which is created where there is none. Only its hash is kept.
 	AddKey(ctx context.Context, in *AddKeyRequest, opts ...grpc.CallOption) (*AddKeyResponse, error)
 	// DeleteKey takes a key away.
 	DeleteKey(ctx context.Context, in *DeleteKeyRequest, opts ...grpc.CallOption) (*DeleteKeyResponse, error)
-	// PutOverride sets one limit of one subject, instead of what its tier has.
+	// PutOverride sets one limit of one subject, which is created where there is none, instead of what its tier has.
 	PutOverride(ctx context.Context, in *PutOverrideRequest, opts ...grpc.CallOption) (*PutOverrideResponse, error)
 	// DeleteOverride gives a subject back what its tier has.
 	DeleteOverride(ctx context.Context, in *DeleteOverrideRequest, opts ...grpc.CallOption) (*DeleteOverrideResponse, error)
-	// Grant raises one limit of one subject by an amount, until it expires.
+	// Grant raises one limit of one subject, which is created where there is none, by an amount, until it expires.
 	Grant(ctx context.Context, in *GrantRequest, opts ...grpc.CallOption) (*GrantResponse, error)
 	// Revoke takes a grant back.
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
-	// AdjustUsage adds to what counts as used of a limit, or takes from it: a correction by hand.
+	// AdjustUsage adds to what counts as used of a limit, or takes from it: a correction by hand. Windows are corrected
+	// where they are now; what a sliding window still counts of the one before stays. It stands among the changes of the
+	// subject before it is made, also if the store then does not answer. It is done as often as it is sent.
 	AdjustUsage(ctx context.Context, in *AdjustUsageRequest, opts ...grpc.CallOption) (*AdjustUsageResponse, error)
-	// ResetUsage lets nothing count as used of a limit any more. What is held stays held.
+	// ResetUsage takes away what counts as used of a limit, as AdjustUsage does: what others use meanwhile stays, and what is
+	// held stays held.
 	ResetUsage(ctx context.Context, in *ResetUsageRequest, opts ...grpc.CallOption) (*ResetUsageResponse, error)
 	// ListChanges lists what was changed, the latest first.
 	ListChanges(ctx context.Context, in *ListChangesRequest, opts ...grpc.CallOption) (*ListChangesResponse, error)
@@ -238,21 +241,24 @@ type AdminServiceServer interface {
 	ListSubjects(context.Context, *ListSubjectsRequest) (*ListSubjectsResponse, error)
 	// DeleteSubject forgets what is known of a subject. Its counters stay, as those of a subject that nobody knows.
 	DeleteSubject(context.Context, *DeleteSubjectRequest) (*DeleteSubjectResponse, error)
-	// AddKey lets an API key stand for a subject. Only its hash is kept.
+	// AddKey lets an API key stand for a subject, which is created where there is none. Only its hash is kept.
 	AddKey(context.Context, *AddKeyRequest) (*AddKeyResponse, error)
 	// DeleteKey takes a key away.
 	DeleteKey(context.Context, *DeleteKeyRequest) (*DeleteKeyResponse, error)
-	// PutOverride sets one limit of one subject, instead of what its tier has.
+	// PutOverride sets one limit of one subject, which is created where there is none, instead of what its tier has.
 	PutOverride(context.Context, *PutOverrideRequest) (*PutOverrideResponse, error)
 	// DeleteOverride gives a subject back what its tier has.
 	DeleteOverride(context.Context, *DeleteOverrideRequest) (*DeleteOverrideResponse, error)
-	// Grant raises one limit of one subject by an amount, until it expires.
+	// Grant raises one limit of one subject, which is created where there is none, by an amount, until it expires.
 	Grant(context.Context, *GrantRequest) (*GrantResponse, error)
 	// Revoke takes a grant back.
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
-	// AdjustUsage adds to what counts as used of a limit, or takes from it: a correction by hand.
+	// AdjustUsage adds to what counts as used of a limit, or takes from it: a correction by hand. Windows are corrected
+	// where they are now; what a sliding window still counts of the one before stays. It stands among the changes of the
+	// subject before it is made, also if the store then does not answer. It is done as often as it is sent.
 	AdjustUsage(context.Context, *AdjustUsageRequest) (*AdjustUsageResponse, error)
-	// ResetUsage lets nothing count as used of a limit any more. What is held stays held.
+	// ResetUsage takes away what counts as used of a limit, as AdjustUsage does: what others use meanwhile stays, and what is
+	// held stays held.
 	ResetUsage(context.Context, *ResetUsageRequest) (*ResetUsageResponse, error)
 	// ListChanges lists what was changed, the latest first.
 	ListChanges(context.Context, *ListChangesRequest) (*ListChangesResponse, error)

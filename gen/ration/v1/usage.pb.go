@@ -332,12 +332,12 @@ type QueryUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Domain of the policy. Required.
 	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Only of this subject, as its descriptor has it: "user=alice". Empty: of all together.
+	// Only of this subject, as its descriptor has it: "user=alice". Empty: of all together. Where the subject's descriptor
+	// lies below others, of its top only.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// From when: the start of the hour, or of the day, in which it lies. Required.
 	From *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
-	// Until when; the hour, or the day, in which it lies is left out unless it begins there. Absent: now, with what was used
-	// in this hour.
+	// Until when: the hour, or the day, in which it lies counts whole, unless it begins just there. Absent: now.
 	To *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
 	// How finely.
 	Resolution Resolution `protobuf:"varint,5,opt,name=resolution,proto3,enum=ration.v1.Resolution" json:"resolution,omitempty"`

@@ -1,0 +1,246 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
+)
+
+// UsageQuery asks what was used.
+type UsageQuery struct {
+	Domain string
+	// Subject is whose usage is asked for, as its descriptor has it, KEY=VALUE; empty: that of the whole domain.
+	Subject policy.Entry
+	// From and To bound the hours, or days, of which any part lies in From ≤ t < To.
+	From, To   limit.Micros
+	Resolution Resolution
+	// By are the names by which rows are told apart: tier, model, and the policy's tags.
+	By []string
+}
+
+// Resolution is how finely usage is reported.
+type Resolution uint8
+
+// The resolutions. Totals are of days.
+const (
+	ByDays Resolution = iota
+	ByHours
+	Totals
+)
+
+// UsageRow is what was used in a time by a group.
+type UsageRow struct {
+	Start    limit.Micros // of the hour or the day; 0 of a total
+	Group    []string     // the values of UsageQuery.By
+	Requests int64
+	// Refusals are requests that were refused, by their verdict: Throttled to Blocked.
+	Refusals [Blocked + 1]int64
+	// Tokens are those of all classes, and Usage which. Of a call that has told what it has used, and was never settled,
+	// Usage has the most of each class that was estimated of the prompt or told of, which may be more than Tokens.
+	Tokens int64
+	Usage  price.Usage
+	Cost   price.Nanos
+	// TokensPerRequest is rounded; 0 without requests.
+	TokensPerRequest int64
+	Latency          Latency
+}
+
+// Latency is how long calls have taken from their reservation to their settlement. The times are at most 30 % too long.
+type Latency struct {
+	Count         int64
+	P50, P95, P99 limit.Micros
+}
+
+// ErrNoUsage says that the store keeps no rows of usage.
+var ErrNoUsage = fmt.Errorf("%w: it keeps no rows of usage", store.ErrUnsupported)
+
+// Usage returns what was used, in the order of time and then of groups, and the sum of it all.
+//
+// Errors: an *InvalidError; ErrNoPolicy, ErrUnknownDomain; those of the store.
+func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, total UsageRow, err error) {
+	_, domain, err := e.domainOf(&Caller{Domain: q.Domain})
+	if err != nil {
+		return nil, total, err
+	}
+	places, err := q.places(domain)
+	if err != nil {
+		return nil, total, err
+	}
+	reader, ok := e.store.(store.Usage)
+	if !ok {
+		return nil, total, ErrNoUsage
+	}
+	ask := store.RowsQuery{Group: []byte(domain.Name()), From: q.From, To: q.To, Daily: q.Resolution != ByHours}
+	if q.Subject.Key != "" {
+		ask.Owner = domain.OwnerOf(q.Subject)
+	}
+	if q.To <= q.From {
+		return nil, total, &InvalidError{Field: "to", Reason: "it is not after from"}
+	}
+	found, err := reader.Rows(ctx, ask)
+	if errors.Is(err, store.ErrInvalid) {
+		return nil, total, &InvalidError{Field: "from", Reason: strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": ")}
+	}
+	if err != nil {
+		return nil, total, err
+	}
+	type key struct {
+		start limit.Micros
+		group string
+	}
+	sums := map[key]*addition{}
+	all := new(addition)
+	for i := range found {
+		group, ok := grouped(found[i].Dimensions, places)
+		if !ok {
+			continue // of another version
+		}
+		k := key{found[i].Start, strings.Join(group, "\x00")}
+		if q.Resolution == Totals {
+			k.start = 0
+		}
+		if sums[k] == nil {
+			sums[k] = new(addition)
+		}
+		for _, column := range found[i].Columns {
+			for _, sum := range []*addition{sums[k], all} {
+				sum[column.Column] = store.AddSigned(sum[column.Column], column.Amount)
+			}
+		}
+	}
+	for k, sum := range sums {
+		row := sum.row()
+		row.Start = k.start
+		if len(q.By) > 0 {
+			row.Group = strings.Split(k.group, "\x00")
+		}
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b UsageRow) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), slices.Compare(a.Group, b.Group))
+	})
+	return rows, all.row(), nil
+}
+
+// places returns where the values of By stand in the dimensions.
+func (q *UsageQuery) places(domain *policy.Domain) (places []int, err error) {
+	names := append([]string{"tier", "model"}, domain.Usage().Tags...)
+	for i, name := range q.By {
+		place := slices.Index(names, name)
+		if place < 0 {
+			return nil, &InvalidError{
+				Field:  fmt.Sprintf("group_by[%d]", i),
+				Reason: fmt.Sprintf("rows are not told apart by %.100q: use %s", name, strings.Join(names, ", ")),
+			}
+		}
+		places = append(places, place)
+	}
+	return places, nil
+}
+
+// grouped returns some of the dimensions of a row. A tag that the row does not have is empty.
+func grouped(dimensions []byte, places []int) (values []string, ok bool) {
+	tier, model, tags, ok := readDimensions(dimensions)
+	all := append([]string{tier, model}, tags...)
+	for _, place := range places {
+		value := ""
+		if place < len(all) {
+			value = all[place]
+		}
+		values = append(values, value)
+	}
+	return values, ok
+}
+
+// row says the columns as people do.
+func (a *addition) row() UsageRow {
+	r := UsageRow{
+		Requests: a[columnRequests], Tokens: a[columnTokens], Cost: price.Nanos(a[columnCost]),
+		Usage: price.Usage{
+			Input: a[columnInput], CacheRead: a[columnCacheRead], CacheWrite: a[columnCacheWrite], Output: a[columnOutput],
+		},
+		TokensPerRequest: perRequest(a[columnTokens], a[columnRequests]),
+	}
+	for verdict := Throttled; verdict <= Blocked; verdict++ {
+		r.Refusals[verdict] = a[columnRateLimited+uint8(verdict-Throttled)]
+	}
+	for _, n := range a[columnLatency:] {
+		r.Latency.Count += max(0, n)
+	}
+	r.Latency.P50, r.Latency.P95, r.Latency.P99 = a.quantile(50), a.quantile(95), a.quantile(99)
+	return r
+}
+
+// quantile returns the time that so many of a hundred calls took at most.
+func (a *addition) quantile(percent int64) limit.Micros {
+	count := int64(0)
+	for _, n := range a[columnLatency:] {
+		count += max(0, n)
+	}
+	left := (count*percent + 99) / 100
+	for column := uint8(columnLatency); column < store.MaxColumns && left > 0; column++ {
+		if left -= max(0, a[column]); left <= 0 {
+			return latencyUpTo(column)
+		}
+	}
+	return 0
+}
+
+// Ranking is by what subjects are ranked.
+type Ranking uint8
+
+// The rankings.
+const (
+	ByCost Ranking = iota
+	ByRequests
+	ByTokens
+	ByRefusals
+)
+
+// Ranked is one of those who have used most.
+type Ranked struct {
+	Subject string // KEY=VALUE
+	Total   int64
+}
+
+// Top returns who has used most on the day, or in the month, that an instant lies in, of UTC; and when that began. Its
+// errors are those of Usage.
+func (e *Engine) Top(
+	ctx context.Context, domainName string, by Ranking, at limit.Micros, monthly bool, most int,
+) (top []Ranked, start limit.Micros, err error) {
+	_, domain, err := e.domainOf(&Caller{Domain: domainName})
+	if err != nil {
+		return nil, 0, err
+	}
+	reader, ok := e.store.(store.Usage)
+	if !ok {
+		return nil, 0, ErrNoUsage
+	}
+	if most < 1 || most > store.MaxTop {
+		return nil, 0, &InvalidError{Field: "limit", Reason: fmt.Sprintf("ask for 1 to %d subjects", store.MaxTop)}
+	}
+	column := [...]uint8{ByCost: columnCost, ByRequests: columnRequests, ByTokens: columnTokens, ByRefusals: columnRefusals}[by]
+	found, err := reader.Top(ctx, store.TopQuery{
+		Group: []byte(domain.Name()), Column: column, In: at, Monthly: monthly, Most: most,
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range found {
+		m := policy.Match{Owner: found[i].Owner}
+		top = append(top, Ranked{Subject: strings.Join(m.Path(), " "), Total: found[i].Total})
+	}
+	span := store.Day
+	if monthly {
+		span = store.Month
+	}
+	return top, span.Start(at), nil
+}
