@@ -14,8 +14,10 @@ func (l *Limit) OfSubject() bool { return l.node != nil && l.node.payer() != nil
 func (m Meter) ParseAmount(text string) (int64, error) {
 	a, err := parseAmount(text)
 	switch {
+	case err != nil && m == Cost:
+		return 0, fmt.Errorf("%s is no amount: write it as $5 or $0.50", quote(text))
 	case err != nil:
-		return 0, err
+		return 0, fmt.Errorf("%s is no amount: write it as 10, 50_000 or 5M", quote(text))
 	case a.money && m != Cost:
 		return 0, fmt.Errorf("%s is money, and the limit counts %ss: leave out the $", quote(text), m.Unit())
 	case !a.money && m == Cost:

@@ -27,9 +27,13 @@ import (
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/server"
 	"github.com/rationhq/ration/server/health"
+	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/redis"
+	"github.com/rationhq/ration/store/redis/redistest"
 	"github.com/rationhq/ration/subject"
 	subjects "github.com/rationhq/ration/subject/memory"
+	subjectredis "github.com/rationhq/ration/subject/redis"
 )
 
 // people limits those who have tiers, and the whole domain.
@@ -79,16 +83,43 @@ type office struct {
 	log *lockedBuffer
 }
 
-// administer serves a policy and a directory that is empty.
+// everywhere runs a test over counters and a directory in memory, and over those in Redis.
+func everywhere(t *testing.T, test func(*testing.T, *office)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) { test(t, administer(t, people)) })
+	t.Run("redis", func(t *testing.T) {
+		opts := redis.Options{URL: redistest.Start(t).URL()}
+		counters, err := redis.New(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := redis.NewClient(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		directory, err := subjectredis.New(conn, subjectredis.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, administerOver(t, people, counters, directory))
+	})
+}
+
+// administer serves a policy with a directory that is empty, in memory.
 func administer(t *testing.T, text string) *office {
 	t.Helper()
-	directory := subjects.New(subjects.Options{})
+	return administerOver(t, text, memory.New(memory.Options{}), subjects.New(subjects.Options{}))
+}
+
+// administerOver serves a policy over counters, which it closes, and a directory.
+func administerOver(t *testing.T, text string, counters store.Store, directory subject.Directory) *office {
+	t.Helper()
+	t.Cleanup(func() { _ = counters.Close() })
 	cache := subject.NewCache(directory, subject.CacheOptions{})
 	t.Cleanup(cache.Close)
 	o := &office{log: &lockedBuffer{}}
 	log := slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	counters := memory.New(memory.Options{})
-	t.Cleanup(func() { _ = counters.Close() })
 	e := engine.New(counters, engine.Options{Subjects: cache, Log: log})
 	t.Cleanup(e.Close)
 	p, _, err := policy.Parse([]policy.Source{{Name: "p.yaml", Data: []byte(text)}}, policy.Options{})
@@ -155,8 +186,9 @@ func (o *office) stands(t *testing.T, name string, limits ...string) string {
 }
 
 // What an operator changes counts for the next call: the tier, one limit, an allowance, and whether there is any.
-func TestAdminChangesCount(t *testing.T) {
-	o := administer(t, people)
+func TestAdminChangesCount(t *testing.T) { everywhere(t, changesCount) }
+
+func changesCount(t *testing.T, o *office) {
 	expect := func(what, want string) {
 		t.Helper()
 		if got := o.stands(t, "alice", "tokens"); got != want {
@@ -225,8 +257,9 @@ func TestAdminChangesCount(t *testing.T) {
 }
 
 // A key stands for a subject however it was given, and is in no answer, no log and no change.
-func TestAPIKeysStaySecret(t *testing.T) {
-	o := administer(t, people)
+func TestAPIKeysStaySecret(t *testing.T) { everywhere(t, keysStaySecret) }
+
+func keysStaySecret(t *testing.T, o *office) {
 	const clear, hashed = "sk-clear-0123456789abcdef", "sk-hashed-0123456789abcdef"
 	sum := func(key string) string {
 		h := sha256.Sum256([]byte(key))
@@ -283,8 +316,9 @@ func TestAPIKeysStaySecret(t *testing.T) {
 }
 
 // Usage is corrected by hand, and it stands among the changes who has done it.
-func TestCorrections(t *testing.T) {
-	o := administer(t, people)
+func TestCorrections(t *testing.T) { everywhere(t, corrections) }
+
+func corrections(t *testing.T, o *office) {
 	must[*rationv1.RecordResponse](t)(o.Record(t.Context(), &rationv1.RecordRequest{
 		Caller: user("alice"), Usage: &rationv1.Usage{InputTokens: 400, OutputTokens: 200}}))
 	held := must[*rationv1.ReserveResponse](t)(o.Reserve(t.Context(), &rationv1.ReserveRequest{Caller: user("alice"), Estimate: estimate(100, 50)}))
@@ -436,8 +470,9 @@ func TestAdminErrors(t *testing.T) {
 }
 
 // Of those who change what they have read at the same time, one succeeds.
-func TestRevisions(t *testing.T) {
-	o := administer(t, people)
+func TestRevisions(t *testing.T) { everywhere(t, revisions) }
+
+func revisions(t *testing.T, o *office) {
 	first := must[*rationv1.PutSubjectResponse](t)(o.PutSubject(t.Context(), &rationv1.PutSubjectRequest{Subject: named("alice"), Actor: actor()}))
 	var wait sync.WaitGroup
 	results := make([]error, 20)
@@ -465,8 +500,9 @@ func TestRevisions(t *testing.T) {
 }
 
 // Lists come in pages that go on where the page before has ended.
-func TestPages(t *testing.T) {
-	o := administer(t, people)
+func TestPages(t *testing.T) { everywhere(t, pages) }
+
+func pages(t *testing.T, o *office) {
 	var want []string
 	for i := range 7 {
 		want = append(want, fmt.Sprintf("u%d", i))
