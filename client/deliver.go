@@ -54,7 +54,8 @@ func (c *Client) deliverAll(ctx context.Context) error {
 	for _, f := range c.journal.due() {
 		data, err := f.read()
 		if err != nil {
-			return err
+			why = err // it may be another time, and others can be read
+			continue
 		}
 		entries, damaged := readLines(data)
 		kept, refused, reached, err := c.send(ctx, entries)

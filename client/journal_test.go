@@ -16,9 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/rationhq/ration/client"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
@@ -51,7 +48,7 @@ func TestJournal(t *testing.T) {
 		Retry: impatient(), Journal: dir, JournalEvery: 10 * time.Millisecond, CloseTimeout: 100 * time.Millisecond,
 	})
 	leases := map[string]*client.Lease{}
-	for _, user := range []string{"settled", "released", "closed"} {
+	for _, user := range []string{"settled", "released", "closed", "left"} {
 		lease, err := c.Reserve(t.Context(), call(user, client.Usage{Input: 100}))
 		if err != nil {
 			t.Fatal(err)
@@ -69,6 +66,11 @@ func TestJournal(t *testing.T) {
 	if err := leases["closed"].Close(); err != nil {
 		t.Errorf("closed without a server: %v", err)
 	}
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if got, err := leases["left"].Settle(left, client.Usage{Input: 9}); err != nil || !got.Journaled {
+		t.Errorf("settled after the caller has left: %+v, %v, want it journaled", got, err)
+	}
 	got, err := c.Record(t.Context(), client.Record{Caller: call("recorded", client.Usage{}).Caller, Usage: client.Usage{Output: 11}})
 	if err != nil || !got.Journaled {
 		t.Errorf("recorded without a server: %+v, %v, want it journaled", got, err)
@@ -80,7 +82,7 @@ func TestJournal(t *testing.T) {
 	}
 	s.set(false, false)
 	waitUntilDelivered(t, dir)
-	for user, want := range map[string]int64{"settled": 30, "released": 0, "closed": 7, "recorded": 11} {
+	for user, want := range map[string]int64{"settled": 30, "released": 0, "closed": 7, "left": 9, "recorded": 11} {
 		expect(t, c, user, want, 0)
 	}
 	if rejected := files(t, dir, ".rejected"); len(rejected) > 0 {
@@ -98,17 +100,28 @@ func TestJournalOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	unused, err := c.Reserve(t.Context(), call("alice", client.Usage{Input: 100}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	first.set(true, false)
 	if got, err := lease.Settle(t.Context(), client.Usage{Input: 30}); err != nil || !got.Journaled {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	other := connect(t, second.addr, client.Options{Journal: dir, JournalEvery: 10 * time.Millisecond})
-	record := client.Record{Caller: call("alice", client.Usage{}).Caller, Usage: client.Usage{Input: 1}}
-	for range 3 { // so that it has looked at the directory
-		if _, err := other.Record(t.Context(), record); err != nil {
-			t.Fatal(err)
-		}
+	if got, err := unused.Release(t.Context()); err != nil || !got.Journaled {
+		t.Fatalf("%+v, %v", got, err)
 	}
+	nobodys := filepath.Join(dir, "zzz.journal") // the last that is looked at
+	if err := os.WriteFile(nobodys, []byte("{\"torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := connect(t, second.addr, client.Options{Journal: dir, JournalEvery: 10 * time.Millisecond})
+	eventually(t, "the directory was looked at", func() error {
+		if _, err := os.Stat(nobodys); err == nil {
+			return errors.New("a file that nobody holds is still there")
+		}
+		return nil
+	})
 	if left := files(t, dir, ".journal"); len(left) != 1 {
 		t.Fatalf("there are the files %v, want the one of the process that lives", left)
 	}
@@ -116,7 +129,10 @@ func TestJournalOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitUntilDelivered(t, dir)
-	expect(t, other, "alice", 33, 0)
+	expect(t, other, "alice", 30, 0)
+	if aside := files(t, dir, ".rejected"); len(aside) > 0 {
+		t.Errorf("what nobody knows holds nothing, and its release is put aside: %v", aside)
+	}
 }
 
 // TestJournalIsBounded: what finds no room is an error, and not lost in silence.
@@ -130,7 +146,7 @@ func TestJournalIsBounded(t *testing.T) {
 		if err == nil && got.Journaled && n < 10 {
 			continue
 		}
-		if code := status.Code(err); !errors.Is(err, client.ErrJournalFull) || code != codes.Unavailable && code != codes.DeadlineExceeded || n == 0 {
+		if !errors.Is(err, client.ErrJournalFull) || !isOutage(err) || n == 0 {
 			t.Fatalf("report %d: %+v, %v, want ErrJournalFull beside what keeps it from being delivered", n, got, err)
 		}
 		return
@@ -184,6 +200,42 @@ func TestRejected(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "SETTLED_OTHERWISE") {
 		t.Errorf("the log says\n%s\nwant the reason", log.String())
+	}
+}
+
+// TestKept: what can be delivered some day, and not yet, stays, and keeps nothing else back.
+func TestKept(t *testing.T) {
+	s := serve(t)
+	dir := t.TempDir()
+	c := connect(t, s.Addr(), client.Options{Retry: impatient(), Journal: dir, JournalEvery: 10 * time.Millisecond})
+	s.set(true, false)
+	for i, domain := range []string{"coming", "llm", "coming too"} {
+		caller := call("alice", client.Usage{}).Caller
+		caller.Domain = domain
+		got, err := c.Record(t.Context(), client.Record{Caller: caller, Usage: client.Usage{Input: 1}, Key: fmt.Sprint("key ", i)})
+		if err != nil || !got.Journaled {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+	s.set(false, false)
+	var text []byte
+	eventually(t, "one is delivered", func() error {
+		text = nil
+		for _, name := range files(t, dir, ".journal") {
+			more, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			text = append(text, more...)
+		}
+		if bytes.Contains(text, []byte("key 1")) || !bytes.HasSuffix(text, []byte("}\n")) {
+			return fmt.Errorf("the journal has\n%s", text)
+		}
+		return nil
+	})
+	expect(t, c, "alice", 1, 0)
+	if !bytes.Contains(text, []byte("key 0")) || !bytes.Contains(text, []byte("key 2")) || len(files(t, dir, ".rejected")) > 0 {
+		t.Errorf("the journal has\n%s\nwant the other two, and none put aside", text)
 	}
 }
 

@@ -3,12 +3,15 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -189,6 +192,81 @@ func TestRepeats(t *testing.T) {
 	expect(t, direct, "alice", 0, 0)
 }
 
+// TestASilentServer is asked again, with the same key: what it has done counts once, whatever is answered in the end.
+func TestASilentServer(t *testing.T) {
+	s := serve(t)
+	var attempts atomic.Int64
+	c := connect(t, s.Addr(), client.Options{
+		Retry: client.Retry{First: time.Millisecond, Most: 10 * time.Millisecond, Attempt: 100 * time.Millisecond, Patience: patience},
+		Dial: []grpc.DialOption{grpc.WithChainUnaryInterceptor(func(
+			ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+		) error {
+			attempts.Add(1)
+			return invoke(ctx, method, request, reply, conn, options...)
+		})},
+	})
+	expect(t, c, "alice", 0, 0) // so that the connection is there
+	silently := func(do func() (replayed bool, err error)) {
+		t.Helper()
+		attempts.Store(0)
+		s.set(false, true)
+		var answered sync.WaitGroup
+		answered.Go(func() {
+			eventually(t, "it is asked again", func() error {
+				if n := attempts.Load(); n < 3 {
+					return fmt.Errorf("%d attempts", n)
+				}
+				return nil
+			})
+			s.set(false, false)
+		})
+		replayed, err := do()
+		answered.Wait()
+		if err != nil || !replayed {
+			t.Errorf("replayed %t, %v, want the answer to a repeat", replayed, err)
+		}
+	}
+	silently(func() (bool, error) {
+		lease, err := c.Reserve(t.Context(), call("alice", client.Usage{Input: 100}))
+		return err == nil && lease.Replayed, err
+	})
+	silently(func() (bool, error) {
+		got, err := c.Record(t.Context(), client.Record{Caller: call("alice", client.Usage{}).Caller, Usage: client.Usage{Input: 7}})
+		return got.Replayed, err
+	})
+	expect(t, c, "alice", 7, 100)
+}
+
+// TestKeys: a call, or usage, under a key that was there before is that one.
+func TestKeys(t *testing.T) {
+	c := connect(t, serve(t).addr, client.Options{})
+	again := call("alice", client.Usage{Input: 100})
+	again.Key = "the call"
+	first, err := c.Reserve(t.Context(), again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := c.Reserve(t.Context(), again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Replayed || !second.Replayed || second.ID != first.ID || second.Key != "the call" {
+		t.Errorf("the first is %s, the second %s, replayed %t and %t", first.ID, second.ID, first.Replayed, second.Replayed)
+	}
+	other := again
+	other.Estimate.Input = 50
+	if _, err := c.Reserve(t.Context(), other); status.Code(err) != codes.AlreadyExists {
+		t.Errorf("another call under the key: %v, want ALREADY_EXISTS", err)
+	}
+	record := client.Record{Caller: again.Caller, Usage: client.Usage{Input: 7}, Requests: 3, Key: "the usage"}
+	for i := range 2 {
+		if got, err := c.Record(t.Context(), record); err != nil || got.Replayed != (i == 1) {
+			t.Errorf("recorded for the time %d: %+v, %v", i+1, got, err)
+		}
+	}
+	expect(t, c, "alice", 7, 100)
+}
+
 // TestAnOutage: without a journal it is an error, no later than the context or the patience ends; and Close makes up for it.
 func TestAnOutage(t *testing.T) {
 	s := serve(t)
@@ -198,17 +276,22 @@ func TestAnOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.set(true, false)
-	if _, err := c.Reserve(t.Context(), call("alice", client.Usage{Input: 100})); status.Code(err) != codes.Unavailable {
-		t.Errorf("Reserve without a server: %v, want UNAVAILABLE", err)
+	if _, err := c.Reserve(t.Context(), call("alice", client.Usage{Input: 100})); !isOutage(err) {
+		t.Errorf("Reserve without a server: %v, want an outage", err)
 	}
-	if _, err := lease.Settle(t.Context(), client.Usage{Input: 70}); status.Code(err) != codes.Unavailable {
-		t.Errorf("Settle without a server: %v, want UNAVAILABLE", err)
+	if _, err := lease.Settle(t.Context(), client.Usage{Input: 70}); !isOutage(err) {
+		t.Errorf("Settle without a server: %v, want an outage", err)
 	}
 	s.set(false, false)
 	if err := lease.Close(); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, c, "alice", 70, 0)
+}
+
+// isOutage says that an error is one of those that are to be sent again.
+func isOutage(err error) bool {
+	return status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded
 }
 
 // TestObserve: the server hears of progress now and then, renews the reservation, and says when it is time to end.

@@ -140,8 +140,9 @@ type road struct {
 	to       string
 
 	mu    sync.Mutex
+	turn  *sync.Cond // of cut and mute
 	cut   bool
-	mute  bool // lets requests through, and no answers
+	mute  bool // lets requests through, and holds answers back
 	conns map[net.Conn]bool
 	ends  sync.WaitGroup
 }
@@ -153,6 +154,7 @@ func newRoad(t testing.TB, to string) *road {
 		t.Fatal(err)
 	}
 	r := &road{listener: listener, to: to, conns: map[net.Conn]bool{}}
+	r.turn = sync.NewCond(&r.mu)
 	r.ends.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -172,11 +174,12 @@ func newRoad(t testing.TB, to string) *road {
 
 func (r *road) Addr() string { return r.listener.Addr().String() }
 
-// set cuts the road, or opens it. Where it is mute, requests arrive and answers do not.
+// set cuts the road, or opens it. Where it is mute, requests arrive, and answers only when it no longer is.
 func (r *road) set(cut, mute bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut, r.mute = cut, mute
+	r.turn.Broadcast()
 	if cut {
 		for conn := range r.conns {
 			_ = conn.Close()
@@ -219,11 +222,10 @@ func (r *road) copy(to, from net.Conn, answers bool) {
 			return
 		}
 		r.mu.Lock()
-		drop := r.mute && answers
-		r.mu.Unlock()
-		if drop {
-			continue
+		for answers && r.mute && !r.cut {
+			r.turn.Wait()
 		}
+		r.mu.Unlock()
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
 		}

@@ -47,13 +47,19 @@ func (r Retry) unary(
 	if !repeatable(method, request) {
 		return invoke(ctx, method, request, reply, conn, options...)
 	}
+	var before error // of the attempt before
 	for pause := r.First; ; pause = min(2*pause, r.Most) {
 		attempt, cancel := context.WithTimeout(ctx, r.Attempt)
 		err := invoke(attempt, method, request, reply, conn, options...)
 		cancel()
-		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded || ctx.Err() != nil {
+		code := status.Code(err)
+		switch {
+		case code == codes.DeadlineExceeded && ctx.Err() != nil && before != nil:
+			return before // it tells more than that the time is up
+		case code != codes.Unavailable && code != codes.DeadlineExceeded || ctx.Err() != nil:
 			return err
 		}
+		before = err
 		// Not all callers come back at once.
 		wait := max(pause/2+rand.N(pause), retryInfo(err)) //nolint:gosec // it spreads callers, and hides nothing
 		if until, _ := ctx.Deadline(); time.Until(until) <= wait {

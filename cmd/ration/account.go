@@ -75,6 +75,22 @@ type reserveCmd struct {
 	serverFlags
 }
 
+// Help implements kong.HelpProvider.
+func (reserveCmd) Help() string {
+	return strings.TrimSpace(`
+RATION_SERVER, RATION_TOKEN and RATION_DOMAIN spare flags. Settle the reservation with ration settle, or give it back with
+ration release; else it lapses.
+
+Exit codes: 0 admitted, 2 refused, 1 all else.
+
+Examples:
+
+  ration reserve --domain llm user=alice --model gpt-5 --characters 4000 --max-output 500
+
+  ration reserve --domain llm user=alice --model gpt-5 --input 1000 --output 500 --dry-run
+`)
+}
+
 // Run implements the command.
 func (c *reserveCmd) Run(to streams) error {
 	estimate, err := c.estimate()

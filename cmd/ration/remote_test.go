@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/rationhq/ration/cmd/ration/certs/certstest"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
 
@@ -97,6 +98,34 @@ func TestAccountingCommands(t *testing.T) {
 	says(t, exitOK, record, `limit,meter,capacity,used,held,remaining,this_call,resets_at,says`,
 		`llm\.user\.tokens,tokens,2000,1088,0,912,18,[-0-9T:]+Z,`, `llm\.user\.spend,cost,\$1\.00,\$0\.000905,\$0\.00,\$0\.999095,\$0\.00003,[-0-9T:]+Z,`)
 	says(t, exitOK, record[:len(record)-2], `recorded, cost \$0\.00003 \(the same was reported before: nothing has changed\)`, head, `.*`, `.*`)
+}
+
+// TestRemoteTLS: the server is asked over TLS, with a certificate to show where it wants one.
+func TestRemoteTLS(t *testing.T) {
+	authority := certstest.NewAuthority(t)
+	own, shown := authority.Issue(t, "127.0.0.1", "localhost"), authority.Issue(t, "operator")
+	p := serve(t, "--policy", "../../examples/accounting.yaml", "--tls-cert", own.Cert, "--tls-key", own.Key, "--tls-client-ca", authority.File)
+	reserve := strings.Fields("reserve user=alice --domain llm --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
+	trusting := append(reserve, "--ca", authority.File)
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{append(trusting[:len(trusting):len(trusting)], "--cert", shown.Cert, "--cert-key", shown.Key), exitOK},
+		{trusting, exitFailed},
+		{reserve, exitFailed},
+	} {
+		says(t, c.code, c.args)
+	}
+}
+
+func port(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // TestRemoteMisuse: a mistake is never taken for a refusal, and says what to do.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -190,5 +189,5 @@ func until(t *timestamppb.Timestamp) string {
 	if t == nil {
 		return "never"
 	}
-	return fmt.Sprint(when(t))
+	return when(t)
 }
