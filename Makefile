@@ -5,9 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-# What `make run` serves, and further flags for it: make run POLICY=my.yaml ARGS='--store redis://localhost:6379'
-POLICY ?= examples/quickstart.yaml
-ARGS ?=
+# What `make run` serves, one policy or several, and further flags for it:
+# make run POLICY=my.yaml ARGS='--store redis://localhost:6379'
+POLICY ?= examples/policies/llm.yaml examples/quickstart.yaml
+ARGS ?= --grpc-addr localhost:8081 --http-addr localhost:8080
 # What the tests are run on and how, to narrow them: make test PKG=./limit/... TESTFLAGS='-run TestFixedWindow -v'
 PKG ?= ./...
 TESTFLAGS ?=
@@ -31,8 +32,8 @@ GOTEST := go test -race -count=1 -timeout=20m $(TESTFLAGS)
 ##@ Use it
 
 .PHONY: run
-run: build ## Serve the example policy on the embedded store; needs nothing else. POLICY=file ARGS='flags'
-	exec bin/ration serve --banner --policy $(POLICY) $(ARGS)
+run: build ## Serve example policies on the embedded store; needs nothing else. POLICY=file ARGS='flags'
+	exec bin/ration serve --banner $(foreach policy,$(POLICY),--policy $(policy)) $(ARGS)
 
 .PHONY: build
 build: ## Build bin/ration

@@ -20,6 +20,7 @@ func (c *serveCmd) banner(s *server.Server, p *policy.Policy) string {
 		{"HTTP", "/json, /ration.v1.SERVICE/METHOD, /healthcheck"},
 		{"metrics", "/metrics"},
 		{"debug", "/rlconfig, /debug/pprof/"},
+		{"admin", "ration.v1.AdminService: subjects, overrides, grants"},
 	} {
 		if addr := s.Addr(site.name); addr != "" {
 			fmt.Fprintf(&b, "  %-8s %-22s %s\n", site.name, reachable(addr), site.serves)
@@ -34,6 +35,12 @@ func (c *serveCmd) banner(s *server.Server, p *policy.Policy) string {
 	}
 	if command := c.try(s, p); command != "" {
 		b.WriteString("\nTry it, more than once:\n\n  " + command + "\n")
+	}
+	if commands := c.walk(s, p); len(commands) > 0 {
+		b.WriteString("\nAccount for the call of a model: reserve, settle, and see what was used:\n\n")
+		for _, command := range commands {
+			b.WriteString("  " + command + "\n")
+		}
 	}
 	b.WriteString("\nCtrl-C ends it.\n")
 	return b.String()
@@ -73,6 +80,47 @@ func (c *serveCmd) try(s *server.Server, p *policy.Policy) string {
 	}
 	return fmt.Sprintf("grpcurl %s -d '%s' %s envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
 		how, strings.ReplaceAll(string(request), "'", `'\''`), reachable(addr))
+}
+
+// walk returns commands that take a call of a model from its reservation to what is reported of it, by the first domain
+// that has subjects with limits. Over TLS they need more than can be said here.
+func (c *serveCmd) walk(s *server.Server, p *policy.Policy) []string {
+	addr := s.Addr("gRPC")
+	if addr == "" || c.TLSCert != "" || s.Restricted("gRPC") {
+		return nil
+	}
+	for _, d := range p.Domains() {
+		keys := d.SubjectKeys()
+		if len(keys) == 0 || strings.Contains(keys[0], "*") || len(d.Limits()) == 0 {
+			continue
+		}
+		caller := fmt.Sprintf("--domain %s %s", quoted(d.Name()), quoted(keys[0]+"=alice"))
+		model := ""
+		for _, t := range d.Tiers() {
+			if name, ok := t.Attributes["model"].(string); ok && model == "" {
+				model = " --model " + quoted(name)
+			}
+		}
+		return []string{
+			"export RATION_SERVER=" + reachable(addr) + " PATH=$PWD/bin:$PATH",
+			"id=$(ration reserve " + caller + model + " --input 900 --output 600 | awk '/^reservation/ { sub(\",\", \"\"); print $2 }')",
+			"ration settle $id --input 900 --output 250",
+			"ration usage " + caller,
+			"ration explain " + caller + model + " --input 900 --output 600",
+		}
+	}
+	return nil
+}
+
+// quoted words an argument so that a shell takes it as it is.
+func quoted(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./=:", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // reachable words the address of a listener so that it can be connected to from here.
