@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 # What `make run` serves, one policy or several, and further flags for it:
 # make run POLICY=my.yaml ARGS='--store redis://localhost:6379'
 POLICY ?= examples/policies/llm.yaml examples/quickstart.yaml
-ARGS ?= --grpc-addr localhost:8081 --http-addr localhost:8080
+ARGS ?=
 # What the tests are run on and how, to narrow them: make test PKG=./limit/... TESTFLAGS='-run TestFixedWindow -v'
 PKG ?= ./...
 TESTFLAGS ?=
@@ -31,7 +31,10 @@ GOTEST := go test -race -count=1 -timeout=20m $(TESTFLAGS)
 
 ##@ Use it
 
+# On loopback addresses everything is open to callers on this machine; on others accounting is closed.
 .PHONY: run
+run: export RATION_GRPC_ADDR ?= localhost:8081
+run: export RATION_HTTP_ADDR ?= localhost:8080
 run: build ## Serve example policies on the embedded store; needs nothing else. POLICY=file ARGS='flags'
 	exec bin/ration serve --banner $(foreach policy,$(POLICY),--policy $(policy)) $(ARGS)
 
