@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,12 +107,12 @@ func TestRemoteTLS(t *testing.T) {
 	own, shown := authority.Issue(t, "127.0.0.1", "localhost"), authority.Issue(t, "operator")
 	p := serve(t, "--policy", "../../examples/accounting.yaml", "--tls-cert", own.Cert, "--tls-key", own.Key, "--tls-client-ca", authority.File)
 	reserve := strings.Fields("reserve user=alice --domain llm --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
-	trusting := append(reserve, "--ca", authority.File)
+	trusting := slices.Concat(reserve, []string{"--ca", authority.File})
 	for _, c := range []struct {
 		args []string
 		code int
 	}{
-		{append(trusting[:len(trusting):len(trusting)], "--cert", shown.Cert, "--cert-key", shown.Key), exitOK},
+		{slices.Concat(trusting, []string{"--cert", shown.Cert, "--cert-key", shown.Key}), exitOK},
 		{trusting, exitFailed},
 		{reserve, exitFailed},
 	} {
