@@ -157,6 +157,40 @@ func TestRemoteMisuse(t *testing.T) {
 	}
 }
 
+// TestOperating is an operator's afternoon with a real server: a change takes effect at once, and stands in the list.
+func TestOperating(t *testing.T) {
+	at := serve(t, "--policy", "../../examples/accounting.yaml").addrs(t)
+	t.Setenv("RATION_SERVER", at.GRPC)
+	t.Setenv("RATION_ADMIN", at.Admin)
+	t.Setenv("RATION_DOMAIN", "llm")
+	t.Setenv("USER", "carol")
+	do := func(code int, command string, want string) {
+		t.Helper()
+		args := strings.Fields(command)
+		if said := says(t, code, args); !regexp.MustCompile(want).MatchString(said) {
+			t.Errorf("ration %s printed\n%s\nwant %s", command, said, want)
+		}
+	}
+	do(exitRefused, "reserve --dry-run user=bob --model small --input 100 --output 5000", `impossible: `)
+	do(exitOK, "subject set bob --tier pro --reason upgrade", `user=bob +pro`)
+	do(exitOK, "reserve --dry-run user=bob --model small --input 100 --output 5000", `tier pro`)
+	do(exitOK, "override set bob llm.user.tokens 5_000/month --reason trial", `override llm\.user\.tokens: 5_000/month, until never: trial`)
+	do(exitRefused, "reserve --dry-run user=bob --model small --input 100 --output 5000", `At most 4,900 output tokens would fit`)
+	do(exitOK, "grant bob llm.user.tokens 200 --id g1 --reason sorry", `g1 +llm\.user\.tokens +200 `)
+	do(exitOK, "record user=bob --model small --input 1500 --output 200", `recorded, cost \$0\.0025`)
+	do(exitOK, "usage user=bob", `llm\.user\.tokens +tokens +5200 +1700 +0 +3500 `)
+	do(exitOK, "usage --from 2026-01-01 --by model --every total", `small +1 +0 +1500 +0 +0 +200 +\$0\.0025 +1700`)
+	do(exitOK, "top --by tokens", `user=bob +1700`)
+	do(exitOK, "explain user=bob --model small --input 1", `llm\.user\.tokens, for user=bob`)
+	do(exitOK, "adjust user=bob --limit llm.user.tokens --amount=-500 --reason fix", `llm\.user\.tokens +tokens +5200 +1200 `)
+	do(exitOK, "reset user=bob --limit llm.user.tokens --reason fix", `llm\.user\.tokens +tokens +5200 +0 `)
+	do(exitOK, "revoke bob g1 --reason oops", `revoked`)
+	do(exitOK, "override delete bob llm.user.tokens --reason over", `user=bob +pro`)
+	do(exitOK, "changes bob --format csv -n 1", `,carol,over,delete_override,bob,`)
+	do(exitOK, "subject delete bob --reason bye", `deleted`)
+	do(exitFailed, "subject get bob", `nothing is known of a subject "bob"`)
+}
+
 // standIn is a server that keeps what it was asked, and answers as it is told.
 type standIn struct {
 	addr   string
