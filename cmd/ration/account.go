@@ -100,23 +100,25 @@ func (c *reserveCmd) Run(to streams) error {
 	var decision *rationv1.Decision
 	if c.DryRun {
 		request := &rationv1.CheckRequest{Caller: c.caller(), Estimate: estimate}
-		err = call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Check), func(r *rationv1.CheckResponse) *answer {
-			decision = r.GetDecision()
-			return decisionAnswer(decision).of(r)
-		})
+		err = call(&c.remoteFlags, c.Server, to, request,
+			accounting(rationv1.AccountingServiceClient.Check), func(r *rationv1.CheckResponse) *answer {
+				decision = r.GetDecision()
+				return decisionAnswer(decision).of(r)
+			})
 	} else {
 		request := &rationv1.ReserveRequest{
 			Caller: c.caller(), Estimate: estimate, IdempotencyKey: cmp.Or(c.CallKey, client.NewKey()),
 			Lease: durationpb.New(time.Duration(c.Lease)),
 		}
-		err = call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Reserve), func(r *rationv1.ReserveResponse) *answer {
-			decision = r.GetDecision()
-			a := decisionAnswer(decision)
-			if held := r.GetReservation(); held != nil {
-				a.before = append(a.before, fmt.Sprintf("reservation %s, until %s", held.GetId(), when(held.GetExpiresAt())))
-			}
-			return a.of(r)
-		})
+		err = call(&c.remoteFlags, c.Server, to, request,
+			accounting(rationv1.AccountingServiceClient.Reserve), func(r *rationv1.ReserveResponse) *answer {
+				decision = r.GetDecision()
+				a := decisionAnswer(decision)
+				if held := r.GetReservation(); held != nil {
+					a.before = append(a.before, fmt.Sprintf("reservation %s, until %s", held.GetId(), when(held.GetExpiresAt())))
+				}
+				return a.of(r)
+			})
 	}
 	if err == nil && decision.GetVerdict() != rationv1.Verdict_VERDICT_ADMITTED {
 		return refusedError{errors.New("refused")}
@@ -215,18 +217,19 @@ type progressCmd struct {
 // Run implements the command.
 func (c *progressCmd) Run(to streams) error {
 	request := &rationv1.ProgressRequest{ReservationId: c.ID, Usage: c.usage(), Lease: durationpb.New(time.Duration(c.Lease))}
-	return call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Progress), func(r *rationv1.ProgressResponse) *answer {
-		a := limitsAnswer(r.GetLimits())
-		advice := word("ADVICE_", r.GetAdvice())
-		if r.MaxOutputTokens != nil {
-			advice += fmt.Sprintf(": at most %d tokens of output in all", r.GetMaxOutputTokens())
-		}
-		a.before = []string{advice, "reservation " + word("STATE_", r.GetState())}
-		if r.GetExpiresAt() != nil {
-			a.before[1] += ", until " + when(r.GetExpiresAt())
-		}
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Server, to, request,
+		accounting(rationv1.AccountingServiceClient.Progress), func(r *rationv1.ProgressResponse) *answer {
+			a := limitsAnswer(r.GetLimits())
+			advice := word("ADVICE_", r.GetAdvice())
+			if r.MaxOutputTokens != nil {
+				advice += fmt.Sprintf(": at most %d tokens of output in all", r.GetMaxOutputTokens())
+			}
+			a.before = []string{advice, "reservation " + word("STATE_", r.GetState())}
+			if r.GetExpiresAt() != nil {
+				a.before[1] += ", until " + when(r.GetExpiresAt())
+			}
+			return a.of(r)
+		})
 }
 
 // settleCmd is ration settle.
@@ -245,21 +248,22 @@ func (c *settleCmd) Run(to streams) error {
 	if len(c.Attributes) > 0 {
 		request.Caller = &rationv1.Caller{Domain: c.Domain, Attributes: attributesOf(c.Attributes), Model: c.Model}
 	}
-	return call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Settle), func(r *rationv1.SettleResponse) *answer {
-		a := &answer{columns: []string{"limit", "meter", "held", "charged", "remaining", "resets_at"}}
-		a.before = []string{ended(r.GetState(), r.GetReplayed(), r.GetCost())}
-		stands := map[string]*rationv1.LimitStatus{}
-		for _, l := range r.GetLimits() {
-			stands[l.GetLimit()] = l
-		}
-		for _, ch := range r.GetCharges() {
-			l := stands[ch.GetLimit()]
-			amount := func(n int64) string { return amountOf(ch.GetMeter(), n) }
-			a.row(ch.GetLimit(), word("METER_", ch.GetMeter()), amount(ch.GetHeld()), amount(ch.GetCharged()), amount(l.GetRemaining()), when(l.GetResetsAt()))
-		}
-		a.after = r.GetWarnings()
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Server, to, request,
+		accounting(rationv1.AccountingServiceClient.Settle), func(r *rationv1.SettleResponse) *answer {
+			a := &answer{columns: []string{"limit", "meter", "held", "charged", "remaining", "resets_at"}}
+			a.before = []string{ended(r.GetState(), r.GetReplayed(), r.GetCost())}
+			stands := map[string]*rationv1.LimitStatus{}
+			for _, l := range r.GetLimits() {
+				stands[l.GetLimit()] = l
+			}
+			for _, ch := range r.GetCharges() {
+				l := stands[ch.GetLimit()]
+				amount := func(n int64) string { return amountOf(ch.GetMeter(), n) }
+				a.row(ch.GetLimit(), word("METER_", ch.GetMeter()), amount(ch.GetHeld()), amount(ch.GetCharged()), amount(l.GetRemaining()), when(l.GetResetsAt()))
+			}
+			a.after = r.GetWarnings()
+			return a.of(r)
+		})
 }
 
 // ended says what has become of a report.
@@ -283,11 +287,12 @@ type releaseCmd struct {
 // Run implements the command.
 func (c *releaseCmd) Run(to streams) error {
 	request := &rationv1.ReleaseRequest{ReservationId: c.ID}
-	return call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Release), func(r *rationv1.ReleaseResponse) *answer {
-		a := limitsAnswer(r.GetLimits())
-		a.before = []string{ended(r.GetState(), r.GetReplayed(), 0)}
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Server, to, request,
+		accounting(rationv1.AccountingServiceClient.Release), func(r *rationv1.ReleaseResponse) *answer {
+			a := limitsAnswer(r.GetLimits())
+			a.before = []string{ended(r.GetState(), r.GetReplayed(), 0)}
+			return a.of(r)
+		})
 }
 
 // recordCmd is ration record.
@@ -305,9 +310,10 @@ func (c *recordCmd) Run(to streams) error {
 		Caller: c.caller(), Usage: c.usage(), Requests: &c.Requests,
 		IdempotencyKey: cmp.Or(c.CallKey, client.NewKey()),
 	}
-	return call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Record), func(r *rationv1.RecordResponse) *answer {
-		a := limitsAnswer(r.GetLimits())
-		a.before, a.after = []string{ended(rationv1.State_STATE_RECORDED, r.GetReplayed(), r.GetCost())}, r.GetWarnings()
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Server, to, request,
+		accounting(rationv1.AccountingServiceClient.Record), func(r *rationv1.RecordResponse) *answer {
+			a := limitsAnswer(r.GetLimits())
+			a.before, a.after = []string{ended(rationv1.State_STATE_RECORDED, r.GetReplayed(), r.GetCost())}, r.GetWarnings()
+			return a.of(r)
+		})
 }

@@ -60,9 +60,10 @@ type subjectGetCmd struct {
 // Run implements the command.
 func (c *subjectGetCmd) Run(to streams) error {
 	request := &rationv1.GetSubjectRequest{Subject: c.named()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.GetSubject), func(r *rationv1.GetSubjectResponse) *answer {
-		return subjectAnswer(r.GetSubject()).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.GetSubject), func(r *rationv1.GetSubjectResponse) *answer {
+			return subjectAnswer(r.GetSubject()).of(r)
+		})
 }
 
 // subjectAnswer says what is known of a subject.
@@ -115,9 +116,10 @@ func (c *subjectSetCmd) Run(to streams) error {
 		Subject: c.named(), Tier: c.Tier, TimeZone: c.TimeZone, BillingDay: c.BillingDay, Suspended: c.Suspended,
 		Attributes: attributesOf(c.Attribute), Revision: c.Revision, Actor: c.actor(),
 	}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.PutSubject), func(r *rationv1.PutSubjectResponse) *answer {
-		return subjectAnswer(r.GetSubject()).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.PutSubject), func(r *rationv1.PutSubjectResponse) *answer {
+			return subjectAnswer(r.GetSubject()).of(r)
+		})
 }
 
 // pageFlags are for lists.
@@ -142,11 +144,12 @@ type subjectListCmd struct {
 // Run implements the command.
 func (c *subjectListCmd) Run(to streams) error {
 	request := &rationv1.ListSubjectsRequest{Domain: c.Domain, PageSize: c.N, PageToken: c.Page}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.ListSubjects), func(r *rationv1.ListSubjectsResponse) *answer {
-		a := subjectsAnswer(r.GetSubjects())
-		c.more(a, r.GetNextPageToken())
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.ListSubjects), func(r *rationv1.ListSubjectsResponse) *answer {
+			a := subjectsAnswer(r.GetSubjects())
+			c.more(a, r.GetNextPageToken())
+			return a.of(r)
+		})
 }
 
 // subjectDeleteCmd is ration subject delete.
@@ -158,9 +161,10 @@ type subjectDeleteCmd struct {
 // Run implements the command.
 func (c *subjectDeleteCmd) Run(to streams) error {
 	request := &rationv1.DeleteSubjectRequest{Subject: c.named(), Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteSubject), func(r *rationv1.DeleteSubjectResponse) *answer {
-		return (&answer{before: []string{"deleted"}}).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.DeleteSubject), func(r *rationv1.DeleteSubjectResponse) *answer {
+			return (&answer{before: []string{"deleted"}}).of(r)
+		})
 }
 
 // keyCmd is ration key.
@@ -198,11 +202,12 @@ func (c *keyAddCmd) Run(to streams) error {
 	request := &rationv1.AddKeyRequest{
 		Subject: c.named(), Of: &rationv1.AddKeyRequest_Sha256{Sha256: hash}, Label: c.Label, Actor: c.actor(),
 	}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.AddKey), func(r *rationv1.AddKeyResponse) *answer {
-		a := &answer{columns: []string{"fingerprint", "label", "created_at"}}
-		a.row(r.GetKey().GetFingerprint(), r.GetKey().GetLabel(), when(r.GetKey().GetCreatedAt()))
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.AddKey), func(r *rationv1.AddKeyResponse) *answer {
+			a := &answer{columns: []string{"fingerprint", "label", "created_at"}}
+			a.row(r.GetKey().GetFingerprint(), r.GetKey().GetLabel(), when(r.GetKey().GetCreatedAt()))
+			return a.of(r)
+		})
 }
 
 // keyDeleteCmd is ration key delete.
@@ -215,9 +220,10 @@ type keyDeleteCmd struct {
 // Run implements the command.
 func (c *keyDeleteCmd) Run(to streams) error {
 	request := &rationv1.DeleteKeyRequest{Subject: c.named(), Fingerprint: c.Fingerprint, Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteKey), func(r *rationv1.DeleteKeyResponse) *answer {
-		return (&answer{before: []string{"deleted"}}).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.DeleteKey), func(r *rationv1.DeleteKeyResponse) *answer {
+			return (&answer{before: []string{"deleted"}}).of(r)
+		})
 }
 
 // overrideCmd is ration override.
@@ -241,9 +247,10 @@ func (c *overrideSetCmd) Run(to streams) error {
 		Subject: c.named(), Actor: c.actor(),
 		Override: &rationv1.Override{Limit: c.Limit, Quantity: c.Quantity, ExpiresAt: c.Expires.message()},
 	}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.PutOverride), func(r *rationv1.PutOverrideResponse) *answer {
-		return subjectAnswer(r.GetSubject()).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.PutOverride), func(r *rationv1.PutOverrideResponse) *answer {
+			return subjectAnswer(r.GetSubject()).of(r)
+		})
 }
 
 // overrideDeleteCmd is ration override delete.
@@ -256,9 +263,10 @@ type overrideDeleteCmd struct {
 // Run implements the command.
 func (c *overrideDeleteCmd) Run(to streams) error {
 	request := &rationv1.DeleteOverrideRequest{Subject: c.named(), Limit: c.Limit, Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteOverride), func(r *rationv1.DeleteOverrideResponse) *answer {
-		return subjectAnswer(r.GetSubject()).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.DeleteOverride), func(r *rationv1.DeleteOverrideResponse) *answer {
+			return subjectAnswer(r.GetSubject()).of(r)
+		})
 }
 
 // grantCmd is ration grant.
@@ -277,12 +285,13 @@ func (c *grantCmd) Run(to streams) error {
 		Subject: c.named(), Limit: c.Limit, Amount: c.Amount, ExpiresAt: c.Expires.message(),
 		Id: cmp.Or(c.ID, client.NewKey()), Actor: c.actor(),
 	}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.Grant), func(r *rationv1.GrantResponse) *answer {
-		g := r.GetGrant()
-		a := &answer{columns: []string{"grant", "limit", "amount", "expires_at", "reason"}}
-		a.row(g.GetId(), g.GetLimit(), g.GetAmount(), when(g.GetExpiresAt()), g.GetReason())
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.Grant), func(r *rationv1.GrantResponse) *answer {
+			g := r.GetGrant()
+			a := &answer{columns: []string{"grant", "limit", "amount", "expires_at", "reason"}}
+			a.row(g.GetId(), g.GetLimit(), g.GetAmount(), when(g.GetExpiresAt()), g.GetReason())
+			return a.of(r)
+		})
 }
 
 // revokeCmd is ration revoke.
@@ -295,9 +304,10 @@ type revokeCmd struct {
 // Run implements the command.
 func (c *revokeCmd) Run(to streams) error {
 	request := &rationv1.RevokeRequest{Subject: c.named(), Id: c.ID, Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.Revoke), func(r *rationv1.RevokeResponse) *answer {
-		return (&answer{before: []string{"revoked"}}).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.Revoke), func(r *rationv1.RevokeResponse) *answer {
+			return (&answer{before: []string{"revoked"}}).of(r)
+		})
 }
 
 // adjustCmd is ration adjust.
@@ -311,9 +321,10 @@ type adjustCmd struct {
 // Run implements the command.
 func (c *adjustCmd) Run(to streams) error {
 	request := &rationv1.AdjustUsageRequest{Caller: c.caller(), Limit: c.Limit, Amount: c.Amount, Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.AdjustUsage), func(r *rationv1.AdjustUsageResponse) *answer {
-		return limitsAnswer([]*rationv1.LimitStatus{r.GetStatus()}).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.AdjustUsage), func(r *rationv1.AdjustUsageResponse) *answer {
+			return limitsAnswer([]*rationv1.LimitStatus{r.GetStatus()}).of(r)
+		})
 }
 
 // resetCmd is ration reset.
@@ -326,9 +337,10 @@ type resetCmd struct {
 // Run implements the command.
 func (c *resetCmd) Run(to streams) error {
 	request := &rationv1.ResetUsageRequest{Caller: c.caller(), Limit: c.Limit, Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.ResetUsage), func(r *rationv1.ResetUsageResponse) *answer {
-		return limitsAnswer(r.GetLimits()).of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.ResetUsage), func(r *rationv1.ResetUsageResponse) *answer {
+			return limitsAnswer(r.GetLimits()).of(r)
+		})
 }
 
 // changesCmd is ration changes.
@@ -342,12 +354,13 @@ type changesCmd struct {
 // Run implements the command.
 func (c *changesCmd) Run(to streams) error {
 	request := &rationv1.ListChangesRequest{Domain: c.Domain, Name: c.Subject, PageSize: c.N, PageToken: c.Page}
-	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.ListChanges), func(r *rationv1.ListChangesResponse) *answer {
-		a := &answer{columns: []string{"time", "who", "why", "action", "subject", "before", "after"}}
-		for _, ch := range r.GetChanges() {
-			a.row(when(ch.GetTime()), ch.GetActor().GetName(), ch.GetActor().GetReason(), ch.GetAction(), ch.GetName(), ch.GetBefore(), ch.GetAfter())
-		}
-		c.more(a, r.GetNextPageToken())
-		return a.of(r)
-	})
+	return call(&c.remoteFlags, c.Admin, to, request,
+		directory(rationv1.AdminServiceClient.ListChanges), func(r *rationv1.ListChangesResponse) *answer {
+			a := &answer{columns: []string{"time", "who", "why", "action", "subject", "before", "after"}}
+			for _, ch := range r.GetChanges() {
+				a.row(when(ch.GetTime()), ch.GetActor().GetName(), ch.GetActor().GetReason(), ch.GetAction(), ch.GetName(), ch.GetBefore(), ch.GetAfter())
+			}
+			c.more(a, r.GetNextPageToken())
+			return a.of(r)
+		})
 }

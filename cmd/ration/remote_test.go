@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,12 +107,12 @@ func TestRemoteTLS(t *testing.T) {
 	own, shown := authority.Issue(t, "127.0.0.1", "localhost"), authority.Issue(t, "operator")
 	p := serve(t, "--policy", "../../examples/accounting.yaml", "--tls-cert", own.Cert, "--tls-key", own.Key, "--tls-client-ca", authority.File)
 	reserve := strings.Fields("reserve user=alice --domain llm --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
-	trusting := append(reserve, "--ca", authority.File)
+	trusting := slices.Concat(reserve, []string{"--ca", authority.File})
 	for _, c := range []struct {
 		args []string
 		code int
 	}{
-		{append(trusting[:len(trusting):len(trusting)], "--cert", shown.Cert, "--cert-key", shown.Key), exitOK},
+		{slices.Concat(trusting, []string{"--cert", shown.Cert, "--cert-key", shown.Key}), exitOK},
 		{trusting, exitFailed},
 		{reserve, exitFailed},
 	} {
@@ -154,6 +155,40 @@ func TestRemoteMisuse(t *testing.T) {
 	} {
 		says(t, exitFailed, strings.Fields(c.args), c.want)
 	}
+}
+
+// TestOperating is an operator's afternoon with a real server: a change takes effect at once, and stands in the list.
+func TestOperating(t *testing.T) {
+	at := serve(t, "--policy", "../../examples/accounting.yaml").addrs(t)
+	t.Setenv("RATION_SERVER", at.GRPC)
+	t.Setenv("RATION_ADMIN", at.Admin)
+	t.Setenv("RATION_DOMAIN", "llm")
+	t.Setenv("USER", "carol")
+	do := func(code int, command string, want string) {
+		t.Helper()
+		args := strings.Fields(command)
+		if said := says(t, code, args); !regexp.MustCompile(want).MatchString(said) {
+			t.Errorf("ration %s printed\n%s\nwant %s", command, said, want)
+		}
+	}
+	do(exitRefused, "reserve --dry-run user=bob --model small --input 100 --output 5000", `impossible: `)
+	do(exitOK, "subject set bob --tier pro --reason upgrade", `user=bob +pro`)
+	do(exitOK, "reserve --dry-run user=bob --model small --input 100 --output 5000", `tier pro`)
+	do(exitOK, "override set bob llm.user.tokens 5_000/month --reason trial", `override llm\.user\.tokens: 5_000/month, until never: trial`)
+	do(exitRefused, "reserve --dry-run user=bob --model small --input 100 --output 5000", `At most 4,900 output tokens would fit`)
+	do(exitOK, "grant bob llm.user.tokens 200 --id g1 --reason sorry", `g1 +llm\.user\.tokens +200 `)
+	do(exitOK, "record user=bob --model small --input 1500 --output 200", `recorded, cost \$0\.0025`)
+	do(exitOK, "usage user=bob", `llm\.user\.tokens +tokens +5200 +1700 +0 +3500 `)
+	do(exitOK, "usage --from 2026-01-01 --by model --every total", `small +1 +0 +1500 +0 +0 +200 +\$0\.0025 +1700`)
+	do(exitOK, "top --by tokens", `user=bob +1700`)
+	do(exitOK, "explain user=bob --model small --input 1", `llm\.user\.tokens, for user=bob`)
+	do(exitOK, "adjust user=bob --limit llm.user.tokens --amount=-500 --reason fix", `llm\.user\.tokens +tokens +5200 +1200 `)
+	do(exitOK, "reset user=bob --limit llm.user.tokens --reason fix", `llm\.user\.tokens +tokens +5200 +0 `)
+	do(exitOK, "revoke bob g1 --reason oops", `revoked`)
+	do(exitOK, "override delete bob llm.user.tokens --reason over", `user=bob +pro`)
+	do(exitOK, "changes bob --format csv -n 1", `,carol,over,delete_override,bob,`)
+	do(exitOK, "subject delete bob --reason bye", `deleted`)
+	do(exitFailed, "subject get bob", `nothing is known of a subject "bob"`)
 }
 
 // standIn is a server that keeps what it was asked, and answers as it is told.

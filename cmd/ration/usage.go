@@ -32,7 +32,8 @@ func (c *usageCmd) Run(to streams) error {
 			return misused("--from is missing: --to and --by are about what was used in a time")
 		}
 		request := &rationv1.GetUsageRequest{Caller: c.caller()}
-		return call(&c.remoteFlags, c.Server, to, request, reporting(rationv1.UsageServiceClient.GetUsage), standingAnswer)
+		return call(&c.remoteFlags, c.Server, to, request,
+			reporting(rationv1.UsageServiceClient.GetUsage), standingAnswer)
 	}
 	request := &rationv1.QueryUsageRequest{
 		Domain: c.Domain, From: c.From.message(), To: c.To.message(), GroupBy: c.By,
@@ -48,9 +49,10 @@ func (c *usageCmd) Run(to streams) error {
 	case len(c.Attributes) == 1:
 		request.Subject = string(c.Attributes[0])
 	}
-	return call(&c.remoteFlags, c.Server, to, request, reporting(rationv1.UsageServiceClient.QueryUsage), func(r *rationv1.QueryUsageResponse) *answer {
-		return rowsAnswer(r, c.By)
-	})
+	return call(&c.remoteFlags, c.Server, to, request,
+		reporting(rationv1.UsageServiceClient.QueryUsage), func(r *rationv1.QueryUsageResponse) *answer {
+			return rowsAnswer(r, c.By)
+		})
 }
 
 // standingAnswer lists how limits stand, and where they go.
@@ -122,17 +124,18 @@ func (c *topCmd) Run(to streams) error {
 		Domain: c.Domain, At: c.At.message(), Month: c.Month, Limit: c.N,
 		By: rationv1.Ranking(rationv1.Ranking_value["RANKING_"+strings.ToUpper(c.By)]),
 	}
-	return call(&c.remoteFlags, c.Server, to, request, reporting(rationv1.UsageServiceClient.TopUsage), func(r *rationv1.TopUsageResponse) *answer {
-		a := &answer{columns: []string{"subject", c.By}, before: []string{"since " + when(r.GetStart())}}
-		for _, s := range r.GetSubjects() {
-			if c.By == "cost" {
-				a.row(s.GetSubject(), price.Nanos(s.GetAmount()))
-				continue
+	return call(&c.remoteFlags, c.Server, to, request,
+		reporting(rationv1.UsageServiceClient.TopUsage), func(r *rationv1.TopUsageResponse) *answer {
+			a := &answer{columns: []string{"subject", c.By}, before: []string{"since " + when(r.GetStart())}}
+			for _, s := range r.GetSubjects() {
+				if c.By == "cost" {
+					a.row(s.GetSubject(), price.Nanos(s.GetAmount()))
+					continue
+				}
+				a.row(s.GetSubject(), s.GetAmount())
 			}
-			a.row(s.GetSubject(), s.GetAmount())
-		}
-		return a.of(r)
-	})
+			return a.of(r)
+		})
 }
 
 // explainCmd is ration explain.
@@ -149,20 +152,21 @@ func (c *explainCmd) Run(to streams) error {
 		return err
 	}
 	request := &rationv1.ExplainRequest{Caller: c.caller(), Estimate: estimate}
-	return call(&c.remoteFlags, c.Server, to, request, reporting(rationv1.UsageServiceClient.Explain), func(r *rationv1.ExplainResponse) *answer {
-		a := &answer{columns: []string{"limit", "remaining", "says", "because", "place", "meaning"}}
-		for _, reason := range r.GetReasons() {
-			l, says := reason.GetStatus(), ""
-			if l.GetRefuses() {
-				says = "refuses"
+	return call(&c.remoteFlags, c.Server, to, request,
+		reporting(rationv1.UsageServiceClient.Explain), func(r *rationv1.ExplainResponse) *answer {
+			a := &answer{columns: []string{"limit", "remaining", "says", "because", "place", "meaning"}}
+			for _, reason := range r.GetReasons() {
+				l, says := reason.GetStatus(), ""
+				if l.GetRefuses() {
+					says = "refuses"
+				}
+				a.row(l.GetLimit(), amountOf(l.GetMeter(), l.GetRemaining()), says, strings.Join(reason.GetBecause(), " "), reason.GetPlace(), reason.GetMeaning())
 			}
-			a.row(l.GetLimit(), amountOf(l.GetMeter(), l.GetRemaining()), says, strings.Join(reason.GetBecause(), " "), reason.GetPlace(), reason.GetMeaning())
-		}
-		if c.Format == "table" {
-			a.before, a.rows = r.GetText(), nil // the server says it all in words
-		}
-		return a.of(r)
-	})
+			if c.Format == "table" {
+				a.before, a.rows = r.GetText(), nil // the server says it all in words
+			}
+			return a.of(r)
+		})
 }
 
 // reporting makes a method of UsageService one that call can use.
