@@ -343,6 +343,9 @@ func corrections(t *testing.T, o *office) {
 	if s := adjust(-5_000); s.GetUsed() != 0 || s.GetHeld() != 150 {
 		t.Errorf("more than there is: %v", s)
 	}
+	if again := []int64{adjust(7).GetUsed(), adjust(7).GetUsed(), adjust(-14).GetUsed()}; !slices.Equal(again, []int64{7, 14, 0}) {
+		t.Errorf("the same again is done again: %v", again)
+	}
 	expect("one limit was adjusted", "extra:600/100000 spend:800000/5000000000 tokens:0/1000 free")
 	all := must[*rationv1.ResetUsageResponse](t)(o.ResetUsage(t.Context(), &rationv1.ResetUsageRequest{Caller: user("alice"), Actor: actor()})).GetLimits()
 	if len(all) != 4 {
@@ -362,7 +365,7 @@ func corrections(t *testing.T, o *office) {
 			t.Errorf("written down as %v", c)
 		}
 	}
-	if got := strings.Join(actions, " "); got != "reset_usage reset_usage reset_usage adjust_usage adjust_usage adjust_usage" {
+	if got := strings.Join(actions, " "); got != "reset_usage reset_usage reset_usage"+strings.Repeat(" adjust_usage", 6) {
 		t.Errorf("written down: %s", got)
 	}
 	if last := changes[len(changes)-1]; !strings.Contains(last.GetAfter(), `"limit":"llm.user.tokens","amount":-250`) {
@@ -420,6 +423,7 @@ func TestAdminErrors(t *testing.T) {
 		{"no key", "AddKey", &rationv1.AddKeyRequest{Subject: named("a"), Actor: actor()}, invalid("key"), 400, "sha256"},
 		{"no hash", "AddKey", &rationv1.AddKeyRequest{Subject: named("a"), Actor: actor(), Of: &rationv1.AddKeyRequest_Sha256{Sha256: "abc"}}, invalid("sha256"), 400, "sha256sum"},
 		{"unknown fingerprint", "DeleteKey", &rationv1.DeleteKeyRequest{Subject: named("paul"), Actor: actor(), Fingerprint: "00000000"}, missing, 404, ""},
+		{"key of an unknown subject", "DeleteKey", &rationv1.DeleteKeyRequest{Subject: named("nobody"), Actor: actor(), Fingerprint: "00000000"}, missing, 404, "nobody"},
 		{"unknown limit", "PutOverride", override("llm.user.token", "5/month"), invalid("override.limit"), 400, `did you mean "llm.user.tokens"?`},
 		{"limit of all", "PutOverride", override("llm.company", "5/day"), invalid("override.limit"), 400, "no subject"},
 		{"other window", "PutOverride", override("llm.user.tokens", "5/day"), invalid("override.quantity"), 400, "llm.user.tokens"},

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/server"
 )
 
 // record tells of usage for somebody.
@@ -152,5 +153,17 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("%v does not say %q", err, c.says)
 			}
 		})
+	}
+}
+
+// What somebody uses is told to callers on the same machine alone, as AccountingService is.
+func TestUsageIsNotForEverybody(t *testing.T) {
+	s := serve(t, accounts, nil, server.Config{GRPCAddr: ":0", HTTPAddr: ":0"})
+	_, err := rationv1.NewUsageServiceClient(client(t, loopback(t, s.Addr("gRPC")))).GetUsage(t.Context(), &rationv1.GetUsageRequest{Caller: alice()})
+	if got := saidBy(t, err); got != (said{codes.PermissionDenied, "NOT_PERMITTED", "", false}) {
+		t.Errorf("%+v: %v", got, err)
+	}
+	if got := post(t, loopback(t, s.Addr("HTTP")), "ration.v1.UsageService/TopUsage", `{"domain": "llm"}`); got.status != 403 {
+		t.Errorf("as JSON: %+v", got)
 	}
 }
