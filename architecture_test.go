@@ -106,6 +106,11 @@ func layers() []layer {
 			of: "server/...", may: []string{"engine", "policy", "price", "subject", "limit", "gen/...", "server/..."},
 			testsMay: []string{"store", "store/memory", "store/redis/...", "subject/..."}, mustNot: storage,
 		},
+		// The Go client: it knows the API, and nothing of what is behind it.
+		{
+			of: "client", may: []string{"gen/..."},
+			testsMay: []string{"engine", "policy", "server", "server/health", "store/memory", "subject"}, mustNot: storage,
+		},
 		// The program puts everything together.
 		{of: "cmd/ration/...", may: []string{"..."}},
 		// Seen from outside: they talk to a running server, as a stranger would.

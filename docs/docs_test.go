@@ -63,7 +63,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md"} {
+	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md", "docs/client.md"} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {
@@ -162,7 +162,8 @@ func (s *site) environment() []string {
 	})
 	return append(outside, "PATH="+s.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"RATION_HTTP_ADDR="+addr("8080"), "RATION_GRPC_ADDR="+addr("8081"),
-		"RATION_METRICS_ADDR="+addr("9090"), "RATION_DEBUG_ADDR="+addr("6070"), "RATION_ADMIN_ADDR="+addr("8082"), "RATION_DRAIN_DELAY=0s")
+		"RATION_METRICS_ADDR="+addr("9090"), "RATION_DEBUG_ADDR="+addr("6070"), "RATION_DRAIN_DELAY=0s",
+		"RATION_ADMIN_ADDR="+addr("8082"), "RATION_SERVER="+addr("8081"), "RATION_ADMIN="+addr("8082"))
 }
 
 // serve starts ration and waits until it is well; it ends with the test. It returns what tells what

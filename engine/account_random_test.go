@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -101,6 +102,27 @@ func (l *ledger) agree(t *rapid.T, what string, d *engine.Decision) {
 			a.Status.Used+a.Status.Held+a.Status.Remaining != ledgerLimits[name] {
 			t.Fatalf("%s: %s says used %d, held %d, remaining %d; want used %d, held %d of %d",
 				what, name, a.Status.Used, a.Status.Held, a.Status.Remaining, l.spent[name], l.held(name), ledgerLimits[name])
+		}
+	}
+}
+
+// reported compares the rows of usage with the ledger: what was spent is in them, and what would stay of calls that live.
+func (l *ledger) reported(t *rapid.T, b bench) {
+	now := limit.At(time.Now())
+	_, total, err := b.Usage(context.Background(), &engine.UsageQuery{
+		Domain: "llm", Resolution: engine.Totals, From: now - 24*3600*limit.Second, To: now + 24*3600*limit.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]int64{"requests": total.Requests, "tokens": total.Tokens, "spend": int64(total.Cost)}
+	for name := range ledgerLimits {
+		want := l.spent[name]
+		for i := range l.live {
+			want += l.live[i].stays[name]
+		}
+		if rows[name] != want {
+			t.Fatalf("the rows of usage say %d %s, want %d", rows[name], name, want)
 		}
 	}
 }
@@ -242,5 +264,7 @@ func TestAccountsAtRandom(t *testing.T) {
 				"reserve", "reserve", "reserve", "reserve", "progress", "progress", "settle", "settle late", "settle again", "release", "record", "wait", "wait",
 			}).Draw(rt, "action")]()
 		}
+		l.lapse(first.clock.Now())
+		l.reported(rt, first)
 	})
 }

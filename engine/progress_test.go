@@ -48,6 +48,24 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// What nothing was expected of is debt too as soon as it is told, and not only when it is settled.
+func TestProgressBeyondAnEstimateOfNothing(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors: [ { key: user, subject: true, limits: [ { name: output, meter: output_tokens, algorithm: fixed_window, limit: 1_000/hour } ] } ]
+`, engine.Options{})
+	a := b.reserve(t, call("", 100, 0))
+	expect(t, "nothing is held", sayLimits(&a.Decision), "OK output:0")
+	if b.reserve(t, call("", 0, 1000)).Over {
+		t.Error("a hold of nothing is in the way")
+	}
+	expect(t, "debt", sayLimits(&b.progress(t, a, price.Usage{Output: 50}).Decision), "OK output:0+1050!")
+	if !b.reserve(t, call("", 100, 0)).Over {
+		t.Error("an estimate of nothing was admitted without room for 1")
+	}
+	expect(t, "settled", sayLimits(&b.settle(t, a, price.Usage{Output: 60}).Decision), "OK output:60+1000")
+}
+
 func TestProgressBeyondTheEstimate(t *testing.T) {
 	b := newPolicyBench(t, `
 domain: llm

@@ -43,8 +43,11 @@ type UsageRow struct {
 	Requests int64
 	// Refusals are requests that were refused, by their verdict: Throttled to Blocked.
 	Refusals [Blocked + 1]int64
-	Usage    price.Usage
-	Cost     price.Nanos
+	// Tokens are those of all classes, and Usage which. Of a call that has told what it has used, and was never settled,
+	// Usage has the most of each class that was estimated of the prompt or told of, which may be more than Tokens.
+	Tokens int64
+	Usage  price.Usage
+	Cost   price.Nanos
 	// TokensPerRequest is rounded; 0 without requests.
 	TokensPerRequest int64
 	Latency          Latency
@@ -160,7 +163,7 @@ func grouped(dimensions []byte, places []int) (values []string, ok bool) {
 // row says the columns as people do.
 func (a *addition) row() UsageRow {
 	r := UsageRow{
-		Requests: a[columnRequests], Cost: price.Nanos(a[columnCost]),
+		Requests: a[columnRequests], Tokens: a[columnTokens], Cost: price.Nanos(a[columnCost]),
 		Usage: price.Usage{
 			Input: a[columnInput], CacheRead: a[columnCacheRead], CacheWrite: a[columnCacheWrite], Output: a[columnOutput],
 		},

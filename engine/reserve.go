@@ -98,7 +98,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	var added addition
 	prompt := stays(a.Estimate)
 	added.add(1, prompt, a.Price.Cost(prompt), 1)
-	e.report(domain, &a.Decision, s, n.reserved, call.Model, &added)
+	e.reportCall(domain, &a.Decision, s, n.reserved, call.Model, &added, &added)
 	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l

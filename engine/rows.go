@@ -101,15 +101,44 @@ func clipped(s string) string { return s[:min(len(s), longestDimension)] }
 // report adds to the step what is added to the rows of those who pay. All subjects of the request have rows; the domain
 // counts those of the first.
 func (e *Engine) report(domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, added *addition) {
-	kept := domain.Usage()
-	if kept.Off || *added == (addition{}) {
+	if row, kept := s.row(domain, d, at, model, added); kept && len(row.Add) > 0 {
+		first := s.firstSubject(e.subjectKey(domain))
+		s.step.Rows = append(s.step.Rows, s.ownedBy(row, domain, first))
+		s.reportOthers(row, first)
+	}
+}
+
+// reportCall is report of a call that has a lease: inAll is what it has added in all, of which added is new. The lease
+// keeps that for the first subject, so that the store knows what is new even if this process does not.
+func (e *Engine) reportCall(
+	domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, inAll, added *addition,
+) {
+	row, kept := s.row(domain, d, at, model, inAll)
+	if !kept {
 		return
 	}
-	row := store.Row{At: at, Keep: store.Retain(kept.Keep)}
+	first := s.firstSubject(e.subjectKey(domain))
+	of := s.ownedBy(row, domain, first)
+	of.OfLease = true
+	s.step.Rows = append(s.step.Rows, of)
+	if row, _ = s.row(domain, d, at, model, added); len(row.Add) > 0 {
+		s.reportOthers(row, first)
+	}
+}
+
+// row returns what is added to a row, whosoever; kept is false where the domain keeps none.
+func (s *scratch) row(
+	domain *policy.Domain, d *Decision, at limit.Micros, model string, added *addition,
+) (row store.Row, kept bool) {
+	usage := domain.Usage()
+	if usage.Off {
+		return row, false
+	}
+	row = store.Row{At: at, Keep: store.Retain(usage.Keep)}
 	from := len(s.rowBytes)
 	s.rowBytes = append(s.rowBytes, domain.Name()...)
 	row.Group, from = s.rowBytes[from:], len(s.rowBytes)
-	s.rowBytes = s.appendDimensions(s.rowBytes, d.Tier, model, kept.Tags)
+	s.rowBytes = s.appendDimensions(s.rowBytes, d.Tier, model, usage.Tags)
 	row.Dimensions, from = s.rowBytes[from:], len(s.additions)
 	for column, amount := range added {
 		if amount != 0 {
@@ -117,16 +146,25 @@ func (e *Engine) report(domain *policy.Domain, d *Decision, s *scratch, at limit
 		}
 	}
 	row.Add = s.additions[from:]
+	return row, true
+}
 
-	first := s.firstSubject(e.subjectKey(domain))
-	if first < 0 {
+// ownedBy makes a row that of the subject at a match, or of the domain alone where that is −1.
+func (s *scratch) ownedBy(row store.Row, domain *policy.Domain, match int) store.Row {
+	if match < 0 {
 		row.Owner = domain.Root().Owner
-		s.step.Rows = append(s.step.Rows, row)
+		return row
+	}
+	row.Rank, row.Owner = rankedColumns, s.matches[match].Owner
+	return row
+}
+
+// reportOthers adds the row of each subject but the first.
+func (s *scratch) reportOthers(row store.Row, first int) {
+	if first < 0 {
 		return
 	}
-	row.Rank, row.Owner = rankedColumns, s.matches[first].Owner
-	s.step.Rows = append(s.step.Rows, row)
-	row.Keep.GroupHours, row.Keep.GroupDays = 0, 0
+	row.Rank, row.Keep.GroupHours, row.Keep.GroupDays = rankedColumns, 0, 0
 	for i := range s.matches {
 		if m := &s.matches[i]; m.HasSubject && !s.paidBefore(i, first) {
 			row.Owner = m.Owner

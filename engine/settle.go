@@ -119,23 +119,27 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 func (e *Engine) reportEnd(
 	domain *policy.Domain, n *note, report *Report, served string, requestCount int64, s *scratch, out *Settlement,
 ) {
-	var added, before addition
-	added.add(requestCount, report.Usage, out.Cost, 1)
+	var inAll, before, added addition
+	inAll.add(requestCount, report.Usage, out.Cost, 1)
 	if n.left {
 		if requestCount > 0 {
-			added[latencyColumn(limit.At(time.Now())-n.reserved)]++
+			inAll[latencyColumn(limit.At(time.Now())-n.reserved)]++
 		}
 		prompt := stays(n.estimate)
-		before.add(1, prompt, n.price.Cost(prompt), -1)
-		if served == n.caller.Model {
-			for column := range added {
-				added[column] += before[column]
-			}
-		} else {
-			e.report(domain, &out.Decision, s, n.reserved, n.caller.Model, &before)
-		}
+		before.add(1, prompt, n.price.Cost(prompt), 1)
 	}
-	e.report(domain, &out.Decision, s, n.reserved, served, &added)
+	if served == n.caller.Model {
+		for column := range added {
+			added[column] = inAll[column] - before[column]
+		}
+		e.reportCall(domain, &out.Decision, s, n.reserved, served, &inAll, &added)
+		return
+	}
+	for column := range added {
+		added[column] = -before[column]
+	}
+	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &addition{}, &added)
+	e.report(domain, &out.Decision, s, n.reserved, served, &inAll)
 }
 
 // noteOf finds what is known of a reservation: here, in the store, or by what is said of its caller, if anything.

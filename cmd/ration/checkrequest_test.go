@@ -45,13 +45,13 @@ anonymous: unlimited
 	spending := filepath.Join(t.TempDir(), "limits.yaml")
 	if err := os.WriteFile(spending, []byte(`
 domain: llm
-anonymous: deny
 tiers: [{ name: free }, { name: pro }]
 limits: [{ name: all, meter: cost, limit: $5_000/month, ceiling: { free: 60%, pro: 100% } }]
 descriptors:
 - key: user
   subject: true
   limits: [{ name: pace, meter: cost, rate: $0.0125/minute, burst: $1.50, per_request: $0.25 }]
+anonymous: unlimited
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,7 @@
-// Command ration serves rate limit decisions, checks policies, shows prices, and says what it is.
+// Command ration serves rate limit decisions, checks policies, shows prices, asks a running server, and says what it is.
 //
 // It turns flags and environment into the parts of the project and puts them together; what a limit
-// is, how a policy reads or what a transport answers it does not know. Read serve.go first.
+// is, how a policy reads or what a transport answers it does not know. Read serve.go first; remote.go begins what asks a server.
 package main
 
 import (
@@ -18,7 +18,9 @@ import (
 const (
 	exitOK     = 0
 	exitFailed = 1 // the policy, an address, or the end of serving
-	exitUsage  = 2 // a flag or a variable that can never work
+	exitUsage  = 2 // a flag or a variable that can never work, but for commands that ask a server: 1
+
+	exitRefused = 2 // ration reserve: the call may not be made
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -29,6 +31,8 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Check policies: print what is wrong, or what each rule means."`
 	Prices  pricesCmd  `cmd:"" help:"Show what models cost, or turn a public list of prices into those of a policy."`
 	Version versionCmd `cmd:"" help:"Print version, commit and date of this build."`
+
+	remoteCommands
 }
 
 // streams are where commands print to.
@@ -42,14 +46,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.As(err, new(reportedError)) {
+	switch {
+	case errors.As(err, new(reportedError)):
 		return exitFailed
+	case errors.As(err, new(refusedError)):
+		return exitRefused
 	}
 	// The problems of a policy are a line each.
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "ration: %s\n", line)
 	}
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(usageError)) && !asksServer(args) {
 		return exitUsage
 	}
 	return exitFailed

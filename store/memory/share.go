@@ -15,7 +15,7 @@ import (
 type share struct {
 	adds   bool      // if the step admits, or does not open the lease
 	row    store.Row // what it says more than before
-	packed []byte    // all of it, which the lease is to keep; nothing of one that is settled
+	packed []byte    // all of it, which a lease that lives is to keep
 	sums   [store.MaxColumns]int64
 	add    []store.Addition
 }
@@ -72,7 +72,7 @@ func (s *share) change(column int, do store.LeaseAction, was int64) {
 	if is != was {
 		s.add = append(s.add, store.Addition{Column: uint8(column), Amount: store.AddSigned(is, -was)})
 	}
-	if is != 0 && do != store.LeaseSettle {
+	if is != 0 {
 		s.packed = appendShare(s.packed, column, is)
 	}
 }

@@ -79,7 +79,7 @@ func (d *decision) look() {
 		}
 	}
 	over := d.lease.settled || d.lease.lapsed || d.now >= d.lease.due // and so not renewed
-	if d.known && d.step.Lease.MovesHolds() && !(over && d.step.Lease.Do == store.LeaseRenew) {
+	if d.known && d.step.Lease.MovesHolds() && (!over || d.step.Lease.Do != store.LeaseRenew) {
 		for _, h := range d.lease.holds {
 			see(h.bucket, h.spec)
 		}

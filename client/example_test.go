@@ -1,0 +1,109 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/rationhq/ration/client"
+)
+
+// A handler that calls a model for a user: what may be spent is held before, what was used is settled after, and whoever
+// may not hears why.
+func Example() {
+	addr, stop, err := start()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = stop() }()
+	ration, err := client.New(addr, client.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ration.Close()
+
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		lease, err := ration.Reserve(r.Context(), client.Call{
+			Caller: client.Caller{Domain: "llm", Model: "small", Attributes: map[string]string{"user": r.FormValue("user")}},
+			Prompt: &client.Prompt{Characters: 400, OutputCaps: map[string]int64{"max_tokens": 500}},
+		})
+		var refusal *client.Refusal
+		switch {
+		case errors.As(err, &refusal):
+			refusal.WriteResponse(w)
+			return
+		case err != nil:
+			http.Error(w, "try again later", http.StatusServiceUnavailable)
+			return
+		}
+		defer lease.Close() // gives everything back, should the model fail
+
+		text, used := model(r.Context(), min(500, lease.Decision.MaxOutput))
+		if _, err := lease.Settle(r.Context(), used); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Fprint(w, text)
+	}
+
+	for range 4 {
+		w := httptest.NewRecorder()
+		answer(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/?user=alice", nil))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// 200
+	// 200
+	// 200
+	// 429
+}
+
+// model stands for one.
+func model(_ context.Context, maxTokens int64) (text string, used client.Usage) {
+	return "…", client.Usage{Input: 90, Output: min(maxTokens, 110)}
+}
+
+// A stream tells what it has written so far; the server renews the reservation, and says when the allowance ends.
+func ExampleLease_Observe() {
+	addr, stop, err := start()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = stop() }()
+	ration, err := client.New(addr, client.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ration.Close()
+
+	lease, err := ration.Reserve(context.Background(), client.Call{
+		Caller:   client.Caller{Domain: "llm", Model: "small", Attributes: map[string]string{"user": "bob"}},
+		Estimate: client.Usage{Input: 100, Output: 500},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for written := int64(1); written <= 200; written++ { // each token of the stream
+		if lease.Observe(client.Usage{Input: 100, Output: written}) == client.Stop {
+			break
+		}
+	}
+	if err := lease.Close(); err != nil { // settles what was observed
+		fmt.Println(err)
+	}
+	d, err := ration.Check(context.Background(), client.Call{
+		Caller: client.Caller{Domain: "llm", Model: "small", Attributes: map[string]string{"user": "bob"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(d.Limits[0].Used, "tokens used,", d.Limits[0].Held, "held")
+	// Output: 300 tokens used, 0 held
+}
