@@ -149,7 +149,7 @@ func (r *Reason) text(now limit.Micros, zone *time.Location) []string {
 	if len(r.Because) > 0 {
 		why = strings.Join(r.Because, ", ")
 	}
-	path, state := "", ""
+	var path, state string
 	if a := r.Applied; a != nil {
 		if path = a.Limit.Path; zone == nil {
 			zone = a.Quantity.Zone()

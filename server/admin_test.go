@@ -86,7 +86,7 @@ type office struct {
 // everywhere runs a test over counters and a directory in memory, and over those in Redis.
 func everywhere(t *testing.T, test func(*testing.T, *office)) {
 	t.Helper()
-	t.Run("memory", func(t *testing.T) { test(t, administer(t, people)) })
+	t.Run("memory", func(t *testing.T) { test(t, administer(t)) })
 	t.Run("redis", func(t *testing.T) {
 		opts := redis.Options{URL: redistest.Start(t).URL()}
 		counters, err := redis.New(opts)
@@ -102,18 +102,18 @@ func everywhere(t *testing.T, test func(*testing.T, *office)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		test(t, administerOver(t, people, counters, directory))
+		test(t, administerOver(t, counters, directory))
 	})
 }
 
-// administer serves a policy with a directory that is empty, in memory.
-func administer(t *testing.T, text string) *office {
+// administer serves people, with a directory in memory that is empty.
+func administer(t *testing.T) *office {
 	t.Helper()
-	return administerOver(t, text, memory.New(memory.Options{}), subjects.New(subjects.Options{}))
+	return administerOver(t, memory.New(memory.Options{}), subjects.New(subjects.Options{}))
 }
 
-// administerOver serves a policy over counters, which it closes, and a directory.
-func administerOver(t *testing.T, text string, counters store.Store, directory subject.Directory) *office {
+// administerOver serves people over counters, which it closes, and a directory.
+func administerOver(t *testing.T, counters store.Store, directory subject.Directory) *office {
 	t.Helper()
 	t.Cleanup(func() { _ = counters.Close() })
 	cache := subject.NewCache(directory, subject.CacheOptions{})
@@ -122,7 +122,7 @@ func administerOver(t *testing.T, text string, counters store.Store, directory s
 	log := slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	e := engine.New(counters, engine.Options{Subjects: cache, Log: log})
 	t.Cleanup(e.Close)
-	p, _, err := policy.Parse([]policy.Source{{Name: "p.yaml", Data: []byte(text)}}, policy.Options{})
+	p, _, err := policy.Parse([]policy.Source{{Name: "p.yaml", Data: []byte(people)}}, policy.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,10 +171,10 @@ func must[T any](t *testing.T) func(answer T, err error) T {
 	}
 }
 
-// stands returns how the limits of a subject stand, PATH:USED/CAPACITY, those that are named.
-func (o *office) stands(t *testing.T, name string, limits ...string) string {
+// stands returns how the limits of alice stand, PATH:USED/CAPACITY, those that are named.
+func (o *office) stands(t *testing.T, limits ...string) string {
 	t.Helper()
-	got := must[*rationv1.GetUsageResponse](t)(o.GetUsage(t.Context(), &rationv1.GetUsageRequest{Caller: user(name)}))
+	got := must[*rationv1.GetUsageResponse](t)(o.GetUsage(t.Context(), &rationv1.GetUsageRequest{Caller: user("alice")}))
 	var all []string
 	for _, l := range got.GetLimits() {
 		if s := l.GetStatus(); slices.Contains(limits, s.GetName()) {
@@ -191,7 +191,7 @@ func TestAdminChangesCount(t *testing.T) { everywhere(t, changesCount) }
 func changesCount(t *testing.T, o *office) {
 	expect := func(what, want string) {
 		t.Helper()
-		if got := o.stands(t, "alice", "tokens"); got != want {
+		if got := o.stands(t, "tokens"); got != want {
 			t.Errorf("%s: %s, want %s", what, got, want)
 		}
 	}
@@ -260,7 +260,7 @@ func changesCount(t *testing.T, o *office) {
 func TestAPIKeysStaySecret(t *testing.T) { everywhere(t, keysStaySecret) }
 
 func keysStaySecret(t *testing.T, o *office) {
-	const clear, hashed = "sk-clear-0123456789abcdef", "sk-hashed-0123456789abcdef"
+	const plain, hashed = "sk-clear-0123456789abcdef", "sk-hashed-0123456789abcdef"
 	sum := func(key string) string {
 		h := sha256.Sum256([]byte(key))
 		return hex.EncodeToString(h[:])
@@ -268,8 +268,8 @@ func keysStaySecret(t *testing.T, o *office) {
 	var answers strings.Builder
 	note := func(m proto.Message) { fmt.Fprintln(&answers, protojson.Format(m)) }
 	for _, r := range []*rationv1.AddKeyRequest{
-		{Of: &rationv1.AddKeyRequest_Key{Key: clear}, Label: "laptop"}, {Of: &rationv1.AddKeyRequest_Sha256{Sha256: sum(hashed)}, Label: "server"},
-		{Of: &rationv1.AddKeyRequest_Key{Key: clear}, Label: "again"},
+		{Of: &rationv1.AddKeyRequest_Key{Key: plain}, Label: "laptop"}, {Of: &rationv1.AddKeyRequest_Sha256{Sha256: sum(hashed)}, Label: "server"},
+		{Of: &rationv1.AddKeyRequest_Key{Key: plain}, Label: "again"},
 	} {
 		r.Subject, r.Actor = named("alice"), actor()
 		added := must[*rationv1.AddKeyResponse](t)(o.AddKey(t.Context(), r))
@@ -278,7 +278,7 @@ func keysStaySecret(t *testing.T, o *office) {
 		}
 		note(added)
 	}
-	_, err := o.AddKey(t.Context(), &rationv1.AddKeyRequest{Subject: named("bob"), Actor: actor(), Of: &rationv1.AddKeyRequest_Key{Key: clear}})
+	_, err := o.AddKey(t.Context(), &rationv1.AddKeyRequest{Subject: named("bob"), Actor: actor(), Of: &rationv1.AddKeyRequest_Key{Key: plain}})
 	if got := saidBy(t, err); got != (said{codes.AlreadyExists, "KEY_TAKEN", "", false}) {
 		t.Errorf("the key of another: %+v", got)
 	}
@@ -291,7 +291,7 @@ func keysStaySecret(t *testing.T, o *office) {
 		note(r)
 		return r.GetDecision().GetVerdict()
 	}
-	for _, key := range []string{clear, hashed} {
+	for _, key := range []string{plain, hashed} {
 		if got := reserve(key); got != rationv1.Verdict_VERDICT_ADMITTED {
 			t.Errorf("by a key: %v", got)
 		}
@@ -302,13 +302,13 @@ func keysStaySecret(t *testing.T, o *office) {
 		t.Fatalf("she has the keys %v, want two", known.GetSubject().GetKeys())
 	}
 	must[*rationv1.DeleteKeyResponse](t)(o.DeleteKey(t.Context(),
-		&rationv1.DeleteKeyRequest{Subject: named("alice"), Actor: actor(), Fingerprint: sum(clear)[:8]}))
-	if a, b := reserve(clear), reserve(hashed); a != rationv1.Verdict_VERDICT_BLOCKED || b != rationv1.Verdict_VERDICT_ADMITTED {
+		&rationv1.DeleteKeyRequest{Subject: named("alice"), Actor: actor(), Fingerprint: sum(plain)[:8]}))
+	if a, b := reserve(plain), reserve(hashed); a != rationv1.Verdict_VERDICT_BLOCKED || b != rationv1.Verdict_VERDICT_ADMITTED {
 		t.Errorf("by the key that was deleted: %v, by the other one: %v", a, b)
 	}
 	note(must[*rationv1.ListChangesResponse](t)(o.ListChanges(t.Context(), &rationv1.ListChangesRequest{Domain: "llm"})))
 	note(must[*rationv1.ListSubjectsResponse](t)(o.ListSubjects(t.Context(), &rationv1.ListSubjectsRequest{Domain: "llm"})))
-	for _, secret := range []string{clear, hashed, sum(clear)[8:], sum(hashed)[8:]} {
+	for _, secret := range []string{plain, hashed, sum(plain)[8:], sum(hashed)[8:]} {
 		if strings.Contains(answers.String()+o.log.String(), secret) {
 			t.Errorf("%s… is in an answer or in the log:\n%s\n%s", secret[:8], answers.String(), o.log.String())
 		}
@@ -324,7 +324,7 @@ func corrections(t *testing.T, o *office) {
 	held := must[*rationv1.ReserveResponse](t)(o.Reserve(t.Context(), &rationv1.ReserveRequest{Caller: user("alice"), Estimate: estimate(100, 50)}))
 	expect := func(what, want string) {
 		t.Helper()
-		if got := o.stands(t, "alice", "tokens", "spend", "extra"); got != want {
+		if got := o.stands(t, "tokens", "spend", "extra"); got != want {
 			t.Errorf("%s: %s, want %s", what, got, want)
 		}
 	}
@@ -342,6 +342,9 @@ func corrections(t *testing.T, o *office) {
 	}
 	if s := adjust(-5_000); s.GetUsed() != 0 || s.GetHeld() != 150 {
 		t.Errorf("more than there is: %v", s)
+	}
+	if again := []int64{adjust(7).GetUsed(), adjust(7).GetUsed(), adjust(-14).GetUsed()}; !slices.Equal(again, []int64{7, 14, 0}) {
+		t.Errorf("the same again is done again: %v", again)
 	}
 	expect("one limit was adjusted", "extra:600/100000 spend:800000/5000000000 tokens:0/1000 free")
 	all := must[*rationv1.ResetUsageResponse](t)(o.ResetUsage(t.Context(), &rationv1.ResetUsageRequest{Caller: user("alice"), Actor: actor()})).GetLimits()
@@ -362,7 +365,7 @@ func corrections(t *testing.T, o *office) {
 			t.Errorf("written down as %v", c)
 		}
 	}
-	if got := strings.Join(actions, " "); got != "reset_usage reset_usage reset_usage adjust_usage adjust_usage adjust_usage" {
+	if got := strings.Join(actions, " "); got != "reset_usage reset_usage reset_usage"+strings.Repeat(" adjust_usage", 6) {
 		t.Errorf("written down: %s", got)
 	}
 	if last := changes[len(changes)-1]; !strings.Contains(last.GetAfter(), `"limit":"llm.user.tokens","amount":-250`) {
@@ -372,7 +375,7 @@ func corrections(t *testing.T, o *office) {
 
 // Each mistake is named with its field, over gRPC and as JSON alike.
 func TestAdminErrors(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	tier, pro, day, zone := "gold", "pro", int32(32), "Mars/Olympus"
 	must[*rationv1.PutSubjectResponse](t)(o.PutSubject(t.Context(), &rationv1.PutSubjectRequest{Subject: named("paul"), Actor: actor(), Tier: &pro}))
 	must[*rationv1.GrantResponse](t)(o.Grant(t.Context(), &rationv1.GrantRequest{
@@ -420,6 +423,7 @@ func TestAdminErrors(t *testing.T) {
 		{"no key", "AddKey", &rationv1.AddKeyRequest{Subject: named("a"), Actor: actor()}, invalid("key"), 400, "sha256"},
 		{"no hash", "AddKey", &rationv1.AddKeyRequest{Subject: named("a"), Actor: actor(), Of: &rationv1.AddKeyRequest_Sha256{Sha256: "abc"}}, invalid("sha256"), 400, "sha256sum"},
 		{"unknown fingerprint", "DeleteKey", &rationv1.DeleteKeyRequest{Subject: named("paul"), Actor: actor(), Fingerprint: "00000000"}, missing, 404, ""},
+		{"key of an unknown subject", "DeleteKey", &rationv1.DeleteKeyRequest{Subject: named("nobody"), Actor: actor(), Fingerprint: "00000000"}, missing, 404, "nobody"},
 		{"unknown limit", "PutOverride", override("llm.user.token", "5/month"), invalid("override.limit"), 400, `did you mean "llm.user.tokens"?`},
 		{"limit of all", "PutOverride", override("llm.company", "5/day"), invalid("override.limit"), 400, "no subject"},
 		{"other window", "PutOverride", override("llm.user.tokens", "5/day"), invalid("override.quantity"), 400, "llm.user.tokens"},
@@ -533,7 +537,7 @@ func pages(t *testing.T, o *office) {
 
 // A policy is judged as it would be when it is loaded, and is not.
 func TestValidatePolicy(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	validate := func(text string, strict bool) *rationv1.ValidatePolicyResponse {
 		t.Helper()
 		return must[*rationv1.ValidatePolicyResponse](t)(o.ValidatePolicy(t.Context(),
@@ -551,14 +555,14 @@ func TestValidatePolicy(t *testing.T) {
 	if lax, strict := validate(twice, false), validate(twice, true); !lax.GetValid() || len(lax.GetProblems()) != 1 || strict.GetValid() {
 		t.Errorf("one with a warning: %v, and strictly: %v", lax, strict)
 	}
-	if got := o.stands(t, "alice", "tokens"); got != "tokens:0/1000 free" {
+	if got := o.stands(t, "tokens"); got != "tokens:0/1000 free" {
 		t.Errorf("the policy in force is another one: %s", got)
 	}
 }
 
 // AdminService is on an address of its own, for this machine alone; and a page in a browser cannot reach it there.
 func TestAdminAddress(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	if _, err := rationv1.NewAdminServiceClient(client(t, o.Addr("gRPC"))).GetSubject(t.Context(), &rationv1.GetSubjectRequest{}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("at the address of all others: %v", err)
 	}

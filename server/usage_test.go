@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/server"
 )
 
 // record tells of usage for somebody.
@@ -21,7 +22,7 @@ func (o *office) record(t *testing.T, who *rationv1.Caller, input, output int64)
 
 // Who has used most of a limit is told so, and when it will be used up.
 func TestGetUsage(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	o.record(t, user("alice"), 700, 100)
 	got := must[*rationv1.GetUsageResponse](t)(o.GetUsage(t.Context(), &rationv1.GetUsageRequest{Caller: user("alice")}))
 	if got.GetTier() != "free" || got.GetAskedAt() == nil || len(got.GetLimits()) != 6 {
@@ -46,7 +47,7 @@ func TestGetUsage(t *testing.T) {
 
 // Explain says what Reserve would, from where the tier comes, and why each limit applies.
 func TestExplain(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	tier := "pro"
 	must[*rationv1.PutSubjectResponse](t)(o.PutSubject(t.Context(), &rationv1.PutSubjectRequest{Subject: named("alice"), Actor: actor(), Tier: &tier}))
 	o.record(t, user("alice"), 9_000, 0)
@@ -69,14 +70,14 @@ func TestExplain(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, text)
 		}
 	}
-	if used := o.stands(t, "alice", "tokens"); used != "tokens:9000/10000 pro" {
+	if used := o.stands(t, "tokens"); used != "tokens:9000/10000 pro" {
 		t.Errorf("it has changed something: %s", used)
 	}
 }
 
 // What was used is reported by time and group, and adds up.
 func TestQueryUsage(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	team := func(c *rationv1.Caller, name string) *rationv1.Caller {
 		c.Attributes["team"] = name
 		return c
@@ -118,7 +119,7 @@ func TestQueryUsage(t *testing.T) {
 
 // What cannot be answered says what to ask instead.
 func TestUsageErrors(t *testing.T) {
-	o := administer(t, people)
+	o := administer(t)
 	invalid := func(field string) said { return said{codes.InvalidArgument, "INVALID_FIELD", field, false} }
 	now := timestamppb.Now()
 	old := timestamppb.New(time.Now().AddDate(-2, 0, 0))
@@ -152,5 +153,17 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("%v does not say %q", err, c.says)
 			}
 		})
+	}
+}
+
+// What somebody uses is told to callers on the same machine alone, as AccountingService is.
+func TestUsageIsNotForEverybody(t *testing.T) {
+	s := serve(t, accounts, nil, server.Config{GRPCAddr: ":0", HTTPAddr: ":0"})
+	_, err := rationv1.NewUsageServiceClient(client(t, loopback(t, s.Addr("gRPC")))).GetUsage(t.Context(), &rationv1.GetUsageRequest{Caller: alice()})
+	if got := saidBy(t, err); got != (said{codes.PermissionDenied, "NOT_PERMITTED", "", false}) {
+		t.Errorf("%+v: %v", got, err)
+	}
+	if got := post(t, loopback(t, s.Addr("HTTP")), "ration.v1.UsageService/TopUsage", `{"domain": "llm"}`); got.status != 403 {
+		t.Errorf("as JSON: %+v", got)
 	}
 }

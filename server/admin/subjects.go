@@ -23,7 +23,7 @@ func (s *Service) PutSubject(ctx context.Context, r *rationv1.PutSubjectRequest)
 		return nil, err
 	}
 	got, err := s.change(ctx, r.GetSubject(), r.GetActor(), "put_subject", func(to *subject.Subject) error {
-		if r.GetRevision() != 0 && to.Revision != uint64(r.GetRevision()) { //nolint:gosec // it is not negative
+		if r.GetRevision() != 0 && to.Revision != uint64(r.GetRevision()) {
 			// ABORTED is what AIP-154 has for it: read again, and decide again.
 			return failure.New(codes.Aborted, failure.ChangedMeanwhile,
 				"the subject has another revision by now: read it again, and change that")
@@ -224,8 +224,8 @@ func subjectMessage(s *subject.Subject, now limit.Micros) *rationv1.Subject {
 	current := s.Clone()
 	current.DropExpired(now)
 	out := &rationv1.Subject{
-		Domain: s.Domain, Key: s.Key, Name: s.Name, Tier: s.Tier, TimeZone: s.Zone, BillingDay: int32(s.Anchor), //nolint:gosec // 0…31
-		Suspended: s.Suspended, Attributes: s.Attributes, Revision: int64(min(s.Revision, math.MaxInt64)), //nolint:gosec // bounded
+		Domain: s.Domain, Key: s.Key, Name: s.Name, Tier: s.Tier, TimeZone: s.Zone, BillingDay: int32(s.Anchor),
+		Suspended: s.Suspended, Attributes: s.Attributes, Revision: int64(min(s.Revision, math.MaxInt64)),
 	}
 	for i := range current.APIKeys {
 		out.Keys = append(out.Keys, keyMessage(&current.APIKeys[i]))

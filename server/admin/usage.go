@@ -35,7 +35,7 @@ func (s *Service) ResetUsage(ctx context.Context, r *rationv1.ResetUsageRequest)
 // correct makes a correction, of which each part is in the audit of its subject before it is made: counters and
 // directory cannot change in one step, and a change that nobody has written down would be worse than a line too many.
 func (s *Service) correct(
-	ctx context.Context, make func(context.Context, *engine.Correction, *engine.Decision) error,
+	ctx context.Context, correct func(context.Context, *engine.Correction, *engine.Decision) error,
 	action string, actor *rationv1.Actor, c engine.Correction,
 ) ([]*rationv1.LimitStatus, error) {
 	who, err := by(actor, action)
@@ -50,7 +50,7 @@ func (s *Service) correct(
 		return err
 	}
 	var d engine.Decision
-	if err := make(ctx, &c, &d); err != nil {
+	if err := correct(ctx, &c, &d); err != nil {
 		return nil, failure.Of(err)
 	}
 	var all []*rationv1.LimitStatus
