@@ -54,7 +54,7 @@ func (e *Engine) Progress(ctx context.Context, p *Progress, out *Going) error {
 	if err != nil {
 		return err
 	}
-	_, domain, err := e.domainOf(&n.caller)
+	_, domain, err := e.domainOf(ctx, &n.caller)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	if err != nil {
 		return err
 	}
-	now, domain, err := e.begin(&call.Caller, a)
+	now, domain, err := e.begin(ctx, &call.Caller, a)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
 }
 
 func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch) error {
-	now, domain, err := e.begin(&call.Caller, a)
+	now, domain, err := e.begin(ctx, &call.Caller, a)
 	if err != nil {
 		return err
 	}
@@ -159,13 +159,17 @@ func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch
 }
 
 // begin makes a the empty answer to a caller, and finds the policy that judges the call.
-func (e *Engine) begin(c *Caller, a *Admission) (*loaded, *policy.Domain, error) {
+func (e *Engine) begin(ctx context.Context, c *Caller, a *Admission) (*loaded, *policy.Domain, error) {
 	*a = Admission{Decision: Decision{Statuses: a.Statuses[:0], Limits: a.Limits[:0]}}
-	return e.domainOf(c)
+	return e.domainOf(ctx, c)
 }
 
-func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
+// domainOf returns the domain of a caller, if whoever asks may act for it.
+func (e *Engine) domainOf(ctx context.Context, c *Caller) (*loaded, *policy.Domain, error) {
 	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	if err := scopeOf(ctx).takesDomain(c.Domain); err != nil {
 		return nil, nil, err
 	}
 	now := e.current.Load()

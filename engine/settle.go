@@ -73,7 +73,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	if err != nil {
 		return err
 	}
-	now, domain, err := e.domainOf(&n.caller)
+	now, domain, err := e.domainOf(ctx, &n.caller)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	if err := checkUsage("usage", r.Usage); err != nil {
 		return err
 	}
-	now, domain, err := e.domainOf(&r.Caller)
+	now, domain, err := e.domainOf(ctx, &r.Caller)
 	if err != nil {
 		return err
 	}
