@@ -111,7 +111,8 @@ func checkUsage(field string, u price.Usage) error {
 
 // findPlaces finds what applies to a caller, and who pays, and begins a step for it: every place of the domain to which
 // the attributes lead, the root, and the upstreams of the models, those last. Each is as a descriptor. The attributes are
-// s.entries then: with what an API key adds, and without one that of nobody, as the policy wants it.
+// s.entries then: with what an API key adds, and without one that of nobody, as the policy wants it. Whoever asks has to
+// be permitted to act for them.
 func (e *Engine) findPlaces(
 	ctx context.Context, domain *policy.Domain, c *Caller, d *Decision, s *scratch, models ...string,
 ) error {
@@ -150,6 +151,9 @@ func (e *Engine) findPlaces(
 				return err
 			}
 		}
+	}
+	if err := scopeOf(ctx).takesSubjects(domain, s.entries); err != nil {
+		return err
 	}
 	if root := domain.Root(); len(root.Limits) > 0 {
 		s.matches = append(s.matches, root)

@@ -45,12 +45,12 @@ type reserved struct {
 func newReserved(a *engine.Admission) reserved {
 	prompt := a.Estimate
 	prompt.Output = 0
-	return reserved{admission: *a, due: a.Expires, held: amounts(a.Estimate, 1), stays: amounts(prompt, 1)}
+	return reserved{admission: *a, due: a.Expires, held: amounts(a.Estimate), stays: amounts(prompt)}
 }
 
 // goOn notes what was used so far.
 func (r *reserved) goOn(used price.Usage, due limit.Micros) {
-	for name, amount := range amounts(used, 1) {
+	for name, amount := range amounts(used) {
 		r.held[name], r.stays[name] = max(r.held[name], amount), max(r.stays[name], amount)
 	}
 	r.due = max(r.due, due)
@@ -58,9 +58,9 @@ func (r *reserved) goOn(used price.Usage, due limit.Micros) {
 
 var ledgerLimits = map[string]int64{"requests": 60, "tokens": 100_000, "spend": 150_000_000}
 
-func amounts(u price.Usage, requests int64) map[string]int64 {
+func amounts(u price.Usage) map[string]int64 {
 	return map[string]int64{
-		"requests": requests, "tokens": u.Input + u.CacheRead + u.CacheWrite + u.Output,
+		"requests": 1, "tokens": u.Input + u.CacheRead + u.CacheWrite + u.Output,
 		"spend": (u.Input*1000 + u.CacheRead*500 + u.CacheWrite*1000 + u.Output*2000),
 	}
 }
@@ -139,7 +139,7 @@ func TestAccountsAtRandom(t *testing.T) {
 		usage := func() price.Usage {
 			return price.Usage{Input: tokens.Draw(rt, "input"), CacheRead: tokens.Draw(rt, "read"), Output: tokens.Draw(rt, "output")}
 		}
-		any := func() bench { return replicas[rapid.IntRange(0, 1).Draw(rt, "replica")] }
+		either := func() bench { return replicas[rapid.IntRange(0, 1).Draw(rt, "replica")] }
 		end := func(from *[]reserved) (r reserved) {
 			i := rapid.IntRange(0, len(*from)-1).Draw(rt, "which")
 			r = (*from)[i]
@@ -153,12 +153,12 @@ func TestAccountsAtRandom(t *testing.T) {
 				c.Usage = usage()
 				c.Lasts = limit.Micros(rapid.Int64Range(1, 100).Draw(rt, "seconds")) * limit.Second
 				fits := true
-				for name, amount := range amounts(c.Usage, 1) {
+				for name, amount := range amounts(c.Usage) {
 					fits = fits && l.spent[name]+l.held(name)+max(1, amount) <= ledgerLimits[name]
 				}
-				checked := any().check(t, c)
+				checked := either().check(t, c)
 				l.agree(rt, "check", &checked.Decision)
-				a := any().reserve(t, c)
+				a := either().reserve(t, c)
 				if a.Over == fits || checked.Over == fits {
 					rt.Fatalf("fits %t, but checked %t and reserved %t", fits, !checked.Over, !a.Over)
 				}
@@ -174,8 +174,8 @@ func TestAccountsAtRandom(t *testing.T) {
 				}
 				r := end(&l.live)
 				r.used = usage()
-				s := any().settle(t, &r.admission, r.used)
-				l.spend(amounts(r.used, 1), 1)
+				s := either().settle(t, &r.admission, r.used)
+				l.spend(amounts(r.used), 1)
 				l.ended = append(l.ended, r)
 				l.agree(rt, "settle", &s.Decision)
 			},
@@ -188,7 +188,7 @@ func TestAccountsAtRandom(t *testing.T) {
 				p.Usage.Input++ // it says something of the prompt
 				p.Lasts = limit.Micros(rapid.Int64Range(1, 100).Draw(rt, "seconds")) * limit.Second
 				var g engine.Going
-				if err := any().Progress(ctx, &p, &g); err != nil {
+				if err := either().Progress(ctx, &p, &g); err != nil {
 					rt.Fatal(err)
 				}
 				r.goOn(p.Usage, g.Now+p.Lasts)
@@ -207,7 +207,7 @@ func TestAccountsAtRandom(t *testing.T) {
 				}
 				r := end(&late)
 				used := usage()
-				s := any().settle(t, &r.admission, used)
+				s := either().settle(t, &r.admission, used)
 				if s.State != engine.StateLapsed || s.Replayed {
 					rt.Fatalf("state %d, replayed %t", s.State, s.Replayed)
 				}
@@ -215,7 +215,7 @@ func TestAccountsAtRandom(t *testing.T) {
 					if e := &l.ended[i]; e.admission.ID == r.admission.ID {
 						l.spend(e.stays, -1)
 						e.used, e.lapsed = used, false
-						l.spend(amounts(used, 1), 1)
+						l.spend(amounts(used), 1)
 					}
 				}
 				l.agree(rt, "settle late", &s.Decision)
@@ -228,7 +228,7 @@ func TestAccountsAtRandom(t *testing.T) {
 				if r.lapsed {
 					return
 				}
-				s := any().settle(t, &r.admission, r.used)
+				s := either().settle(t, &r.admission, r.used)
 				if !s.Replayed {
 					rt.Fatal("settled twice")
 				}
@@ -240,7 +240,7 @@ func TestAccountsAtRandom(t *testing.T) {
 				}
 				r := end(&l.live)
 				var s engine.Settlement
-				if err := any().Release(ctx, r.admission.ID, &s); err != nil {
+				if err := either().Release(ctx, r.admission.ID, &s); err != nil {
 					rt.Fatal(err)
 				}
 				l.agree(rt, "release", &s.Decision)
@@ -249,10 +249,10 @@ func TestAccountsAtRandom(t *testing.T) {
 				l.lapse(first.clock.Now())
 				r := engine.Record{Caller: call("small", 0, 0).Caller, Usage: usage(), Requests: 1}
 				var s engine.Settlement
-				if err := any().Record(ctx, &r, &s); err != nil {
+				if err := either().Record(ctx, &r, &s); err != nil {
 					rt.Fatal(err)
 				}
-				l.spend(amounts(r.Usage, 1), 1)
+				l.spend(amounts(r.Usage), 1)
 				l.agree(rt, "record", &s.Decision)
 			},
 			"wait": func() {

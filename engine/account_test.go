@@ -75,8 +75,8 @@ func call(model string, input, output int64, more ...func(*engine.Call)) *engine
 	return c
 }
 
-func key(k string) func(*engine.Call)  { return func(c *engine.Call) { c.Key = k } }
-func tier(t string) func(*engine.Call) { return func(c *engine.Call) { c.Tier = t } }
+func key(k string) func(*engine.Call) { return func(c *engine.Call) { c.Key = k } }
+func asPro(c *engine.Call)            { c.Tier = "pro" }
 
 func (b bench) reserve(t testing.TB, c *engine.Call) *engine.Admission {
 	t.Helper()
@@ -333,7 +333,7 @@ func TestRecord(t *testing.T) {
 	if err := b.Record(context.Background(), &r, &s); !errors.Is(err, engine.ErrKeyReused) {
 		t.Errorf("another record under the same key: %v", err)
 	}
-	if a := b.reserve(t, call("", 0, 0, key("batch"), tier("pro"))); a.Replayed {
+	if a := b.reserve(t, call("", 0, 0, key("batch"), asPro)); a.Replayed {
 		t.Error("the key of a record is that of a reservation")
 	}
 }
@@ -431,14 +431,14 @@ func TestEstimateOfAPrompt(t *testing.T) {
 		{"the largest cap", prompt("small", price.Prompt{Characters: 401, OutputCaps: []int64{1, 50}}), price.Usage{Input: 101, Output: 50}},
 		{"answers", prompt("small", price.Prompt{Tokens: 10, OutputCaps: []int64{50}, Choices: []int64{3}}), price.Usage{Input: 10, Output: 150}},
 		{"the cap of the tier", prompt("gpt-4o", price.Prompt{Tokens: 10}), price.Usage{Input: 10, Output: 800}},
-		{"the model's own", prompt("gpt-4o", price.Prompt{Tokens: 10}, tier("pro")), price.Usage{Input: 10, Output: 16_384}},
+		{"the model's own", prompt("gpt-4o", price.Prompt{Tokens: 10}, asPro), price.Usage{Input: 10, Output: 16_384}},
 	} {
 		if a := b.check(t, tc.call); a.Estimate != tc.want {
 			t.Errorf("%s: %+v, want %+v", tc.name, a.Estimate, tc.want)
 		}
 	}
 	var a engine.Admission
-	err := b.Check(context.Background(), prompt("unheard", price.Prompt{Tokens: 10}, tier("pro")), &a)
+	err := b.Check(context.Background(), prompt("unheard", price.Prompt{Tokens: 10}, asPro), &a)
 	var invalid *engine.InvalidError
 	if !errors.As(err, &invalid) || invalid.Field != "estimate.prompt.output_caps" {
 		t.Errorf("nobody knows how long it may be: %v", err)
@@ -559,7 +559,7 @@ func TestAccountsWithoutStore(t *testing.T) {
 	p, _ := b.Policy()
 	e.SetPolicy(p)
 	out := bench{e, b.clock, broken}
-	before := out.reserve(t, call("", 100, 100, tier("pro")))
+	before := out.reserve(t, call("", 100, 100, asPro))
 
 	broken.set(store.ErrUnavailable, false)
 	var a engine.Admission

@@ -58,7 +58,7 @@ func (e *Engine) Reset(ctx context.Context, c *Correction, d *Decision) error {
 // correct looks how the limits stand, and lets amount say of each what is added.
 func (e *Engine) correct(ctx context.Context, c *Correction, d *Decision, amount func(*Applied) int64) error {
 	*d = Decision{Statuses: d.Statuses[:0], Limits: d.Limits[:0]}
-	_, domain, err := e.domainOf(&c.Caller)
+	_, domain, err := e.domainOf(ctx, &c.Caller)
 	if err != nil {
 		return err
 	}

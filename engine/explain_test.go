@@ -42,7 +42,7 @@ llm.user.in-flight [user=alice]`)
 		want engine.TierSource
 	}{
 		{call("", 0, 0), engine.TierByDefault},
-		{call("", 0, 0, tier("pro")), engine.TierByCaller},
+		{call("", 0, 0, asPro), engine.TierByCaller},
 		{call("", 0, 0, named("bob")), engine.TierByDirectory},
 		{call("", 0, 0, named("carol")), engine.TierByPolicy},
 	} {

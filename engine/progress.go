@@ -54,7 +54,7 @@ func (e *Engine) Progress(ctx context.Context, p *Progress, out *Going) error {
 	if err != nil {
 		return err
 	}
-	_, domain, err := e.domainOf(&n.caller)
+	_, domain, err := e.domainOf(ctx, &n.caller)
 	if err != nil {
 		return err
 	}
@@ -79,8 +79,7 @@ func (e *Engine) Progress(ctx context.Context, p *Progress, out *Going) error {
 	s.actual[ofPlaces] = store.Unknown
 	*l = store.Lease{ID: p.ID, Do: store.LeaseRenew, Lasts: lasts, Actual: s.actual[:]}
 	s.step.Lease = l
-	var inAll addition
-	inAll.add(1, sofar, n.price.Cost(sofar), 1)
+	inAll := added(1, sofar, n.price.Cost(sofar))
 	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &inAll, &addition{})
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err

@@ -66,8 +66,11 @@ var ErrNoUsage = fmt.Errorf("%w: it keeps no rows of usage", store.ErrUnsupporte
 //
 // Errors: an *InvalidError; ErrNoPolicy, ErrUnknownDomain; those of the store.
 func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, total UsageRow, err error) {
-	_, domain, err := e.domainOf(&Caller{Domain: q.Domain})
+	_, domain, err := e.domainOf(ctx, &Caller{Domain: q.Domain})
 	if err != nil {
+		return nil, total, err
+	}
+	if err := scopeOf(ctx).takesSubjects(domain, []policy.Entry{q.Subject}); err != nil {
 		return nil, total, err
 	}
 	places, err := q.places(domain)
@@ -216,8 +219,11 @@ type Ranked struct {
 func (e *Engine) Top(
 	ctx context.Context, domainName string, by Ranking, at limit.Micros, monthly bool, most int,
 ) (top []Ranked, start limit.Micros, err error) {
-	_, domain, err := e.domainOf(&Caller{Domain: domainName})
+	_, domain, err := e.domainOf(ctx, &Caller{Domain: domainName})
 	if err != nil {
+		return nil, 0, err
+	}
+	if err := scopeOf(ctx).takesEverybody(); err != nil {
 		return nil, 0, err
 	}
 	reader, ok := e.store.(store.Usage)

@@ -78,7 +78,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	if err != nil {
 		return err
 	}
-	now, domain, err := e.begin(&call.Caller, a)
+	now, domain, err := e.begin(ctx, &call.Caller, a)
 	if err != nil {
 		return err
 	}
@@ -95,10 +95,9 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
 	n := note{caller: call.Caller, reserved: limit.At(s.now), estimate: a.Estimate, price: a.Price}
-	var added addition
 	prompt := stays(a.Estimate)
-	added.add(1, prompt, a.Price.Cost(prompt), 1)
-	e.reportCall(domain, &a.Decision, s, n.reserved, call.Model, &added, &added)
+	reported := added(1, prompt, a.Price.Cost(prompt))
+	e.reportCall(domain, &a.Decision, s, n.reserved, call.Model, &reported, &reported)
 	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l
@@ -143,7 +142,7 @@ func (e *Engine) Check(ctx context.Context, call *Call, a *Admission) error {
 }
 
 func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch) error {
-	now, domain, err := e.begin(&call.Caller, a)
+	now, domain, err := e.begin(ctx, &call.Caller, a)
 	if err != nil {
 		return err
 	}
@@ -159,13 +158,17 @@ func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch
 }
 
 // begin makes a the empty answer to a caller, and finds the policy that judges the call.
-func (e *Engine) begin(c *Caller, a *Admission) (*loaded, *policy.Domain, error) {
+func (e *Engine) begin(ctx context.Context, c *Caller, a *Admission) (*loaded, *policy.Domain, error) {
 	*a = Admission{Decision: Decision{Statuses: a.Statuses[:0], Limits: a.Limits[:0]}}
-	return e.domainOf(c)
+	return e.domainOf(ctx, c)
 }
 
-func (e *Engine) domainOf(c *Caller) (*loaded, *policy.Domain, error) {
+// domainOf returns the domain of a caller, if whoever asks may act for it.
+func (e *Engine) domainOf(ctx context.Context, c *Caller) (*loaded, *policy.Domain, error) {
 	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	if err := scopeOf(ctx).takesDomain(c.Domain); err != nil {
 		return nil, nil, err
 	}
 	now := e.current.Load()
@@ -191,7 +194,7 @@ func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, 
 	var unknown bool
 	a.Price, unknown = priceOf(domain, call.Model, s.now)
 	var err error
-	if a.Estimate, err = call.estimate(domain, a); err != nil {
+	if a.Estimate, err = call.estimate(a); err != nil {
 		return err
 	}
 	e.clamp(a, s)
@@ -263,7 +266,7 @@ func (s *scratch) wouldRefuse() bool {
 
 // fingerprintOf tells a call that is asked for again from another one under its key.
 func (s *scratch) fingerprintOf(c *Call) uint64 {
-	text := append(s.text[:0], "reserve"...)
+	text := appendText(s.text[:0], "reserve")
 	for _, e := range s.entries {
 		text = appendText(appendText(text, e.Key), e.Value)
 	}

@@ -11,7 +11,7 @@ import (
 // How much output fits.
 
 // estimate returns what the call will use at most.
-func (c *Call) estimate(domain *policy.Domain, a *Admission) (price.Usage, error) {
+func (c *Call) estimate(a *Admission) (price.Usage, error) {
 	if c.Prompt == nil {
 		return c.Usage, checkUsage("estimate.usage", c.Usage)
 	}

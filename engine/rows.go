@@ -60,15 +60,13 @@ func latencyUpTo(column uint8) limit.Micros {
 // addition is what a step adds to the columns of a row.
 type addition [store.MaxColumns]int64
 
-// add adds what was used, or takes it away where sign is −1.
-func (a *addition) add(requestCount int64, used price.Usage, cost price.Nanos, sign int64) {
-	a[columnRequests] += sign * requestCount
-	a[columnInput] += sign * used.Input
-	a[columnCacheRead] += sign * used.CacheRead
-	a[columnCacheWrite] += sign * used.CacheWrite
-	a[columnOutput] += sign * used.Output
-	a[columnTokens] += sign * tokensOf(used)
-	a[columnCost] += sign * int64(cost)
+// added returns what so many requests add together.
+func added(requestCount int64, of price.Usage, cost price.Nanos) (a addition) {
+	a[columnRequests] = requestCount
+	a[columnInput], a[columnOutput] = of.Input, of.Output
+	a[columnCacheRead], a[columnCacheWrite] = of.CacheRead, of.CacheWrite
+	a[columnTokens], a[columnCost] = tokensOf(of), int64(cost)
+	return a
 }
 
 // tokensOf returns the tokens of all classes.
@@ -100,18 +98,18 @@ func clipped(s string) string { return s[:min(len(s), longestDimension)] }
 
 // report adds to the step what is added to the rows of those who pay. All subjects of the request have rows; the domain
 // counts those of the first.
-func (e *Engine) report(domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, added *addition) {
-	if row, kept := s.row(domain, d, at, model, added); kept && len(row.Add) > 0 {
+func (e *Engine) report(domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, more *addition) {
+	if row, kept := s.row(domain, d, at, model, more); kept && len(row.Add) > 0 {
 		first := s.firstSubject(e.subjectKey(domain))
 		s.step.Rows = append(s.step.Rows, s.ownedBy(row, domain, first))
 		s.reportOthers(row, first)
 	}
 }
 
-// reportCall is report of a call that has a lease: inAll is what it has added in all, of which added is new. The lease
+// reportCall is report of a call that has a lease: inAll is what it has added in all, of which more is new. The lease
 // keeps that for the first subject, so that the store knows what is new even if this process does not.
 func (e *Engine) reportCall(
-	domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, inAll, added *addition,
+	domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, inAll, more *addition,
 ) {
 	row, kept := s.row(domain, d, at, model, inAll)
 	if !kept {
@@ -121,14 +119,14 @@ func (e *Engine) reportCall(
 	of := s.ownedBy(row, domain, first)
 	of.OfLease = true
 	s.step.Rows = append(s.step.Rows, of)
-	if row, _ = s.row(domain, d, at, model, added); len(row.Add) > 0 {
+	if row, _ = s.row(domain, d, at, model, more); len(row.Add) > 0 {
 		s.reportOthers(row, first)
 	}
 }
 
 // row returns what is added to a row, whosoever; kept is false where the domain keeps none.
 func (s *scratch) row(
-	domain *policy.Domain, d *Decision, at limit.Micros, model string, added *addition,
+	domain *policy.Domain, d *Decision, at limit.Micros, model string, more *addition,
 ) (row store.Row, kept bool) {
 	usage := domain.Usage()
 	if usage.Off {
@@ -140,7 +138,7 @@ func (s *scratch) row(
 	row.Group, from = s.rowBytes[from:], len(s.rowBytes)
 	s.rowBytes = s.appendDimensions(s.rowBytes, d.Tier, model, usage.Tags)
 	row.Dimensions, from = s.rowBytes[from:], len(s.additions)
-	for column, amount := range added {
+	for column, amount := range more {
 		if amount != 0 {
 			s.additions = append(s.additions, store.Addition{Column: uint8(column), Amount: amount})
 		}
@@ -247,13 +245,12 @@ func valueOf(entries []policy.Entry, key string) string {
 // reportDescriptors adds what a request over Envoy's protocol adds to the rows: itself where it asks to be let through,
 // and what it reports of a call. What it holds is only in the rows when it is reported.
 func (e *Engine) reportDescriptors(domain *policy.Domain, d *Decision, s *scratch, total *demand) {
-	var added addition
 	used := &total.record
-	added.add(total.charge.amounts[requests]+used.amounts[requests], price.Usage{
+	sum := added(total.charge.amounts[requests]+used.amounts[requests], price.Usage{
 		Input:     limit.Add(used.amounts[inputTokens], used.amounts[tokens]),
 		CacheRead: used.amounts[cacheRead], CacheWrite: used.amounts[cacheWrite], Output: used.amounts[outputTokens],
-	}, price.Nanos(used.amounts[money]), 1)
-	e.report(domain, d, s, limit.At(s.now), s.model(), &added)
+	}, price.Nanos(used.amounts[money]))
+	e.report(domain, d, s, limit.At(s.now), s.model(), &sum)
 }
 
 // model returns the first that a request over Envoy's protocol names.

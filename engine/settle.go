@@ -73,7 +73,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	if err != nil {
 		return err
 	}
-	now, domain, err := e.domainOf(&n.caller)
+	now, domain, err := e.domainOf(ctx, &n.caller)
 	if err != nil {
 		return err
 	}
@@ -119,26 +119,26 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 func (e *Engine) reportEnd(
 	domain *policy.Domain, n *note, report *Report, served string, requestCount int64, s *scratch, out *Settlement,
 ) {
-	var inAll, before, added addition
-	inAll.add(requestCount, report.Usage, out.Cost, 1)
+	inAll := added(requestCount, report.Usage, out.Cost)
+	var before, more addition
 	if n.left {
 		if requestCount > 0 {
 			inAll[latencyColumn(limit.At(time.Now())-n.reserved)]++
 		}
 		prompt := stays(n.estimate)
-		before.add(1, prompt, n.price.Cost(prompt), 1)
+		before = added(1, prompt, n.price.Cost(prompt))
 	}
 	if served == n.caller.Model {
-		for column := range added {
-			added[column] = inAll[column] - before[column]
+		for column := range more {
+			more[column] = inAll[column] - before[column]
 		}
-		e.reportCall(domain, &out.Decision, s, n.reserved, served, &inAll, &added)
+		e.reportCall(domain, &out.Decision, s, n.reserved, served, &inAll, &more)
 		return
 	}
-	for column := range added {
-		added[column] = -before[column]
+	for column := range more {
+		more[column] = -before[column]
 	}
-	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &addition{}, &added)
+	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &addition{}, &more)
 	e.report(domain, &out.Decision, s, n.reserved, served, &inAll)
 }
 
@@ -221,7 +221,7 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	if err := checkUsage("usage", r.Usage); err != nil {
 		return err
 	}
-	now, domain, err := e.domainOf(&r.Caller)
+	now, domain, err := e.domainOf(ctx, &r.Caller)
 	if err != nil {
 		return err
 	}
@@ -244,9 +244,8 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	for i := range s.matches {
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
-	var added addition
-	added.add(r.Requests, r.Usage, out.Cost, 1)
-	e.report(domain, &out.Decision, s, limit.At(s.now), r.Model, &added)
+	reported := added(r.Requests, r.Usage, out.Cost)
+	e.report(domain, &out.Decision, s, limit.At(s.now), r.Model, &reported)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}

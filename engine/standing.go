@@ -12,7 +12,7 @@ import (
 // Standing says how every limit stands for a caller, and changes nothing. Its errors are those of [Engine.Check].
 func (e *Engine) Standing(ctx context.Context, c *Caller, d *Decision) error {
 	*d = Decision{Statuses: d.Statuses[:0], Limits: d.Limits[:0]}
-	_, domain, err := e.domainOf(c)
+	_, domain, err := e.domainOf(ctx, c)
 	if err != nil {
 		return err
 	}

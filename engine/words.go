@@ -92,13 +92,15 @@ func (a *Applied) unpricedMessage() string {
 
 // Warnings says what the caller should know of usage that was reported, although it landed.
 func (o *Settlement) Warnings() []string {
-	if o.Unpriced == "" {
-		return nil
+	all := o.Decision.Warnings()
+	switch {
+	case o.Unpriced == "":
+	case o.Price.Known:
+		all = append(all, fmt.Sprintf("The model %.100s has no price here: the price of the one that was reserved was charged.", o.Unpriced))
+	default:
+		all = append(all, fmt.Sprintf("The model %.100s has no price here: no money was charged.", o.Unpriced))
 	}
-	if o.Price.Known {
-		return []string{fmt.Sprintf("The model %.100s has no price here: the price of the one that was reserved was charged.", o.Unpriced)}
-	}
-	return []string{fmt.Sprintf("The model %.100s has no price here: no money was charged.", o.Unpriced)}
+	return all
 }
 
 // Warnings says of the limits of which so much is used that a warning is due, how much: "You have used 83 % of your
@@ -114,11 +116,12 @@ func (d *Decision) Warnings() (all []string) {
 
 func (a *Applied) warning() string {
 	due := a.Quantity.Warnings()
-	if a.Unavailable || a.Limit.Shadow || len(due) == 0 || a.Status.Used < due[0] {
+	ceiling := a.Quantity.Spec.Ceiling()
+	if a.Unavailable || a.Limit.Shadow || len(due) == 0 || a.Status.Used < due[0] || ceiling == 0 {
 		return ""
 	}
 	quota := a.Quantity.Quota(a.Limit.Meter)
-	return fmt.Sprintf("You have used %d %% of your %s.", a.Status.Used*100/a.Quantity.Spec.Ceiling(), strings.ToLower(quota[:1])+quota[1:])
+	return fmt.Sprintf("You have used %d %% of your %s.", a.Status.Used*100/ceiling, strings.ToLower(quota[:1])+quota[1:])
 }
 
 // Text says in lines what applies to the call, and why.

@@ -11,28 +11,30 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/server/access"
 	"github.com/rationhq/ration/server/failure"
 	"github.com/rationhq/ration/server/gateway"
 	"github.com/rationhq/ration/server/recovery"
 )
 
-// mayAdminister reports why AdminService may not listen at an address: whoever reaches it may change everything, so only
-// those may who are on the same machine.
-func mayAdminister(at net.Addr) error {
-	if isLocal(at) {
+// mayAdminister reports why AdminService may not listen at an address: where no tokens are asked for, whoever reaches it
+// may change everything, so only those may who are on the same machine.
+func mayAdminister(at net.Addr, tokens *access.Tokens) error {
+	if isLocal(at) || tokens != nil {
 		return nil
 	}
 	return fmt.Errorf("listen for admin on %s: others than this machine reach it, and nobody could say who they are: "+
-		"listen on a loopback address (--admin-addr 127.0.0.1:8082), or not at all (--admin-addr '')", at)
+		"give them tokens (--access FILE), listen on a loopback address (--admin-addr 127.0.0.1:8082), or not at all "+
+		"(--admin-addr '')", at)
 }
 
 // newAdminGRPC serves AdminService over gRPC.
-func newAdminGRPC(service rationv1.AdminServiceServer, guard *recovery.Guard, stopping <-chan struct{}) *grpc.Server {
+func newAdminGRPC(service rationv1.AdminServiceServer, guard *recovery.Guard, gate *access.Gate, stopping <-chan struct{}) *grpc.Server {
 	const receive = 2 << 20 // a policy of 1 MiB with room to spare
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(receive),
-		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary),
-		grpc.StreamInterceptor(endStreams(stopping, guard)),
+		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, gate.Unary),
+		grpc.ChainStreamInterceptor(gate.Stream, endStreams(stopping, guard)),
 	)
 	rationv1.RegisterAdminServiceServer(s, service)
 	reflection.Register(s)
@@ -40,14 +42,14 @@ func newAdminGRPC(service rationv1.AdminServiceServer, guard *recovery.Guard, st
 }
 
 // adminHandler serves gRPC and JSON on one port: what is called as gRPC is, over HTTP/2, and all else is JSON.
-func adminHandler(overGRPC http.Handler, service rationv1.AdminServiceServer, guard *recovery.Guard) http.Handler {
-	json := gateway.New(gateway.Options{Guard: guard})
+func adminHandler(overGRPC http.Handler, service rationv1.AdminServiceServer, guard *recovery.Guard, gate *access.Gate) http.Handler {
+	json := gateway.New(gateway.Options{Unary: gate.Unary, Guard: guard})
 	rationv1.RegisterAdminServiceServer(json, service)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
 			overGRPC.ServeHTTP(w, r)
-		case !namesThisMachine(r.Host):
+		case gate.Tokens == nil && !namesThisMachine(r.Host):
 			gateway.Refuse(w, failure.New(codes.PermissionDenied, failure.NotPermitted, "the request was sent to a name: "+
 				"send it to an address or to localhost, so that no page in a browser can send it here by a name of its own"))
 		default:

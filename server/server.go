@@ -27,6 +27,7 @@ import (
 	"github.com/rationhq/ration/engine"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/access"
 	"github.com/rationhq/ration/server/admin"
 	"github.com/rationhq/ration/server/api"
 	"github.com/rationhq/ration/server/debug"
@@ -44,7 +45,8 @@ import (
 type Config struct {
 	// Where to listen: host:port, or unix:/path. Empty: not at all.
 	GRPCAddr, HTTPAddr, MetricsAddr, DebugAddr string
-	// AdminAddr is where AdminService listens, over gRPC and as JSON. It may be reached from this machine alone.
+	// AdminAddr is where AdminService listens, over gRPC and as JSON. It may be reached from this machine alone, unless
+	// Access says who calls.
 	AdminAddr string
 	// Directory is what AdminService changes; nil: it is not served.
 	Directory subject.Directory
@@ -61,6 +63,8 @@ type Config struct {
 	DrainDelay time.Duration
 	// StopTimeout bounds the wait for calls under way after that; 0 means 10 s.
 	StopTimeout time.Duration
+	// Access are the tokens that callers of ration.v1 need, on every listener; nil: InsecureAPI says who may call.
+	Access *access.Tokens
 	// InsecureAPI lets everybody call AccountingService and UsageService who reaches a listener; else only callers on the same
 	// machine may, on listeners that nobody else reaches.
 	InsecureAPI bool
@@ -81,7 +85,7 @@ type Server struct {
 	serve  []func() error
 	web    []*http.Server
 	addrs  map[string]string
-	access map[string]access
+	gates  map[string]*access.Gate
 	// stopping is closed when no call is waited for any more that only its client would end.
 	stopping chan struct{}
 }
@@ -94,7 +98,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	if config.StopTimeout <= 0 {
 		config.StopTimeout = 10 * time.Second
 	}
-	s := &Server{config: config, health: h, addrs: make(map[string]string), access: make(map[string]access), stopping: make(chan struct{})}
+	s := &Server{config: config, health: h, addrs: make(map[string]string), gates: make(map[string]*access.Gate), stopping: make(chan struct{})}
 	var opened []net.Listener
 	defer func() {
 		if err != nil {
@@ -125,14 +129,14 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 		if grpcListener, err = listen("gRPC", config.GRPCAddr); err != nil {
 			return nil, err
 		}
-		s.access["gRPC"] = accessOn(grpcListener.Addr(), "--grpc-addr", config.InsecureAPI)
+		s.gates["gRPC"] = gateOn(grpcListener.Addr(), "--grpc-addr", &config)
 	}
 	own := func(to grpc.ServiceRegistrar) {
 		rationv1.RegisterStatusServiceServer(to, status.New(config.Version, e, h))
 		rationv1.RegisterAccountingServiceServer(to, api.New(e, guard))
 		rationv1.RegisterUsageServiceServer(to, usage.New(e))
 	}
-	s.grpc = newGRPC(config, h, service, guard, s.access["gRPC"], s.stopping)
+	s.grpc = newGRPC(config, h, service, guard, s.gates["gRPC"], s.stopping)
 	own(s.grpc)
 	if grpcListener != nil {
 		s.serve = append(s.serve, func() error { return s.grpc.Serve(grpcListener) })
@@ -147,20 +151,21 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 		protocols  *http.Protocols
 	}{
 		{"HTTP", config.HTTPAddr, func(at net.Addr) (http.Handler, error) {
-			s.access["HTTP"] = accessOn(at, "--http-addr", config.InsecureAPI)
-			g := gateway.New(gateway.Options{Unary: s.access["HTTP"].Unary, Guard: guard})
+			s.gates["HTTP"] = gateOn(at, "--http-addr", &config)
+			g := gateway.New(gateway.Options{Unary: s.gates["HTTP"].Unary, Guard: guard})
 			own(g)
 			return public(service, g, h), nil
 		}, 30 * time.Second, nil},
 		{"metrics", config.MetricsAddr, func(net.Addr) (http.Handler, error) { return metricsHandler(metrics), nil }, 30 * time.Second, nil},
 		{"debug", config.DebugAddr, func(net.Addr) (http.Handler, error) { return debug.New(e), nil }, 0, nil}, // a profile takes its time
 		{"admin", config.AdminAddr, func(at net.Addr) (http.Handler, error) {
-			if err := mayAdminister(at); err != nil {
+			if err := mayAdminister(at, config.Access); err != nil {
 				return nil, err
 			}
+			gate := &access.Gate{Tokens: config.Access}
 			service := admin.New(e, config.Directory, config.Policies)
-			s.admin = newAdminGRPC(service, guard, s.stopping)
-			return adminHandler(s.admin, service, guard), nil
+			s.admin = newAdminGRPC(service, guard, gate, s.stopping)
+			return adminHandler(s.admin, service, guard, gate), nil
 		}, 30 * time.Second, cleartext()},
 	} {
 		if site.addr == "" {
@@ -193,8 +198,8 @@ func (s *Server) Addr(name string) string { return s.addrs[name] }
 
 // Restricted reports whether AccountingService and UsageService are served at that address, but answer nobody.
 func (s *Server) Restricted(name string) bool {
-	a, listens := s.access[name]
-	return listens && !a.open
+	g, listens := s.gates[name]
+	return listens && g.Tokens == nil && g.Closed
 }
 
 func open(addr string) (net.Listener, error) {
@@ -214,7 +219,7 @@ func open(addr string) (net.Listener, error) {
 }
 
 func newGRPC(
-	config Config, h *health.State, service *rls.Service, guard *recovery.Guard, may access, stopping <-chan struct{},
+	config Config, h *health.State, service *rls.Service, guard *recovery.Guard, gate *access.Gate, stopping <-chan struct{},
 ) *grpc.Server {
 	// One request of grpc-go is a goroutine with a small stack that has to grow; workers keep theirs.
 	workers := uint32(8 * runtime.GOMAXPROCS(0))
@@ -227,8 +232,8 @@ func newGRPC(
 		grpc.MaxRecvMsgSize(receive),
 		grpc.MaxConcurrentStreams(streams),
 		// Envoy's service runs none of these.
-		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, may.Unary),
-		grpc.StreamInterceptor(endStreams(stopping, guard)),
+		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, gate.Unary),
+		grpc.ChainStreamInterceptor(gate.Stream, endStreams(stopping, guard)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
 			MaxConnectionAgeGrace: orElse(config.MaxConnectionAgeGrace, time.Hour),

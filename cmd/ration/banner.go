@@ -27,7 +27,7 @@ func (c *serveCmd) banner(s *server.Server, p *policy.Policy) string {
 		}
 	}
 	if s.Restricted("gRPC") || s.Restricted("HTTP") {
-		b.WriteString("\n  ration.v1.AccountingService answers only on loopback addresses, or with --insecure-api\n")
+		b.WriteString("\n  ration.v1.AccountingService answers only with --access, on loopback addresses, or with --insecure-api\n")
 	}
 	b.WriteString("\nThe limits:\n\n")
 	for _, line := range p.Explain() {

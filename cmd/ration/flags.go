@@ -24,7 +24,8 @@ type serveFlags struct {
 	HTTPAddr    address `group:"listen" name:"http-addr" default:":8080" placeholder:"ADDR" help:"/json, ration.v1 as JSON, and /healthcheck. Default :8080."`
 	MetricsAddr address `group:"listen" default:":9090" placeholder:"ADDR" help:"/metrics for Prometheus. Default :9090."`
 	DebugAddr   address `group:"listen" default:"127.0.0.1:6070" placeholder:"ADDR" help:"/rlconfig and /debug/pprof/: keep it private. Default 127.0.0.1:6070."`
-	AdminAddr   address `group:"listen" default:"127.0.0.1:8082" placeholder:"ADDR" help:"ration.v1.AdminService, over gRPC and as JSON: for this machine alone. Default 127.0.0.1:8082."`
+	AdminAddr   address `group:"listen" default:"127.0.0.1:8082" placeholder:"ADDR" help:"ration.v1.AdminService, over gRPC and as JSON: for this machine alone, unless --access says who calls. Default 127.0.0.1:8082."`
+	Access      string  `group:"listen" placeholder:"FILE" help:"Tokens that callers of ration.v1 need, at every address; read again when it changes. ration token new makes them. None: no tokens are asked for."`
 	InsecureAPI bool    `group:"listen" name:"insecure-api" help:"Let everybody call ration.v1.AccountingService and UsageService who reaches --grpc-addr or --http-addr. Without it, only callers on the same machine may, on loopback addresses."`
 
 	TLSCert      string   `group:"tls" name:"tls-cert" placeholder:"FILE" help:"PEM file of the certificate and its chain. None: plaintext."`

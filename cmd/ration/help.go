@@ -19,7 +19,7 @@ Coming from envoyproxy/ratelimit? Its variables are understood (REDIS_URL, RUNTI
 and more), and so are its policy files. RATION_… wins over them; those without effect are named in one warning at
 start. docs/configuration.md lists them all.
 
-Signals: SIGHUP reads the policies again (changed files are noticed without it). SIGTERM and SIGINT end the process
+Signals: SIGHUP reads the policies again, and the tokens (changed files are noticed without it). SIGTERM and SIGINT end the process
 without losing a call: health says NOT_SERVING, calls are answered for --drain-delay, then those under way have
 --stop-timeout to end. Another one later ends it at once.
 
@@ -82,6 +82,20 @@ Examples:
   ration prices import model_prices_and_context_window.json 'groq/*' >groq.yaml
 
   ration prices import data.json
+`)
+}
+
+// Help implements kong.HelpProvider.
+func (tokenNewCmd) Help() string {
+	return strings.TrimSpace(`
+Prints the token to the standard output, once: it is kept nowhere. Prints its entry, which holds the token's hash alone,
+to the standard error: put it under tokens: in the file of ration serve --access.
+
+Examples:
+
+  ration token new billing-app --domain llm >billing-app.token
+
+  ration token new ops --may admin --expires 2027-01-01
 `)
 }
 

@@ -1,4 +1,5 @@
-// Command ration serves rate limit decisions, checks policies, shows prices, asks a running server, and says what it is.
+// Command ration serves rate limit decisions, checks policies, shows prices, makes tokens, asks a running server, and says
+// what it is.
 //
 // It turns flags and environment into the parts of the project and puts them together; what a limit
 // is, how a policy reads or what a transport answers it does not know. Read serve.go first; remote.go begins what asks a server.
@@ -30,6 +31,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve rate limit decisions to Envoy and others. With no flags at all: an example policy, counters in memory."`
 	Check   checkCmd   `cmd:"" help:"Check policies: print what is wrong, or what each rule means."`
 	Prices  pricesCmd  `cmd:"" help:"Show what models cost, or turn a public list of prices into those of a policy."`
+	Token   tokenCmd   `cmd:"" help:"Make tokens, by which callers of ration.v1 are known (ration serve --access)."`
 	Version versionCmd `cmd:"" help:"Print version, commit and date of this build."`
 
 	remoteCommands

@@ -51,6 +51,10 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	if err != nil {
 		return err
 	}
+	callers, err := c.openAccess(env, log)
+	if err != nil {
+		return err
+	}
 	counters, err := c.openStore(env, log)
 	if err != nil {
 		return err
@@ -80,17 +84,24 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	config := c.config(log)
 	config.TLS = serverTLS
 	config.Directory, config.Policies = people, c.options()
+	if callers != nil {
+		config.Access = callers.tokens
+		registry.MustRegister(callers.tokens)
+	}
 	s, err := server.New(config, e, h, registry)
 	if err != nil {
 		return err
 	}
 	log.Info("serving",
 		"grpc", s.Addr("gRPC"), "http", s.Addr("HTTP"), "metrics", s.Addr("metrics"), "debug", s.Addr("debug"), "admin", s.Addr("admin"))
+	if callers != nil {
+		c.warnPlaintext(s, log)
+	}
 	if c.Banner || len(c.Policy) == 0 {
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
 	}
-	if err := untilSignalled(s, rules, check, signals, log); err != nil {
+	if err := untilSignalled(s, rules, callers, check, signals, log); err != nil {
 		return err // the process ends, and does not wait for a store that may hang
 	}
 	e.Close()
@@ -102,12 +113,15 @@ const sameSignal = 500 * time.Millisecond
 
 // untilSignalled serves until a signal ends it, while the policy and the store are watched.
 func untilSignalled(
-	s *server.Server, rules *policies, check *storeCheck, signals <-chan os.Signal, log *slog.Logger,
+	s *server.Server, rules *policies, callers *accessFile, check *storeCheck, signals <-chan os.Signal, log *slog.Logger,
 ) error {
 	background, stop := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	watching.Go(func() { rules.watch(background) })
 	watching.Go(func() { check.watch(background) })
+	if callers != nil {
+		watching.Go(func() { callers.watch(background) })
+	}
 	watching.Go(func() { collectRarely(background) })
 	defer watching.Wait()
 	defer stop()
@@ -124,8 +138,11 @@ func untilSignalled(
 		case got := <-signals:
 			switch {
 			case got == syscall.SIGHUP:
-				log.Info("reading the policies again, as SIGHUP asks")
+				log.Info("reading the policies and tokens again, as SIGHUP asks")
 				rules.reload()
+				if callers != nil {
+					callers.reload()
+				}
 			case !draining.IsZero() && time.Since(draining) < sameSignal:
 				// A supervisor that signals the process and its group sends everything twice.
 			case !draining.IsZero():

@@ -85,7 +85,7 @@ func TestBannerSaysWhoMayCall(t *testing.T) {
 			}
 			return nil
 		})
-		if got := strings.Contains(p.said(), "AccountingService answers only on loopback addresses, or with --insecure-api"); got != c.says {
+		if got := strings.Contains(p.said(), "AccountingService answers only with --access, on loopback addresses, or with --insecure-api"); got != c.says {
 			t.Errorf("on %s with RATION_INSECURE_API=%s the banner says so: %t, want %t", c.grpc, c.insecure, got, c.says)
 		}
 		p.stop(t)

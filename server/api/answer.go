@@ -23,7 +23,7 @@ func decisionOf(a *engine.Admission) *rationv1.Decision {
 	out := &rationv1.Decision{
 		Verdict: verdictOf(d.Verdict()), Message: d.Message(), Limits: limitsOf(d), Clamped: a.Clamped,
 		Http: httpOf(d), Degraded: d.Degraded.String(), PolicyVersion: a.PolicyVersion, Price: priceOf(&a.Price),
-		EstimatedCost: int64(a.Cost), Estimate: usageMessage(a.Estimate), DecidedAt: instant(d.Now),
+		EstimatedCost: int64(a.Cost), Estimate: usageMessage(a.Estimate), DecidedAt: instant(d.Now), Warnings: d.Warnings(),
 	}
 	if wait, ok := d.RetryAfter(); ok {
 		out.RetryAfter = span(wait)

@@ -31,6 +31,8 @@ func Of(err error) error {
 		return New(codes.AlreadyExists, KeyTaken, err.Error())
 	case errors.Is(err, subject.ErrCorrupt):
 		return New(codes.DataLoss, StoreCorrupt, err.Error())
+	case errors.Is(err, engine.ErrOutOfScope):
+		return New(codes.PermissionDenied, OutOfScope, err.Error())
 	case errors.Is(err, engine.ErrKeyReused):
 		return New(codes.AlreadyExists, KeyReused, err.Error())
 	case errors.Is(err, engine.ErrUnknownReservation):

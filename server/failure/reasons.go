@@ -31,7 +31,9 @@ const (
 	ChangedMeanwhile   Reason = "CHANGED_MEANWHILE"   // somebody else has changed the same
 	KeyTaken           Reason = "KEY_TAKEN"           // the API key belongs to another subject
 	UnknownSubject     Reason = "UNKNOWN_SUBJECT"     // nothing is known of the subject, or it has no such thing
-	NotPermitted       Reason = "NOT_PERMITTED"       // the service is closed on this address
+	NotAuthenticated   Reason = "NOT_AUTHENTICATED"   // nobody knows who calls
+	NotPermitted       Reason = "NOT_PERMITTED"       // the token does not permit the method
+	OutOfScope         Reason = "OUT_OF_SCOPE"        // the token is not for the domain, or not for the subjects
 	NotServed          Reason = "NOT_SERVED"          // this version does not have the method
 	Internal           Reason = "INTERNAL"            // a mistake of ration
 	UnknownMethod      Reason = "UNKNOWN_METHOD"      // over HTTP: the path names none
@@ -48,6 +50,8 @@ func bare(c codes.Code) Reason {
 	switch c {
 	case codes.InvalidArgument:
 		return InvalidField
+	case codes.Unauthenticated:
+		return NotAuthenticated
 	case codes.PermissionDenied:
 		return NotPermitted
 	case codes.Unavailable:

@@ -20,6 +20,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -102,7 +103,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, httpStatus, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.opts.Timeout)
+	ctx, cancel := context.WithTimeout(asMetadata(r), g.opts.Timeout)
 	defer cancel()
 	response, err := g.call(ctx, m, body)
 	if err != nil {
@@ -111,6 +112,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, response)
+}
+
+// asMetadata returns the context of a call with what interceptors look for in the metadata of gRPC: who calls.
+func asMetadata(r *http.Request) context.Context {
+	const authorization = "authorization"
+	sent := r.Header.Values(authorization)
+	if len(sent) == 0 {
+		return r.Context()
+	}
+	return metadata.NewIncomingContext(r.Context(), metadata.MD{authorization: sent})
 }
 
 // read returns the body of a call. The type of the body is insisted on: a page in somebody's browser can send others
@@ -206,6 +217,9 @@ const statusClientClosedRequest = 499
 func answerError(w http.ResponseWriter, httpStatus int, err error) {
 	if after, ok := failure.RetryOf(err); ok {
 		w.Header().Set("Retry-After", strconv.FormatInt(limit.Micros(after.Microseconds()).Seconds(), 10))
+	}
+	if httpStatus == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer") // RFC 9110, 15.5.2
 	}
 	answer(w, httpStatus, status.Convert(err).Proto())
 }

@@ -76,7 +76,8 @@ func TestStatuses(t *testing.T) {
 	reasons := map[codes.Code]failure.Reason{
 		codes.Canceled: failure.CallerLeft, codes.Unknown: failure.Internal, codes.InvalidArgument: failure.InvalidField,
 		codes.DeadlineExceeded: failure.DeadlinePassed, codes.PermissionDenied: failure.NotPermitted,
-		codes.Unimplemented: failure.NotServed, codes.Internal: failure.Internal, codes.Unavailable: failure.StoreUnavailable,
+		codes.Unauthenticated: failure.NotAuthenticated,
+		codes.Unimplemented:   failure.NotServed, codes.Internal: failure.Internal, codes.Unavailable: failure.StoreUnavailable,
 	}
 	for code := codes.Code(1); code < 40; code++ {
 		got := post(fails(code), "{}")

@@ -48,9 +48,9 @@ func TestOpenAddress(t *testing.T) {
 		httpStatus       int
 	}{
 		{name: "loopback", grpc: "127.0.0.1:0", http: "127.0.0.1:0", grpcCode: codes.OK, httpStatus: 200},
-		{name: "all interfaces", grpc: ":0", http: "0.0.0.0:0", grpcCode: codes.PermissionDenied, httpStatus: 403},
-		{name: "each by its own address", grpc: "127.0.0.1:0", http: ":0", grpcCode: codes.OK, httpStatus: 403},
-		{name: "and the other way", grpc: "[::]:0", http: "127.0.0.1:0", grpcCode: codes.PermissionDenied, httpStatus: 200},
+		{name: "all interfaces", grpc: ":0", http: "0.0.0.0:0", grpcCode: codes.Unauthenticated, httpStatus: 401},
+		{name: "each by its own address", grpc: "127.0.0.1:0", http: ":0", grpcCode: codes.OK, httpStatus: 401},
+		{name: "and the other way", grpc: "[::]:0", http: "127.0.0.1:0", grpcCode: codes.Unauthenticated, httpStatus: 200},
 		{name: "let in", grpc: ":0", http: ":0", config: server.Config{InsecureAPI: true}, grpcCode: codes.OK, httpStatus: 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestOpenAddress(t *testing.T) {
 				t.Errorf("over gRPC: %v, restricted %t; want %v", err, s.Restricted("gRPC"), c.grpcCode)
 			}
 			if err != nil {
-				if got := saidBy(t, err); got.reason != "NOT_PERMITTED" || !strings.Contains(err.Error(), "--grpc-addr localhost:PORT") ||
+				if got := saidBy(t, err); got.reason != "NOT_AUTHENTICATED" || !strings.Contains(err.Error(), "--grpc-addr localhost:PORT") ||
 					!strings.Contains(err.Error(), "--insecure-api") {
 					t.Errorf("refused with %+v: %v", got, err)
 				}
@@ -72,11 +72,11 @@ func TestOpenAddress(t *testing.T) {
 			}
 			at := loopback(t, s.Addr("HTTP"))
 			got := post(t, at, accounting+"Check", `{"caller": {"domain": "llm"}}`)
-			if got.status != c.httpStatus || s.Restricted("HTTP") != (got.status == http.StatusForbidden) {
+			if got.status != c.httpStatus || s.Restricted("HTTP") != (got.status == http.StatusUnauthorized) {
 				t.Errorf("over HTTP: %+v, want %d", got, c.httpStatus)
 			}
-			if got.status == http.StatusForbidden &&
-				(!strings.Contains(got.text, "NOT_PERMITTED") || !strings.Contains(got.text, "--http-addr localhost:PORT")) {
+			if got.status == http.StatusUnauthorized &&
+				(!strings.Contains(got.text, "NOT_AUTHENTICATED") || !strings.Contains(got.text, "--http-addr localhost:PORT")) {
 				t.Errorf("refused with %s", got.text)
 			}
 			if got := post(t, at, "ration.v1.StatusService/GetHealth", ""); got.status != http.StatusOK || !strings.Contains(got.text, `"components":[`) {
