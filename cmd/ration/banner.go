@@ -94,11 +94,11 @@ func (c *serveCmd) walk(s *server.Server, p *policy.Policy) []string {
 		if len(keys) == 0 || strings.Contains(keys[0], "*") || len(d.Limits()) == 0 {
 			continue
 		}
-		caller := fmt.Sprintf("--domain %s %s", quoted(d.Name()), quoted(keys[0]+"=alice"))
+		caller := fmt.Sprintf("--domain %s %s", shellWord(d.Name()), shellWord(keys[0]+"=alice"))
 		model := ""
 		for _, t := range d.Tiers() {
 			if name, ok := t.Attributes["model"].(string); ok && model == "" {
-				model = " --model " + quoted(name)
+				model = " --model " + shellWord(name)
 			}
 		}
 		return []string{
@@ -112,8 +112,8 @@ func (c *serveCmd) walk(s *server.Server, p *policy.Policy) []string {
 	return nil
 }
 
-// quoted words an argument so that a shell takes it as it is.
-func quoted(s string) string {
+// shellWord words an argument so that a shell takes it as it is.
+func shellWord(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./=:", r)
 	}
