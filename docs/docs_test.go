@@ -63,7 +63,10 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := tools(t, root)
-	for _, page := range []string{"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md", "docs/client.md"} {
+	for _, page := range []string{
+		"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md",
+		"docs/client.md", "docs/access.md",
+	} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
 			if len(all) == 0 {
@@ -72,6 +75,9 @@ func TestExamples(t *testing.T) {
 			s := newSite(t, root, bin)
 			if slices.ContainsFunc(all, func(e example) bool { return strings.HasPrefix(e.command, "redis-cli ") }) {
 				s.withRedis(t)
+			}
+			if slices.ContainsFunc(all, func(e example) bool { return strings.Contains(e.command, "~/") }) {
+				s.home = t.TempDir()
 			}
 			switch {
 			case all[0].command == "make run\n":
@@ -124,6 +130,7 @@ func tools(t *testing.T, root string) string {
 type site struct {
 	root, bin string
 	ports     map[string]string // by those of the pages
+	home      string            // of who runs the commands; empty: as outside
 }
 
 func newSite(t *testing.T, root, bin string) *site {
@@ -160,6 +167,9 @@ func (s *site) environment() []string {
 	outside := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
 	})
+	if s.home != "" {
+		outside = append(outside, "HOME="+s.home)
+	}
 	return append(outside, "PATH="+s.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"RATION_HTTP_ADDR="+addr("8080"), "RATION_GRPC_ADDR="+addr("8081"),
 		"RATION_METRICS_ADDR="+addr("9090"), "RATION_DEBUG_ADDR="+addr("6070"), "RATION_DRAIN_DELAY=0s",

@@ -238,6 +238,30 @@ func TestNoTokenForEnvoy(t *testing.T) {
 	}
 }
 
+// Where tokens are asked for AdminService may be called by a name: no page in a browser knows a token.
+func TestAdminByAName(t *testing.T) {
+	g := gatedBy(t, nil, everybody)
+	for authorization, want := range map[string]int{g.as("ops"): http.StatusOK, "": http.StatusUnauthorized} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			"http://"+loopback(t, g.Addr("admin"))+"/ration.v1.AdminService/ListSubjects", strings.NewReader(`{"domain": "llm"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "ration.example"
+		r.Header.Set("Content-Type", "application/json")
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = answer.Body.Close(); answer.StatusCode != want {
+			t.Errorf("with a token %t: %d, want %d", authorization != "", answer.StatusCode, want)
+		}
+	}
+}
+
 // Whatever is not a token that is known and has not expired is refused, and counted by cause.
 func TestTokensThatAreNotTaken(t *testing.T) {
 	now := time.Date(2026, 11, 22, 23, 59, 59, 0, time.UTC)

@@ -47,7 +47,9 @@ func checkAs(t *testing.T, addr, token string) int {
 func TestAccessIsReadAgain(t *testing.T) {
 	first, firstHash := access.NewToken()
 	second, secondHash := access.NewToken()
-	entry := func(hash string) string { return fmt.Sprintf("tokens: [ { name: app, sha256: %s, may: account } ]\n", hash) }
+	entry := func(hash string) string {
+		return fmt.Sprintf("tokens: [ { name: app, sha256: %s, may: account } ]\n", hash)
+	}
 	file := filepath.Join(t.TempDir(), "access.yaml")
 	writeTokens(t, file, entry(firstHash))
 	p := serve(t, "--policy", policyFile(t, 5), "--access", file)
