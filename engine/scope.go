@@ -9,7 +9,7 @@ import (
 	"github.com/rationhq/ration/policy"
 )
 
-// ErrOutOfScope: whoever asks may not act for that domain, or for those subjects. It does not say whose they are.
+// ErrOutOfScope means that whoever asks may not act for that domain, or for those subjects. It does not say whose they are.
 var ErrOutOfScope = errors.New("not permitted to the caller")
 
 // The two ways out of a scope.
