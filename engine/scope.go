@@ -9,14 +9,16 @@ import (
 	"github.com/rationhq/ration/policy"
 )
 
-// ErrOutOfScope means that whoever asks may not act for that domain, or for those subjects. It does not say whose they are.
+// ErrOutOfScope says that whoever asks may not act for that domain, or for those subjects. It does not say whose they are.
 var ErrOutOfScope = errors.New("not permitted to the caller")
 
-// The two ways out of a scope.
+// The ways out of a scope.
 var (
 	errDomainOutOfScope  = scopeError("the token is not for this domain: use one whose `domains` name it")
 	errSubjectOutOfScope = scopeError("the token is for some subjects alone, and the call is not only for those: " +
 		"name one of its `subjects`, and no other")
+	errUnknownOutOfScope = scopeError("the token is not for everybody, and the reservation, which was not made by Reserve, " +
+		"does not say whose it is")
 )
 
 // scopeError says what is missing.
@@ -107,6 +109,14 @@ func (s *Scope) takesEverybody() error {
 		return nil
 	}
 	return s.refuse(errSubjectOutOfScope)
+}
+
+// takesUnknown returns why a call may not be about a reservation of which nobody knows for whom it was made.
+func (s *Scope) takesUnknown() error {
+	if s == nil || len(s.Domains)+len(s.Subjects) == 0 {
+		return nil
+	}
+	return s.refuse(errUnknownOutOfScope)
 }
 
 func (s *Scope) refuse(why error) error {

@@ -157,6 +157,12 @@ func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (
 	if len(s.outcome.Note) > 0 {
 		return readNote(s.outcome.Note)
 	}
+	if s.outcome.Lease == store.LeaseOpened || s.outcome.Lease == store.LeaseLapsed {
+		// Nobody knows for whom it was made: over Envoy's protocol it is named by what requests say, which others may know.
+		if err := scopeOf(ctx).takesUnknown(); err != nil {
+			return note{}, err
+		}
+	}
 	if caller == nil {
 		return note{}, ErrUnknownReservation
 	}

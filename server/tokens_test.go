@@ -426,6 +426,16 @@ func TestScopeOfReservations(t *testing.T) {
 	if e := batch.GetResults()[0].GetError(); e.GetReason() != "OUT_OF_SCOPE" || g.refusals(t, "scope") != before+2 {
 		t.Errorf("in a batch: %v, counted %d", batch.GetResults(), g.refusals(t, "scope")-before)
 	}
+	var own rationv1.ReserveResponse
+	g.ask(t, "AccountingService/Reserve", &rationv1.ReserveRequest{Caller: user("alice")}, &own, g.as("alice"))
+	lost := &rationv1.SettleRequest{ReservationId: strings.Repeat("ab", len(id)/2), Usage: tokens(1, 1), Caller: user("alice")}
+	for range 2 { // once more, as who got no answer does
+		for _, r := range []*rationv1.SettleRequest{lost, {ReservationId: own.GetReservation().GetId(), Usage: tokens(1, 1)}} {
+			if got := g.ask(t, "AccountingService/Settle", r, &rationv1.SettleResponse{}, g.as("alice")); got != passes {
+				t.Errorf("what belongs to alice, %v: %v", r, got)
+			}
+		}
+	}
 	var settled rationv1.SettleResponse
 	if got := g.ask(t, "AccountingService/Settle", settle, &settled, g.as("app")); got != passes || settled.GetState() != rationv1.State_STATE_SETTLED || settled.GetReplayed() {
 		t.Errorf("by who may: %v, %v", got, &settled)

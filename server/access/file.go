@@ -171,11 +171,11 @@ func (e *entry) token() (*Token, error) {
 // subjectPattern reads KEY=VALUE, where a star at the end of VALUE stands for any end.
 func subjectPattern(text string) (s engine.SubjectPattern, err error) {
 	key, name, ok := strings.Cut(text, "=")
-	prefix, starred := strings.CutSuffix(name, "*")
+	prefix, many := strings.CutSuffix(name, "*")
 	if !ok || key == "" || name == "" || strings.Contains(key+prefix, "*") {
 		return s, fmt.Errorf("subjects %.100q is not KEY=VALUE, as user=alice, or user=team-* with one star, at the end", text)
 	}
-	return engine.SubjectPattern{Key: key, Name: prefix, Prefix: starred}, nil
+	return engine.SubjectPattern{Key: key, Name: prefix, Prefix: many}, nil
 }
 
 func (e *entry) readExpires(t *Token) (err error) {
