@@ -174,7 +174,7 @@ func instant(field string, at *timestamppb.Timestamp) (limit.Micros, error) {
 func rowMessage(row *engine.UsageRow, by []string) *rationv1.UsageRow {
 	out := &rationv1.UsageRow{
 		Start: api.Instant(row.Start), Group: map[string]string{}, Requests: row.Requests, Refusals: map[string]int64{},
-		Usage: api.Usage(row.Usage), Cost: int64(row.Cost), TokensPerRequest: row.TokensPerRequest,
+		Usage: api.Usage(row.Usage), Cost: int64(row.Cost), Tokens: row.Tokens, TokensPerRequest: row.TokensPerRequest,
 	}
 	for i, name := range by {
 		out.Group[name] = row.Group[i]

@@ -493,7 +493,10 @@ type UsageRow struct {
 	// Tokens of all classes per request, rounded; 0 without requests.
 	TokensPerRequest int64 `protobuf:"varint,7,opt,name=tokens_per_request,json=tokensPerRequest,proto3" json:"tokens_per_request,omitempty"`
 	// How long calls have taken from reservation to settlement, of those that were settled.
-	Latency       *Latency `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
+	Latency *Latency `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
+	// Tokens of all classes. Of calls that have said what they had used so far, and were never settled, `usage` has the most of
+	// each class that was estimated of the prompt or said, which may be more.
+	Tokens        int64 `protobuf:"varint,9,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -582,6 +585,13 @@ func (x *UsageRow) GetLatency() *Latency {
 		return x.Latency
 	}
 	return nil
+}
+
+func (x *UsageRow) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
 }
 
 // Latency is how long calls have taken. The figures are at most 30 % too long, and never too short.
@@ -1286,7 +1296,7 @@ const file_ration_v1_usage_proto_rawDesc = "" +
 	"\bgroup_by\x18\x06 \x03(\tR\agroupBy\"h\n" +
 	"\x12QueryUsageResponse\x12'\n" +
 	"\x04rows\x18\x01 \x03(\v2\x13.ration.v1.UsageRowR\x04rows\x12)\n" +
-	"\x05total\x18\x02 \x01(\v2\x13.ration.v1.UsageRowR\x05total\"\xdc\x03\n" +
+	"\x05total\x18\x02 \x01(\v2\x13.ration.v1.UsageRowR\x05total\"\xf4\x03\n" +
 	"\bUsageRow\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x124\n" +
 	"\x05group\x18\x02 \x03(\v2\x1e.ration.v1.UsageRow.GroupEntryR\x05group\x12\x1a\n" +
@@ -1295,7 +1305,8 @@ const file_ration_v1_usage_proto_rawDesc = "" +
 	"\x05usage\x18\x05 \x01(\v2\x10.ration.v1.UsageR\x05usage\x12\x12\n" +
 	"\x04cost\x18\x06 \x01(\x03R\x04cost\x12,\n" +
 	"\x12tokens_per_request\x18\a \x01(\x03R\x10tokensPerRequest\x12,\n" +
-	"\alatency\x18\b \x01(\v2\x12.ration.v1.LatencyR\alatency\x1a8\n" +
+	"\alatency\x18\b \x01(\v2\x12.ration.v1.LatencyR\alatency\x12\x16\n" +
+	"\x06tokens\x18\t \x01(\x03R\x06tokens\x1a8\n" +
 	"\n" +
 	"GroupEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
