@@ -160,10 +160,10 @@ func TestUsageErrors(t *testing.T) {
 func TestUsageIsNotForEverybody(t *testing.T) {
 	s := serve(t, accounts, nil, server.Config{GRPCAddr: ":0", HTTPAddr: ":0"})
 	_, err := rationv1.NewUsageServiceClient(client(t, loopback(t, s.Addr("gRPC")))).GetUsage(t.Context(), &rationv1.GetUsageRequest{Caller: alice()})
-	if got := saidBy(t, err); got != (said{codes.PermissionDenied, "NOT_PERMITTED", "", false}) {
+	if got := saidBy(t, err); got != (said{codes.Unauthenticated, "NOT_AUTHENTICATED", "", false}) {
 		t.Errorf("%+v: %v", got, err)
 	}
-	if got := post(t, loopback(t, s.Addr("HTTP")), "ration.v1.UsageService/TopUsage", `{"domain": "llm"}`); got.status != 403 {
+	if got := post(t, loopback(t, s.Addr("HTTP")), "ration.v1.UsageService/TopUsage", `{"domain": "llm"}`); got.status != 401 {
 		t.Errorf("as JSON: %+v", got)
 	}
 }

@@ -66,7 +66,7 @@ func rulesMix(count int) loadgen.Mix {
 // rulesPolicy returns a policy with that many rules on one level, each a wildcard with a limit of its own.
 func rulesPolicy(count int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "domain: %s\ndescriptors:\n  - key: user\n    subject: true\n    descriptors:\n", rulesDomain(count))
+	fmt.Fprintf(&b, "domain: %s\nanonymous: unlimited\ndescriptors:\n  - key: user\n    subject: true\n    descriptors:\n", rulesDomain(count))
 	for i := range count {
 		fmt.Fprintf(&b, "      - { key: path, value: /api/%d/*, limits: [ { name: requests, meter: requests, "+
 			"algorithm: sliding_window, limit: %d/hour } ] }\n", i, highLimit)
