@@ -232,14 +232,15 @@ func (l *ledger) giveBack() {
 		return
 	}
 	before := l.apply(nil, l.op(store.Charge, 0), wall()).Results[0]
+	if before.Used+before.Held <= 0 {
+		return // to give back to a bucket that may be forgotten leaves no trace in it, and to others the time
+	}
 	after := l.apply(nil, l.op(store.GiveBack, amount)).Results[0]
 	if back := before.Used + before.Held - after.Used - after.Held; back > 0 {
 		l.tally["given back"]++
 		l.note(-back, false)
 	}
-	if len(l.entries) > 0 { // else there is no bucket, and giving back makes none
-		l.latest = max(l.latest, l.clock.Now())
-	}
+	l.latest = max(l.latest, l.clock.Now())
 }
 
 // charged returns what is still counted of charges in the current window.
