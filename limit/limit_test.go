@@ -1,6 +1,7 @@
 package limit_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -183,4 +184,40 @@ func TestTally(t *testing.T) {
 			t.Errorf("%s: refuses %v, want %v", c.name, got, c.refuses)
 		}
 	}
+}
+
+// A threshold is reached once in a window.
+func TestCrossed(t *testing.T) {
+	s := limit.Spec{Algorithm: limit.FixedWindow, Limit: 100, Window: limit.Second}
+	thresholds := []int64{50, 80, 100}
+	var st limit.State
+	now := s.Advance(&st, 5*limit.Second)
+	crossed := func(want ...int64) {
+		t.Helper()
+		from, to := s.Crossed(&st, thresholds)
+		if got := thresholds[from:to]; !slices.Equal(got, want) {
+			t.Fatalf("with %+v crossed %v, want %v", st, got, want)
+		}
+	}
+	crossed()
+	s.Charge(&st, now, 49)
+	crossed()
+	mark := s.Hold(&st, now, 51)
+	crossed() // what is held is not used
+	s.Settle(&st, now, mark, 51, 1)
+	crossed(50)
+	crossed()
+	s.GiveBack(&st, now, 50)
+	s.Charge(&st, now, 99)
+	crossed(80) // 50 was reached before
+	s.Charge(&st, now, 1000)
+	crossed(100)
+	thresholds = []int64{160, 200, 2000} // the limit was raised
+	crossed(160, 200)
+	thresholds = []int64{10, 20} // and lowered
+	crossed()
+	now = s.Advance(&st, 6*limit.Second)
+	crossed() // nothing is used in the new window
+	s.Charge(&st, now, 15)
+	crossed(10)
 }

@@ -52,11 +52,29 @@ func (period) reset(_ *Spec, st *State, now Micros) Micros {
 
 func (period) charge(_ *Spec, st *State, _ Micros, amount int64) {
 	st.Count = Add(st.Count, amount)
-	st.Entered = 1
+	st.Entered = max(st.Entered, 1)
 }
 
 func (period) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
 	st.Count = moved(st.Count, st.Held, amount, 0)
+}
+
+// crossed returns which of the thresholds what was spent has reached, above those that it had reached before.
+func (p period) crossed(st *State, thresholds []int64) (from, to int) {
+	if st.Entered == 0 {
+		return 0, 0
+	}
+	spent, told := st.Count-p.held(nil, st, 0), st.Entered-1
+	for to < len(thresholds) && thresholds[to] <= spent {
+		if thresholds[to] <= told {
+			from = to + 1
+		}
+		to++
+	}
+	if from < to {
+		st.Entered = 1 + thresholds[to-1]
+	}
+	return from, to
 }
 
 func (p period) hold(s *Spec, st *State, now Micros, amount int64) Mark {

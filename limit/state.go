@@ -10,7 +10,8 @@ package limit
 //	End       name of the filling      name                 end of the window        name                    –
 //	Count     whole units in it        in the window        in the window            in sight                places taken
 //	Rest      and Window-ths of one    in the window before name                     first entry in sight    –
-//	Entered   units in, this filling   held of Rest         1 once charged           –                       –
+//	Entered   units in, this filling   held of Rest         1 once charged, more by  –                       –
+//	                                                        the threshold crossed
 //	Held      reserved, not yet settled: a part of what was counted
 //
 // The name is the instant after that at which the bucket has begun, counted up by every step back of the
@@ -102,6 +103,14 @@ func (s *Spec) Correct(st *State, now Micros, mark Mark, charged, actual int64) 
 	if charged != actual {
 		s.arithmetic().correct(s, st, now, mark, charged, actual)
 	}
+}
+
+// Crossed returns which of the thresholds, from ≤ i < to, are reached by what is spent in the window, what is held left
+// out, and were not by what was spent in it at an earlier call: each is reached once in a window, also where something
+// is given back in between, unless a higher one was reached before. They ascend, and each is in 1…2^53−2. Only for fixed
+// windows and calendars.
+func (s *Spec) Crossed(st *State, thresholds []int64) (from, to int) {
+	return period{}.crossed(st, thresholds)
 }
 
 // Frees says whether the lapse of a live hold at mark, of held units to lapse, would make room: it

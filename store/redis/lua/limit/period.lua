@@ -26,7 +26,7 @@ local function period()
 
   function p.charge(_, st, _, amount)
     st.count = add(st.count, amount)
-    st.entered = 1
+    st.entered = max(st.entered, 1)
   end
 
   function p.give_back(_, st, _, amount) st.count = moved(st.count, st.held, amount, 0) end
