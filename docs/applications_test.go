@@ -90,9 +90,9 @@ func TestApplications(t *testing.T) {
 
 			t.Run("settled", func(t *testing.T) {
 				answer := chat.ask(t, "alice", "tell", 9_000)
-				text, err := io.ReadAll(answer.Body)
-				if err != nil || answer.StatusCode != http.StatusOK || !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream") {
-					t.Fatalf("%s %v, %v\n%s", answer.Status, answer.Header, err, text)
+				text, err := io.ReadAll(answer.body)
+				if err != nil || answer.status != http.StatusOK || !strings.HasPrefix(answer.header.Get("Content-Type"), "text/event-stream") {
+					t.Fatalf("%d %v, %v\n%s", answer.status, answer.header, err, text)
 				}
 				if string(text) != m.tells() {
 					t.Errorf("the user reads\n%s\nof\n%s", text, m.tells())
@@ -100,12 +100,12 @@ func TestApplications(t *testing.T) {
 				if got := m.heard(); len(got) != 1 || got[0] != 8_000 {
 					t.Errorf("the model heard the caps %d, want that of the tier, 8,000", got)
 				}
-				s.waitUntilUsed(t, "alice", "llm.user.tokens", 1_070, 0)
-				s.waitUntilUsed(t, "alice", "llm.user.spend", 875_000, 0)
+				s.waitUntilUsed(t, "alice", "llm.user.tokens", 1_070)
+				s.waitUntilUsed(t, "alice", "llm.user.spend", 875_000)
 			})
 			t.Run("hung up", func(t *testing.T) {
 				answer := chat.ask(t, "carol", "wait", 500)
-				lines := bufio.NewReader(answer.Body)
+				lines := bufio.NewReader(answer.body)
 				for range 2 * pieces { // each has an empty line behind it
 					if _, err := lines.ReadString('\n'); err != nil {
 						t.Fatal(err)
@@ -115,8 +115,8 @@ func TestApplications(t *testing.T) {
 				if used != 0 || held <= 500 {
 					t.Errorf("%d used and %d held in mid-stream, want the prompt and 500 held", used, held)
 				}
-				_ = answer.Body.Close()
-				s.waitUntilUsed(t, "carol", "llm.user.tokens", held-500+pieces, 0)
+				answer.hangUp()
+				s.waitUntilUsed(t, "carol", "llm.user.tokens", held-500+pieces)
 				m.waitUntilLeft(t)
 			})
 			t.Run("refused", func(t *testing.T) {
@@ -125,13 +125,13 @@ func TestApplications(t *testing.T) {
 				calls := len(m.heard())
 				answer := chat.ask(t, "bob", "tell", 500)
 				var body struct{ Error, Message string }
-				if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
+				if err := json.NewDecoder(answer.body).Decode(&body); err != nil {
 					t.Fatal(err)
 				}
-				wait, err := strconv.Atoi(answer.Header.Get("Retry-After"))
-				if answer.StatusCode != http.StatusTooManyRequests || err != nil || wait <= 0 || answer.Header.Get("X-Should-Retry") != "false" ||
-					answer.Header.Get("X-Ratelimit-Remaining-Tokens") != "100" || answer.Header.Get("Content-Type") != "application/problem+json" {
-					t.Errorf("%s\n%v", answer.Status, answer.Header)
+				wait, err := strconv.Atoi(answer.header.Get("Retry-After"))
+				if answer.status != http.StatusTooManyRequests || err != nil || wait <= 0 || answer.header.Get("X-Should-Retry") != "false" ||
+					answer.header.Get("X-Ratelimit-Remaining-Tokens") != "100" || answer.header.Get("Content-Type") != "application/problem+json" {
+					t.Errorf("%d\n%v", answer.status, answer.header)
 				}
 				if body.Error != "quota_exhausted" || !strings.HasPrefix(body.Message, "Monthly quota used up: 1,900 of 2,000 tokens; 100 left.") {
 					t.Errorf("the user reads %+v", body)
@@ -139,16 +139,16 @@ func TestApplications(t *testing.T) {
 				if len(m.heard()) != calls {
 					t.Error("the model was called")
 				}
-				s.waitUntilUsed(t, "bob", "llm.user.tokens", 1_900, 0)
+				s.waitUntilUsed(t, "bob", "llm.user.tokens", 1_900)
 			})
 			t.Run("not made", func(t *testing.T) {
 				calls := len(m.heard())
 				answer := chat.ask(t, "dora", "fail", 500)
-				_, _ = io.Copy(io.Discard, answer.Body) // it breaks off
+				_, _ = io.Copy(io.Discard, answer.body) // it breaks off
 				if len(m.heard()) != calls+1 {
 					t.Error("the model was not called")
 				}
-				s.waitUntilUsed(t, "dora", "llm.user.tokens", 0, 0)
+				s.waitUntilUsed(t, "dora", "llm.user.tokens", 0)
 			})
 		})
 	}
@@ -264,7 +264,7 @@ func (s *site) runs(t *testing.T, a application, model string) chat {
 		}
 	})
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
 		if err == nil {
 			_ = conn.Close()
 			return chat{"http://127.0.0.1:" + port + "/api/chat"}
@@ -280,8 +280,16 @@ func (s *site) runs(t *testing.T, a application, model string) chat {
 	}
 }
 
+// said is what an application answers, while it does.
+type said struct {
+	status int
+	header http.Header
+	body   io.Reader
+	hangUp func()
+}
+
 // ask asks as a user's browser does. What the model does stands in the first word.
-func (c chat) ask(t *testing.T, user, what string, most int) *http.Response {
+func (c chat) ask(t *testing.T, user, what string, most int) said {
 	t.Helper()
 	body := fmt.Sprintf(`{"model": "small", "messages": [{"role": "user", "content": "%s: %s"}], "max_tokens": %d}`,
 		what, strings.Repeat("x", 400), most)
@@ -296,15 +304,21 @@ func (c chat) ask(t *testing.T, user, what string, most int) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = answer.Body.Close() })
-	return answer
+	hangUp := func() { _ = answer.Body.Close() }
+	t.Cleanup(hangUp)
+	return said{answer.StatusCode, answer.Header, answer.Body, hangUp}
 }
 
 // post calls a method of ration.
 func (s *site) post(t *testing.T, method, body string, into any) {
 	t.Helper()
 	url := "http://127.0.0.1:" + s.ports["8080"] + "/ration.v1." + method
-	answer, err := http.Post(url, "application/json", strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,16 +353,17 @@ func (s *site) used(t *testing.T, user, path string) (used, held int64) {
 	return 0, 0
 }
 
-// waitUntilUsed waits until a limit stands so: a settlement follows the end of an answer, and may do so a little later.
-func (s *site) waitUntilUsed(t *testing.T, user, path string, used, held int64) {
+// waitUntilUsed waits until so much is used of a limit, and nothing held: a settlement follows the end of an answer, and may do
+// so a little later.
+func (s *site) waitUntilUsed(t *testing.T, user, path string, used int64) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		nowUsed, nowHeld := s.used(t, user, path)
-		if nowUsed == used && nowHeld == held {
+		if nowUsed == used && nowHeld == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s of %s: %d used and %d held, want %d and %d", path, user, nowUsed, nowHeld, used, held)
+			t.Fatalf("%s of %s: %d used and %d held, want %d and none", path, user, nowUsed, nowHeld, used)
 		}
 	}
 }
