@@ -31,8 +31,8 @@ func idOfEvent(key string) (id eventID) {
 	return id
 }
 
-// eventBytes is what an event takes beside its key and its label: itself, its ID in hex, and its place in a map.
-const eventBytes = int64(unsafe.Sizeof(event{})) + 2*int64(len(eventID{})) + 48
+// eventBytes is what an event takes beside its key and its label: itself, its ID in hex, and about its place in a map.
+const eventBytes = int64(unsafe.Sizeof(event{})) + 2*int64(len(eventID{})) + 100
 
 func (e *event) bytes() int64 { return eventBytes + int64(len(e.key)+len(e.told.Label)) }
 
