@@ -160,9 +160,12 @@ func (l *ledger) freezeEvent(es *events, c change, arena []byte) []byte {
 	return arena
 }
 
-// told is called behind a step that has made events, when its locks are let go.
+// tooMany events are that many that all but store.MostEvents are dropped. So nobody looks for the oldest at each event.
+const tooMany = store.MostEvents * 5 / 4
+
+// told is called behind a step that has made events, when the locks of its buckets are let go.
 func (s *Store) told() {
-	if s.outbox.count.Load() > store.MostEvents*5/4 && s.outbox.trimming.TryLock() {
+	if s.outbox.count.Load() > tooMany && s.outbox.trimming.TryLock() {
 		s.trimEvents()
 		s.outbox.trimming.Unlock()
 	}
