@@ -4,22 +4,22 @@ import os
 
 import anyio
 import httpx
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import Body, FastAPI, Header, Response
 from fastapi.responses import StreamingResponse
 
 app, http = FastAPI(), httpx.AsyncClient(timeout=60)
 ration = os.environ["RATION_URL"] + "/ration.v1.AccountingService/"
 
-@app.post("/api/chat")
-async def chat(request: Request, x_user: str = Header()):  # whom your login knows
-    body = {"max_tokens": 500} | await request.json() | {"stream": True, "stream_options": {"include_usage": True}}
-    caller = {"domain": "llm", "attributes": {"user": x_user}, "model": body["model"]}
-    prompt = {"characters": len(json.dumps(body["messages"])), "outputCaps": {"max_tokens": body["max_tokens"]}}
+@app.post("/api/chat")  # x-user is whom your login knows
+async def chat(model: str = Body(), messages: list = Body(), max_tokens: int = Body(500), x_user: str = Header()):
+    caller = {"domain": "llm", "attributes": {"user": x_user}, "model": model}
+    prompt = {"characters": len(json.dumps(messages)), "outputCaps": {"max_tokens": max_tokens}}
     answer = await http.post(ration + "Reserve", json={"caller": caller, "estimate": {"prompt": prompt}})
     decision, reservation = answer.raise_for_status().json()["decision"], answer.json().get("reservation")
     if not reservation:  # refused: hand on why, and when it fits
         return Response(decision["http"]["body"], decision["http"]["status"], decision["http"]["headers"])
-    body["max_tokens"] = min(body["max_tokens"], int(decision.get("maxOutputTokens", body["max_tokens"])))
+    body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True},
+            "max_tokens": min(max_tokens, int(decision.get("maxOutputTokens", max_tokens)))}
     async def stream(method="Release", report={"reservationId": reservation["id"]}):
         try:
             async with http.stream("POST", os.environ["MODEL_URL"], json=body) as events:
