@@ -63,8 +63,8 @@ type remoteFlags struct {
 	Token  string      `placeholder:"TEXT" help:"Shown to the server. Better in RATION_TOKEN, which ps does not tell."`
 	TLS    bool        `name:"tls" help:"Speak TLS to the server."`
 	CA     string      `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
-	Cert   string      `name:"cert" env:"-" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
-	Key    string      `name:"cert-key" env:"-" placeholder:"FILE" help:"PEM file of its key."`
+	Cert   string      `name:"cert" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
+	Key    string      `name:"cert-key" placeholder:"FILE" help:"PEM file of its key."`
 	Wait   period      `env:"-" default:"5s" placeholder:"DURATION" help:"How long to try. Default 5s."`
 	Format printFormat `env:"-" short:"o" default:"table" placeholder:"FORMAT" help:"table, json (all that the server says) or csv. Default table."`
 }
@@ -85,7 +85,7 @@ type adminFlags struct {
 type changeFlags struct {
 	adminFlags
 	Reason string `env:"-" required:"" placeholder:"TEXT" help:"Why: kept with the change."`
-	As     string `env:"USER" placeholder:"NAME" help:"Who makes the change, where the token does not say so. You."`
+	As     string `env:"-" placeholder:"NAME" help:"Who makes the change. Whose the token or the certificate is; without either, you."`
 }
 
 // printFormat is how answers are printed.

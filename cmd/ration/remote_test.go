@@ -177,6 +177,8 @@ func TestOperating(t *testing.T) {
 	do(exitOK, "override set bob llm.user.tokens 5_000/month --reason trial", `override llm\.user\.tokens: 5_000/month, until never: trial`)
 	do(exitRefused, "reserve --dry-run user=bob --model small --input 100 --output 5000", `At most 4,900 output tokens would fit`)
 	do(exitOK, "grant bob llm.user.tokens 200 --id g1 --reason sorry", `g1 +llm\.user\.tokens +200 `)
+	do(exitOK, "grant bob llm.user.spend $5 --id g2 --reason sorry", `g2 +llm\.user\.spend +\$5\.00 `)
+	do(exitOK, "subject get bob", `grant g2: llm\.user\.spend \+ \$5\.00, until `)
 	do(exitOK, "record user=bob --model small --input 1500 --output 200", `recorded, cost \$0\.0025`)
 	do(exitOK, "usage user=bob", `llm\.user\.tokens +tokens +5200 +1700 +0 +3500 `)
 	do(exitOK, "usage --from 2026-01-01 --by model --every total", `small +1 +0 +1500 +0 +0 +200 +\$0\.0025 +1700`)
@@ -186,7 +188,7 @@ func TestOperating(t *testing.T) {
 	do(exitOK, "reset user=bob --limit llm.user.tokens --reason fix", `llm\.user\.tokens +tokens +5200 +0 `)
 	do(exitOK, "revoke bob g1 --reason oops", `revoked`)
 	do(exitOK, "override delete bob llm.user.tokens --reason over", `user=bob +pro`)
-	do(exitOK, "changes bob --format csv -n 1", `,carol,over,delete_override,bob,`)
+	do(exitOK, "changes bob --format csv -n 1", `,carol,,over,delete_override,bob,`)
 	do(exitOK, "subject delete bob --reason bye", `deleted`)
 	do(exitFailed, "subject get bob", `nothing is known of a subject "bob"`)
 }
@@ -245,10 +247,10 @@ func TestReportsAndChanges(t *testing.T) {
 		Attributes: map[string]string{"org": "acme", "desk": "7"},
 		Keys:       []*rationv1.Key{{Fingerprint: "01234567", Label: "ci", CreatedAt: day}},
 		Overrides:  []*rationv1.Override{{Limit: "llm.user.tokens", Quantity: "unlimited", Reason: "trial"}},
-		Grants:     []*rationv1.AllowanceGrant{{Id: "g1", Limit: "llm.user.spend", Amount: 5e9, ExpiresAt: day, Reason: "sorry"}},
+		Grants:     []*rationv1.AllowanceGrant{{Id: "g1", Limit: "llm.user.spend", Amount: 5e9, Meter: rationv1.Meter_METER_COST, ExpiresAt: day, Reason: "sorry"}},
 	}
 	const (
-		actor    = `"actor":{"name":"carol","reason":"ticket 7"}`
+		actor    = `"actor":{"reason":"ticket 7"}` // the server knows by the token
 		who      = `"subject":{"domain":"llm","name":"alice"}`
 		subjects = `SUBJECT +TIER +TIME ZONE +BILLING DAY +SUSPENDED +KEYS +OVERRIDES +GRANTS +ATTRIBUTES`
 		aliceRow = `user=alice +pro +Europe/Berlin +15 +false +1 +1 +1 +desk=7 org=acme`
@@ -257,7 +259,7 @@ func TestReportsAndChanges(t *testing.T) {
 	)
 	of := []string{
 		`key 01234567 ci, since 2026-11-01T00:00:00Z`, `override llm\.user\.tokens: unlimited, until never: trial`,
-		`grant g1: llm\.user\.spend \+ 5000000000, until 2026-11-01T00:00:00Z: sorry`,
+		`grant g1: llm\.user\.spend \+ \$5\.00, until 2026-11-01T00:00:00Z: sorry`,
 	}
 	whole := append([]string{subjects, aliceRow}, of...)
 	for _, c := range []struct {
@@ -358,7 +360,7 @@ func TestReportsAndChanges(t *testing.T) {
 		{
 			"grant alice llm.user.spend $5 --id g1 --reason ticket_7", "AdminService/Grant",
 			`{` + who + `,"limit":"llm.user.spend","amount":"$5","id":"g1",` + actor + `}`, &rationv1.GrantResponse{Grant: alice.GetGrants()[0]},
-			[]string{`GRANT +LIMIT +AMOUNT +EXPIRES AT +REASON`, `g1 +llm\.user\.spend +5000000000 +2026-11-01T00:00:00Z +sorry`},
+			[]string{`GRANT +LIMIT +AMOUNT +EXPIRES AT +REASON`, `g1 +llm\.user\.spend +\$5\.00 +2026-11-01T00:00:00Z +sorry`},
 		},
 		{"revoke alice g1 --reason ticket_7", "AdminService/Revoke", `{` + who + `,"id":"g1",` + actor + `}`, &rationv1.RevokeResponse{}, []string{`revoked`}},
 		{
@@ -373,11 +375,11 @@ func TestReportsAndChanges(t *testing.T) {
 		{
 			"changes alice", "AdminService/ListChanges", `{"domain":"llm","name":"alice","pageSize":100}`,
 			&rationv1.ListChangesResponse{Changes: []*rationv1.Change{{
-				Time: day, Actor: &rationv1.Actor{Name: "carol", Reason: "ticket 7"}, Action: "put_subject", Name: "alice", Before: "{}", After: `{"tier":"pro"}`,
+				Time: day, Actor: &rationv1.Actor{Name: "carol", Reason: "ticket 7"}, Credential: "token ops", Action: "put_subject", Name: "alice", Before: "{}", After: `{"tier":"pro"}`,
 			}}},
 			[]string{
-				`TIME +WHO +WHY +ACTION +SUBJECT +BEFORE +AFTER`,
-				`2026-11-01T00:00:00Z +carol +ticket 7 +put_subject +alice +{} +{"tier":"pro"}`,
+				`TIME +WHO +KNOWN BY +WHY +ACTION +SUBJECT +BEFORE +AFTER`,
+				`2026-11-01T00:00:00Z +carol +token ops +ticket 7 +put_subject +alice +{} +{"tier":"pro"}`,
 			},
 		},
 	} {
