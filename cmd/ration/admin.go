@@ -79,10 +79,11 @@ func (c *subjectGetCmd) Run(to streams) error {
 func subjectAnswer(s *rationv1.Subject) *answer {
 	a := subjectsAnswer([]*rationv1.Subject{s})
 	for _, k := range s.GetKeys() {
-		a.after = append(a.after, fmt.Sprintf("key %s %s, since %s", k.GetFingerprint(), k.GetLabel(), when(k.GetCreatedAt())))
+		a.after = append(a.after, visible(fmt.Sprintf("key %s %s, since %s", k.GetFingerprint(), k.GetLabel(), when(k.GetCreatedAt()))))
 	}
 	for _, o := range s.GetOverrides() {
-		a.after = append(a.after, fmt.Sprintf("override %s: %s, until %s: %s", o.GetLimit(), o.GetQuantity(), until(o.GetExpiresAt()), o.GetReason()))
+		a.after = append(a.after, visible(fmt.Sprintf("override %s: %s, until %s: %s",
+			o.GetLimit(), o.GetQuantity(), until(o.GetExpiresAt()), o.GetReason())))
 	}
 	for _, g := range s.GetGrants() {
 		a.after = append(a.after, grantLine(g))
@@ -99,7 +100,8 @@ func showSubject[Answer interface {
 }
 
 func grantLine(g *rationv1.AllowanceGrant) string {
-	return fmt.Sprintf("grant %s: %s + %s, until %s: %s", g.GetId(), g.GetLimit(), amountOf(g.GetMeter(), g.GetAmount()), until(g.GetExpiresAt()), g.GetReason())
+	return visible(fmt.Sprintf("grant %s: %s + %s, until %s: %s",
+		g.GetId(), g.GetLimit(), amountOf(g.GetMeter(), g.GetAmount()), until(g.GetExpiresAt()), g.GetReason()))
 }
 
 func subjectsAnswer(all []*rationv1.Subject) *answer {

@@ -108,6 +108,9 @@ func TestRemoteTLS(t *testing.T) {
 	p := serve(t, "--policy", "../../examples/accounting.yaml", "--tls-cert", own.Cert, "--tls-key", own.Key, "--tls-client-ca", authority.File)
 	reserve := strings.Fields("reserve user=alice --domain llm --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
 	trusting := slices.Concat(reserve, []string{"--ca", authority.File})
+	byURL := slices.Clone(reserve) // of https://, trusting the system's authorities alone: what fails is the handshake
+	byURL[len(byURL)-1] = "https://" + byURL[len(byURL)-1]
+	says(t, exitFailed, byURL, `ration: https://localhost:\d+: .*tls: failed to verify certificate.*`)
 	for _, c := range []struct {
 		args []string
 		code int
@@ -404,6 +407,21 @@ func TestReportsAndChanges(t *testing.T) {
 			t.Errorf("ration %s shows %q", c.args, s.token)
 		}
 	}
+}
+
+// TestTablesCannotBeForged: whoever makes a change chooses its name and its reason, and not what the table says of it.
+func TestTablesCannotBeForged(t *testing.T) {
+	s := newStandIn(t)
+	s.answer = &rationv1.ListChangesResponse{Changes: []*rationv1.Change{{
+		Actor: &rationv1.Actor{Name: "ann\ttoken root", Reason: "r\n2026  bob\u202e"}, Credential: "token ops", Action: "grant", Name: "a\x1b[2K",
+	}}}
+	says(t, exitOK, []string{"changes", "--domain", "llm", "--admin", s.addr},
+		`WHO +KNOWN BY +WHY +ACTION +SUBJECT`, `ann\x{fffd}token root  token ops  r\x{fffd}2026  bob\x{fffd}  grant   a\x{fffd}\[2K`)
+	s.answer = &rationv1.GetSubjectResponse{Subject: &rationv1.Subject{
+		Key: "user", Name: "bob", Grants: []*rationv1.AllowanceGrant{{Id: "g", Limit: "l", Reason: "x\ngrant h: l + 5"}},
+	}}
+	says(t, exitOK, []string{"subject", "get", "bob", "--domain", "llm", "--admin", s.addr},
+		`SUBJECT.*`, `user=bob.*`, `grant g: l \+ 0, until never: x\x{fffd}grant h: l \+ 5`)
 }
 
 // TestAddKeyReadsTheKey: the key comes by the standard input, and only its hash leaves the machine.
