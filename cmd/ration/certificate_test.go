@@ -171,8 +171,8 @@ func (s *secured) askHTTP(t *testing.T, addr, protocol string, who shows, method
 		return refusedByTLS
 	}
 	defer answer.Body.Close()
-	if (answer.ProtoMajor == 2) != (protocol == "h2") {
-		t.Errorf("%s is spoken, want %s", answer.Proto, protocol)
+	if (answer.ProtoMajor == 2) != (protocol == "h2") || answer.TLS.NegotiatedProtocol != protocol {
+		t.Errorf("%s is spoken, %q is agreed on, want %s", answer.Proto, answer.TLS.NegotiatedProtocol, protocol)
 	}
 	if answer.StatusCode == http.StatusOK {
 		return "OK"
