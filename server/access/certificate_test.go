@@ -86,7 +86,7 @@ certificates:
 		{"many names", `…)`, shown(t, true, strings.Split(strings.Repeat("x.example,", 11), ",")[:11]...)},
 		{"expired by the file", "the certificate has expired by the file of --access", shown(t, true, "past.example")},
 		{"shown, but not verified", "came without a token", shown(t, false, "spiffe://example/billing")},
-		{"no certificate", "came without a token", t.Context()},
+		{"no certificate", "came without a token, and without a certificate that was verified: send one", t.Context()},
 
 		{"a token beside it counts alone", "token robot", bearer(shown(t, true, "spiffe://example/billing"), token)},
 		{"and beside one that nobody knows", "token robot", bearer(shown(t, true, "x.example"), token)},

@@ -100,7 +100,11 @@ func (c *Callers) of(ctx context.Context) (*Caller, error) {
 		"it into the file of --access"
 	switch len(sent) {
 	case 0:
-		return c.refuse(causeMissing, "the call came without a token: "+how)
+		came := "the call came without a token"
+		if c.list.Load().Certificates() > 0 {
+			came += ", and without a certificate that was verified"
+		}
+		return c.refuse(causeMissing, came+": "+how)
 	case 1:
 	default:
 		return c.refuse(causeUnknown, "the call came with several authorizations: send one")
