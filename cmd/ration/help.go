@@ -115,7 +115,7 @@ func groups() []kong.Group {
 		{Key: groupPolicy, Title: "Policies: what is limited, and how"},
 		{Key: groupStore, Title: "Store: where counters are kept"},
 		{Key: groupListen, Title: "Addresses: host:port, :port, unix:/path, or empty for none"},
-		{Key: groupTLS, Title: "TLS of the gRPC address: files that change are read again"},
+		{Key: groupTLS, Title: "TLS: files that change are read again"},
 		{Key: groupAnswers, Title: "Answers"},
 		{Key: groupLifecycle, Title: "Connections and the end"},
 		{Key: groupLog, Title: "Output"},

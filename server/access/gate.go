@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"reflect"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -15,8 +16,8 @@ import (
 
 // Gate judges the calls on one listener. The zero value lets everybody in.
 type Gate struct {
-	// Tokens are asked who calls; nil: nobody can say.
-	Tokens *Tokens
+	// Callers are asked who calls; nil: nobody can say.
+	Callers *Callers
 	// Closed says that, where nobody can say who calls, nobody may call what spends, or tells of usage.
 	Closed bool
 	// Cure says how to open the listener, where it is closed.
@@ -50,7 +51,7 @@ func rightsFor(method string) (rights []Right, guarded bool) {
 // refused could fill a disk with it. The metrics count it.
 func (g *Gate) Admit(ctx context.Context, method string) (context.Context, error) {
 	rights, guarded := rightsFor(method)
-	if g.Tokens == nil {
+	if g.Callers == nil {
 		if g.Closed && guarded {
 			return nil, failure.New(codes.Unauthenticated, failure.NotAuthenticated,
 				"this address is not only for callers on the same machine, and nobody can say who they are: "+g.Cure)
@@ -60,59 +61,81 @@ func (g *Gate) Admit(ctx context.Context, method string) (context.Context, error
 	if rights == nil {
 		return ctx, nil
 	}
-	t, err := g.Tokens.of(ctx)
+	c, err := g.Callers.of(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !t.permits(rights) {
-		g.Tokens.refused[causeMethod].Inc()
+	if !c.permits(rights) {
+		g.Callers.refused[causeMethod].Inc()
 		var need []string
 		for _, r := range rights {
 			need = append(need, string(r))
 		}
 		return nil, failure.New(codes.PermissionDenied, failure.NotPermitted,
-			"the token does not permit this method: it needs `may: "+strings.Join(need, "`, or `may: ")+"`")
+			"the "+string(c.Kind)+" does not permit this method: it needs `may: "+strings.Join(need, "`, or `may: ")+"`")
 	}
-	if len(t.Domains)+len(t.Subjects) == 0 {
+	ctx = context.WithValue(ctx, callerKey{}, c)
+	if len(c.Domains)+len(c.Subjects) == 0 {
 		return ctx, nil
 	}
 	return engine.WithScope(ctx, &engine.Scope{
-		Domains: t.Domains, Subjects: t.Subjects, Refused: g.Tokens.refused[causeScope].Inc,
+		Domains: c.Domains, Subjects: c.Subjects, Refused: g.Callers.refused[causeScope].Inc,
 	}), nil
 }
 
-// of returns the token of a call. What it says of a token that is not taken does not depend on whether another is like it.
-func (t *Tokens) of(ctx context.Context) (*Token, error) {
-	refuse := func(c cause, why string) (*Token, error) {
-		t.refused[c].Inc()
-		return nil, failure.New(codes.Unauthenticated, failure.NotAuthenticated, why)
-	}
+// of returns who makes a call. A token says so alone, where one is sent, whatever certificate comes with it: a caller that
+// may do much by its certificate can do less by a token, and a token that is not taken is not made good for.
+func (c *Callers) of(ctx context.Context) (*Caller, error) {
 	sent := metadata.ValueFromIncomingContext(ctx, Header)
+	if len(sent) == 0 {
+		if cert := verifiedCertificate(ctx); cert != nil {
+			known, err := c.list.Load().byCertificate(cert)
+			if err != nil {
+				return c.refuse(causeCertificate, err.Error())
+			}
+			return c.unexpired(known)
+		}
+	}
 	const how = "send one as `authorization: Bearer TOKEN`; `ration token new` makes one, and whoever runs ration enters " +
 		"it into the file of --access"
 	switch len(sent) {
 	case 0:
-		return refuse(causeMissing, "the call came without a token: "+how)
+		came := "the call came without a token"
+		if c.list.Load().Certificates() > 0 {
+			came += ", and without a certificate that was verified"
+		}
+		return c.refuse(causeMissing, came+": "+how)
 	case 1:
 	default:
-		return refuse(causeUnknown, "the call came with several authorizations: send one")
+		return c.refuse(causeUnknown, "the call came with several authorizations: send one")
 	}
 	scheme, token, _ := strings.Cut(sent[0], " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return refuse(causeUnknown, "the authorization of the call is no token: "+how)
+		return c.refuse(causeUnknown, "the authorization of the call is no token: "+how)
 	}
-	var known *Token
+	var known *Caller
 	if len(token) <= maxToken {
-		known = t.list.Load().lookUp(token)
+		known = c.list.Load().byToken(token)
 	}
-	switch {
-	case known == nil:
-		return refuse(causeUnknown, "the token is not known: "+how)
-	case !known.Expires.IsZero() && !t.now().Before(known.Expires):
-		return refuse(causeExpired, "the token has expired: whoever runs ration can give you another")
+	// What is said of a token that is not taken does not depend on whether another is like it.
+	if known == nil {
+		return c.refuse(causeUnknown, "the token is not known: "+how)
+	}
+	return c.unexpired(known)
+}
+
+func (c *Callers) unexpired(known *Caller) (*Caller, error) {
+	if !known.Expires.IsZero() && !c.now().Before(known.Expires) {
+		return c.refuse(causeExpired, "the "+string(known.Kind)+" has expired by the file of --access: whoever runs ration "+
+			"can give you another, or enter another day")
 	}
 	return known, nil
+}
+
+func (c *Callers) refuse(why cause, text string) (*Caller, error) {
+	c.refused[why].Inc()
+	return nil, failure.New(codes.Unauthenticated, failure.NotAuthenticated, text)
 }
 
 // Unary is a grpc.UnaryServerInterceptor.
@@ -130,13 +153,28 @@ func (g *Gate) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSe
 	if err != nil {
 		return err
 	}
-	return handler(service, admitted{stream, ctx})
+	return handler(service, admitted{stream, ctx, g, info.FullMethod})
 }
 
 // admitted is a stream whose context knows who calls.
 type admitted struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx    context.Context
+	gate   *Gate
+	method string
 }
 
 func (a admitted) Context() context.Context { return a.ctx }
+
+// SendMsg implements grpc.ServerStream. It ends the stream where its caller may not have it any more: it may last for
+// longer than a token does.
+func (a admitted) SendMsg(message any) error {
+	now, err := a.gate.Admit(a.ServerStream.Context(), a.method)
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(CallerOf(now), CallerOf(a.ctx)) {
+		return failure.New(codes.PermissionDenied, failure.NotPermitted, "what you may do has changed meanwhile: call again")
+	}
+	return a.ServerStream.SendMsg(message)
+}
