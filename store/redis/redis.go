@@ -395,12 +395,20 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 	}
 	named := len(until) - 1
 	if s.cluster != nil {
+		tells := false
 		for i := range e.part.ops {
 			if e.op(i).Manner == limit.Strict {
 				for _, suffix := range [...]string{"#holds", "#pending"} {
 					all = append(append(all, all[until[i]:until[i+1]]...), suffix...)
 					until = append(until, len(all))
 				}
+			}
+			tells = tells || e.tells(e.op(i))
+		}
+		if tells {
+			for _, suffix := range outboxSuffixes {
+				all = appendOutboxKey(all, s.prefix, e.part.shard, suffix)
+				until = append(until, len(all))
 			}
 		}
 	}
