@@ -17,6 +17,7 @@ import (
 type question struct {
 	shard   uint16
 	command func(context.Context) redis.Cmder
+	writes  bool // what replicas may have to have
 	answer  redis.Cmder
 }
 
@@ -87,7 +88,9 @@ func (s *Store) askNode(ctx context.Context, node *redis.Client, questions []*qu
 		for _, q := range list {
 			q.ask(ctx, pipe)
 		}
-		_, _ = pipe.Exec(ctx)
+		if err := s.exec(ctx, pipe, list...); err != nil {
+			return nil, err
+		}
 		for _, q := range list {
 			err := q.answer.Err()
 			if err == nil {
@@ -118,8 +121,31 @@ func (s *Store) askElsewhere(ctx context.Context, node *redis.Client, q *questio
 	pipe := node.Pipeline()
 	pipe.Do(ctx, "asking")
 	q.ask(ctx, pipe)
-	_, _ = pipe.Exec(ctx)
+	if err := s.exec(ctx, pipe, q); err != nil {
+		return err
+	}
 	if err := q.answer.Err(); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+// exec sends what is in a pipeline. Of each question its answer says whether it failed; the error is that too few
+// replicas have what was written.
+func (s *Store) exec(ctx context.Context, pipe redis.Pipeliner, questions ...*question) error {
+	var wait *redis.Cmd
+	if s.replicas > 0 && slices.ContainsFunc(questions, func(q *question) bool { return q.writes }) {
+		wait = pipe.Do(ctx, "wait", s.replicas, (s.timeout / 2).Milliseconds())
+	}
+	_, _ = pipe.Exec(ctx)
+	if wait == nil {
+		return nil
+	}
+	n, err := wait.Int()
+	if err == nil && n < s.replicas {
+		err = errReplicas
+	}
+	if err != nil {
 		return explain(err)
 	}
 	return nil
