@@ -137,7 +137,7 @@ func (e *Engine) findPlaces(
 	if err := s.matchSet(domain); err != nil {
 		return err
 	}
-	if key := e.subjectKey(domain); domain.Anonymous().Given && key != "" && !s.namesSubject() {
+	if key := domain.SubjectKey(); domain.Anonymous().Given && key != "" && !s.namesSubject() {
 		if domain.Anonymous().Deny {
 			d.Bar = BarUnknown
 		} else {

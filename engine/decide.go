@@ -31,6 +31,7 @@ type scratch struct {
 	payers    []payer
 	everybody payer
 
+	tells     bool // what was used is told of
 	wholeCall bool // an account is decided: a call that is told of as a whole
 	looks     bool // nothing is to be written
 	refused   bool // the call that is looked at is refused whatever the store says
@@ -126,9 +127,15 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if s.bar(d); len(s.step.Ops) == 0 {
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
-	if len(s.step.Ops) > 0 || s.step.Lease != nil {
+	switch {
+	case s.isEmpty():
+	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
 		if err := e.ask(ctx, s, d); err != nil || d.Degraded != policy.StoreErrorNone {
 			return err
+		}
+	default: // nothing limits the request, so that it does not need the store
+		if e.apply(ctx, s, d) != nil {
+			e.metrics.lostRows.Add(float64(len(s.step.Rows)))
 		}
 	}
 	e.reportRefusal(domain, s.model(), s, d)
@@ -245,8 +252,13 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 // beginStep makes the step an empty one.
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
-	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
+	s.plain, s.links, s.firstNative, s.tells = s.plain[:0], s.links[:0], 0, false
 	s.rowBytes, s.additions = s.rowBytes[:0], s.additions[:0]
+}
+
+// isEmpty says that the store has nothing to decide, and nothing to write.
+func (s *scratch) isEmpty() bool {
+	return len(s.step.Ops) == 0 && s.step.Lease == nil && (len(s.step.Rows) == 0 || s.step.Refused)
 }
 
 // judgeSizes finds the limits that refuse the request whatever is left of them.

@@ -78,6 +78,14 @@ type Status struct {
 	ResetAfter limit.Micros
 }
 
+// tierName returns the name of the tier; empty where the domain has none.
+func (d *Decision) tierName() string {
+	if d.Tier == nil {
+		return ""
+	}
+	return d.Tier.Name
+}
+
 // Binding returns the index of the status whose limit decides, or -1 if none refuses: the one that
 // can never be met, else the one that keeps the caller waiting longest. There is none where something bars the request.
 func (d *Decision) Binding() int {

@@ -67,20 +67,21 @@ type loaded struct {
 	// unpriced has an entry for each domain that limits money.
 	unpriced map[*policy.Domain]*unpricedCounters
 
-	overrides   *lru.Cache[overrideKey, *policy.Quantity]
-	subjectKeys map[*policy.Domain]string // the descriptor key of each that names subjects; empty for none
+	overrides *lru.Cache[overrideKey, *policy.Quantity]
 
 	unknownTier sync.Once
+}
+
+// newCache returns a cache of so many, which are at least 1.
+func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
+	cache, _ := lru.New[K, V](size) // its only error is a size below 1
+	return cache
 }
 
 // New returns an engine over s. It decides nothing before SetPolicy.
 func New(s store.Store, opts Options) *Engine {
 	opts.Bounds = opts.Bounds.withDefaults()
-	notes, err := lru.New[ReservationID, string](keptNotes)
-	if err != nil {
-		panic(err) // its only error is a size below 1
-	}
-	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: notes}
+	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: newCache[ReservationID, string](keptNotes)}
 	if e.metrics == nil {
 		e.metrics = NewMetrics()
 	}
@@ -91,7 +92,7 @@ func New(s store.Store, opts Options) *Engine {
 		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged, &e.outage.pressed)
 		e.metrics.breaker.watch(e.guard.breaker)
 	}
-	e.refusals.write, e.refusals.lost = e.writeRows, func(n int64) { e.metrics.lostRefusals.Add(float64(n)) }
+	e.refusals.write, e.refusals.lost = e.writeRows, func(n int64) { e.metrics.lostRows.Add(float64(n)) }
 	e.locals.make = opts.Local
 	e.locals.needed = func() bool { _, out := e.Outage(); return out }
 	e.scratch.New = func() any { return new(scratch) }
@@ -102,13 +103,9 @@ func New(s store.Store, opts Options) *Engine {
 // belong to what was asked for, not to the policy.
 func (e *Engine) SetPolicy(p *policy.Policy) {
 	rules, limits := e.metrics.bind(p)
-	overrides, err := lru.New[overrideKey, *policy.Quantity](keptOverrides)
-	if err != nil {
-		panic(err) // its only error is a size below 1
-	}
 	e.current.Store(&loaded{
 		policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p),
-		overrides: overrides, subjectKeys: firstSubjectKeys(p),
+		overrides: newCache[overrideKey, *policy.Quantity](keptOverrides),
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
@@ -31,28 +30,9 @@ func (e *Engine) keyOwner(
 	}
 	who = policy.Entry{Key: of.Key, Value: of.Name}
 	if who.Key == "" {
-		who.Key = e.subjectKey(domain)
+		who.Key = domain.SubjectKey()
 	}
 	return who, of.Attributes, true, nil
-}
-
-// subjectKey returns the descriptor key that names subjects in a domain, the first of several; empty for none.
-func (e *Engine) subjectKey(domain *policy.Domain) string {
-	return e.current.Load().subjectKeys[domain]
-}
-
-// firstSubjectKeys returns the first key of each domain that names subjects and is no pattern.
-func firstSubjectKeys(p *policy.Policy) map[*policy.Domain]string {
-	keys := make(map[*policy.Domain]string)
-	for _, d := range p.Domains() {
-		for _, key := range d.SubjectKeys() {
-			if !strings.Contains(key, "*") {
-				keys[d] = key
-				break
-			}
-		}
-	}
-	return keys
 }
 
 // resolveKeys replaces the API keys in the descriptors by the subjects that they belong to.
@@ -84,8 +64,8 @@ func takesAnonymous(domain *policy.Domain) bool {
 
 // anonymous lets s.shared be what applies to nobody in particular, where a request names no subject and the policy gives
 // it one; or bars it.
-func (e *Engine) anonymous(domain *policy.Domain, d *Decision, s *scratch) bool {
-	key := e.subjectKey(domain)
+func (s *scratch) anonymous(domain *policy.Domain, d *Decision) bool {
+	key := domain.SubjectKey()
 	if !domain.Anonymous().Given || key == "" || s.namesSubject() {
 		return false
 	}

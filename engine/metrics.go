@@ -23,7 +23,7 @@ type Metrics struct {
 	unknownTier     prometheus.Counter
 	unknownSubjects prometheus.Counter
 	badOverrides    prometheus.Counter
-	lostRefusals    prometheus.Counter
+	lostRows        prometheus.Counter
 	unpriced        *prometheus.CounterVec
 	duration        prometheus.Histogram
 	storeDuration   prometheus.Histogram
@@ -99,11 +99,11 @@ func NewMetrics() *Metrics {
 		Name: "ration_unusable_overrides_total",
 		Help: "Times that what was set for a subject could not be used with the policy in force.",
 	})
-	m.lostRefusals = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "ration_unreported_refusals_total",
-		Help: "Rows of refused requests that the store did not take, or that were too many at once.",
+	m.lostRows = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ration_usage_rows_lost_total",
+		Help: "Rows of usage that were lost with the store: of refused requests, too many at once too, and of what nothing limits.",
 	})
-	m.collectors = append(m.collectors, m.unknownTier, m.unknownSubjects, m.badOverrides, m.lostRefusals)
+	m.collectors = append(m.collectors, m.unknownTier, m.unknownSubjects, m.badOverrides, m.lostRows)
 	m.countUnpriced()
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")

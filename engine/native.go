@@ -40,7 +40,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		}
 		e.expand(m, &own, &s.payers[i], i, d, s)
 	}
-	if e.anonymous(domain, d, s) {
+	if s.anonymous(domain, d) {
 		e.expand(&s.shared, &total, &s.everybody, 0, d, s)
 	}
 	if s.shared = domain.Root(); len(s.shared.Limits) > 0 {
@@ -56,7 +56,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		sum := s.total(domain, model, false)
 		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
-	e.reportDescriptors(domain, d, s, &total)
+	s.reportDescriptors(domain, d, &total)
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
 	}

@@ -14,15 +14,19 @@ import (
 type note struct {
 	caller   Caller
 	reserved limit.Micros // when, by the clock of the replica that did it
+	tier     string       // in which the caller was then
 	estimate price.Usage
 	price    Price
-	left     bool // it was left in the store, by a reservation
+	left     bool // it was left in the store, by a reservation; else this process alone knows of it, or nobody
 }
 
 // noteVersion is the first byte of a note. One that is not known is not read.
-const noteVersion = 1
+const noteVersion = 2
 
 var errNote = errors.New("the reservation was made by another version of ration, which left a note that this one cannot read")
+
+// part returns what the rows of the call are told apart by, whichever model has served it: the same as long as it lives.
+func (n *note) part(model string) part { return part{n.reserved, n.tier, model} }
 
 // append appends the note as bytes: numbers as varints, strings behind their length.
 func (n *note) append(b []byte) []byte {
@@ -31,6 +35,7 @@ func (n *note) append(b []byte) []byte {
 	b = appendText(b, n.caller.Domain)
 	b = appendText(b, n.caller.Model)
 	b = appendText(b, n.caller.Tier)
+	b = appendText(b, n.tier)
 	b = binary.AppendUvarint(b, uint64(len(n.caller.Attributes)))
 	for i := range n.caller.Attributes {
 		b = appendText(appendText(b, n.caller.Attributes[i].Key), n.caller.Attributes[i].Value)
@@ -42,6 +47,9 @@ func (n *note) append(b []byte) []byte {
 	}
 	if n.price.Assumed {
 		flags |= 2
+	}
+	if n.left {
+		flags |= 4
 	}
 	b = append(b, flags)
 	if n.price.Known {
@@ -72,6 +80,7 @@ func readNote(b []byte) (n note, err error) {
 	}
 	n.reserved = limit.Micros(r.number())
 	n.caller.Domain, n.caller.Model, n.caller.Tier = r.text(), r.text(), r.text()
+	n.tier = r.text()
 	for range r.count() {
 		n.caller.Attributes = append(n.caller.Attributes, policy.Entry{Key: r.text(), Value: r.text()})
 	}
@@ -80,6 +89,7 @@ func readNote(b []byte) (n note, err error) {
 	}
 	flags := r.byte()
 	n.price.Known, n.price.Assumed = flags&1 != 0, flags&2 != 0
+	n.left = flags&4 != 0
 	if n.price.Known {
 		for _, into := range [...]*price.Rate{&n.price.Input, &n.price.CacheRead, &n.price.CacheWrite, &n.price.Output} {
 			*into = price.Rate(r.number())
@@ -89,7 +99,6 @@ func readNote(b []byte) (n note, err error) {
 	if r.broken || len(r.rest) > 0 {
 		return note{}, errNote
 	}
-	n.left = true
 	return n, nil
 }
 

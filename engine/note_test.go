@@ -18,7 +18,7 @@ func TestNotes(t *testing.T) {
 		number := rapid.Int64Range(0, limit.MaxAmount)
 		n := note{
 			caller:   Caller{Domain: text.Draw(rt, "domain"), Model: text.Draw(rt, "model"), Tier: text.Draw(rt, "tier")},
-			reserved: limit.Micros(number.Draw(rt, "reserved")), left: true,
+			reserved: limit.Micros(number.Draw(rt, "reserved")), left: rapid.Bool().Draw(rt, "left"), tier: text.Draw(rt, "admitted in"),
 			estimate: price.Usage{
 				Input: number.Draw(rt, "input"), CacheRead: number.Draw(rt, "read"),
 				CacheWrite: number.Draw(rt, "write"), Output: number.Draw(rt, "output"),

@@ -62,6 +62,10 @@ func (e *Engine) identify(ctx context.Context, domain *policy.Domain, d *Decisio
 			s.payers = append(s.payers, payer{tier: -1})
 			continue
 		}
+		if same := s.sameSubject(i); same >= 0 {
+			s.payers = append(s.payers, s.payers[same])
+			continue
+		}
 		who := e.payer(ctx, domain, m.Subject)
 		if a.tier != "" && domain.TrustsTier() {
 			who.tier, who.from = e.tierNamed(domain, a.tier), TierByCaller
@@ -90,6 +94,17 @@ func (e *Engine) identify(ctx context.Context, domain *policy.Domain, d *Decisio
 		d.Tier = &tiers[s.everybody.tier]
 	}
 	d.retryUpTo, d.exhaustedStatus = domain.RetryUpTo(), domain.ExhaustedStatus()
+}
+
+// sameSubject returns an earlier match of the same subject in the same tier; −1 if there is none.
+func (s *scratch) sameSubject(i int) int {
+	m := &s.matches[i]
+	for j := range i {
+		if s.matches[j].HasSubject && s.matches[j].Subject == m.Subject && s.asked[j].tier == s.asked[i].tier {
+			return j
+		}
+	}
+	return -1
 }
 
 // payer returns what is known of a subject: by the directory, and where it does not say, by the policy.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rationhq/ration/engine"
@@ -191,6 +192,38 @@ func TestAnonymous(t *testing.T) {
 			t.Errorf("whoever has a name is refused: %s", a.Message())
 		}
 	})
+}
+
+// A policy that comes into force while a request is decided lets nobody through that both refuse.
+func TestAnonymousWhilePoliciesChange(t *testing.T) {
+	b, _ := knowing(t, "anonymous: deny\n")
+	first, _ := b.Policy()
+	second, _, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(accounts + "anonymous: deny\n")}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changing sync.WaitGroup
+	defer changing.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	changing.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				b.SetPolicy(second)
+				b.SetPolicy(first)
+			}
+		}
+	})
+	unnamed := call("small", 100, 200)
+	unnamed.Attributes = nil
+	for range 5_000 {
+		if a := b.reserve(t, unnamed); a.Verdict() != engine.Blocked {
+			t.Fatalf("%v", a.Verdict())
+		}
+	}
 }
 
 func TestKeyOfAnotherDomain(t *testing.T) {

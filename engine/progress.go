@@ -80,7 +80,7 @@ func (e *Engine) Progress(ctx context.Context, p *Progress, out *Going) error {
 	*l = store.Lease{ID: p.ID, Do: store.LeaseRenew, Lasts: lasts, Actual: s.actual[:]}
 	s.step.Lease = l
 	inAll := added(1, sofar, n.price.Cost(sofar))
-	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &inAll, &addition{})
+	s.reportCall(domain, n.part(n.caller.Model), &inAll, &addition{})
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}

@@ -99,32 +99,37 @@ func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, tot
 		start limit.Micros
 		group string
 	}
-	sums := map[key]*addition{}
+	type sum struct {
+		addition
+		group []string
+	}
+	sums := map[key]*sum{}
 	all := new(addition)
 	for i := range found {
 		group, ok := grouped(found[i].Dimensions, places)
 		if !ok {
 			continue // of another version
 		}
-		k := key{found[i].Start, strings.Join(group, "\x00")}
+		var name []byte
+		for _, value := range group {
+			name = appendText(name, value)
+		}
+		k := key{found[i].Start, string(name)}
 		if q.Resolution == Totals {
 			k.start = 0
 		}
 		if sums[k] == nil {
-			sums[k] = new(addition)
+			sums[k] = &sum{group: group}
 		}
 		for _, column := range found[i].Columns {
-			for _, sum := range []*addition{sums[k], all} {
-				sum[column.Column] = store.AddSigned(sum[column.Column], column.Amount)
+			for _, into := range [...]*addition{&sums[k].addition, all} {
+				into[column.Column] = store.AddSigned(into[column.Column], column.Amount)
 			}
 		}
 	}
 	for k, sum := range sums {
 		row := sum.row()
-		row.Start = k.start
-		if len(q.By) > 0 {
-			row.Group = strings.Split(k.group, "\x00")
-		}
+		row.Start, row.Group = k.start, sum.group
 		rows = append(rows, row)
 	}
 	slices.SortFunc(rows, func(a, b UsageRow) int {

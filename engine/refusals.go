@@ -118,14 +118,17 @@ func (r *refusals) close() {
 
 // reportRefusal notes that a request was refused that asked to be let through.
 func (e *Engine) reportRefusal(domain *policy.Domain, model string, s *scratch, d *Decision) {
+	if !d.Over || len(domain.Limits()) == 0 {
+		return
+	}
 	verdict := d.Verdict()
-	if !d.Over || verdict < Throttled || verdict > Blocked || len(domain.Limits()) == 0 {
+	if verdict < Throttled || verdict > Blocked {
 		return
 	}
 	s.step.Rows = s.step.Rows[:0]
 	var one addition
 	one[columnRefusals] = 1
-	if e.report(domain, d, s, limit.At(time.Now()), model, &one); len(s.step.Rows) > 0 {
+	if s.report(domain, part{limit.At(time.Now()), d.tierName(), model}, &one); len(s.step.Rows) > 0 {
 		e.refusals.add(s.step.Rows, verdict)
 	}
 }

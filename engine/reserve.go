@@ -94,10 +94,10 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	} else {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
-	n := note{caller: call.Caller, reserved: limit.At(s.now), estimate: a.Estimate, price: a.Price}
+	n := note{caller: call.Caller, reserved: limit.At(s.now), tier: a.tierName(), estimate: a.Estimate, price: a.Price, left: true}
 	prompt := stays(a.Estimate)
 	reported := added(1, prompt, a.Price.Cost(prompt))
-	e.reportCall(domain, &a.Decision, s, n.reserved, call.Model, &reported, &reported)
+	s.reportCall(domain, n.part(call.Model), &reported, &reported)
 	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l
@@ -113,11 +113,18 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		return nil
 	}
 	a.ID, a.Expires = l.ID, a.Now+lasts
-	if s.outcome.Lease == store.LeaseReplayed && a.Degraded == policy.StoreErrorNone {
+	switch {
+	case a.Degraded != policy.StoreErrorNone:
+		n.left = false
+		s.note = n.append(s.note[:0])
+	case s.outcome.Lease == store.LeaseReplayed:
 		a.Replayed = true
-		if first, err := readNote(s.outcome.Note); err == nil {
-			a.Expires = first.reserved + lasts
+		first, err := readNote(s.outcome.Note)
+		if err != nil {
+			return nil // another version has left it, and will settle it
 		}
+		a.Expires, a.Price, a.Cost = first.reserved+lasts, first.price, first.price.Cost(a.Estimate)
+		s.note = append(s.note[:0], s.outcome.Note...)
 	}
 	e.notes.Add(l.ID, string(s.note))
 	return nil
@@ -218,7 +225,7 @@ func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, 
 
 // askWhole lets the store decide an account, or the limits where it cannot.
 func (e *Engine) askWhole(ctx context.Context, s *scratch, d *Decision) error {
-	if len(s.step.Ops) == 0 && s.step.Lease == nil {
+	if s.isEmpty() {
 		d.Over = d.Bar != BarNone && !e.opts.Shadow
 		return nil
 	}

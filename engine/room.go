@@ -76,8 +76,11 @@ func outputWithin(of measure, amount int64, beside price.Usage, p *Price) (token
 func (e *Engine) clamp(a *Admission, s *scratch) {
 	for i := range s.matches {
 		for _, l := range s.matches[i].Limits {
+			if !l.Clamp || l.Shadow {
+				continue
+			}
 			_, q := e.allows(l, &s.payers[i], limit.At(s.now))
-			if q == nil || !l.Clamp || l.Shadow {
+			if q == nil {
 				continue
 			}
 			most := q.Spec.Ceiling()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"math/bits"
+	"strings"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -94,49 +95,69 @@ func readDimensions(b []byte) (tier, model string, tags []string, ok bool) {
 // longestDimension bounds what a row takes of a name that a caller has given, in bytes.
 const longestDimension = 128
 
-func clipped(s string) string { return s[:min(len(s), longestDimension)] }
+// clipped returns as much of s as a row takes, in whole characters.
+func clipped(s string) string {
+	if len(s) <= longestDimension {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longestDimension], "")
+}
+
+// part is what rows are told apart by, beside whose they are.
+type part struct {
+	at    limit.Micros
+	tier  string
+	model string
+}
 
 // report adds to the step what is added to the rows of those who pay. All subjects of the request have rows; the domain
 // counts those of the first.
-func (e *Engine) report(domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, more *addition) {
-	if row, kept := s.row(domain, d, at, model, more); kept && len(row.Add) > 0 {
-		first := s.firstSubject(e.subjectKey(domain))
-		s.step.Rows = append(s.step.Rows, s.ownedBy(row, domain, first))
+func (s *scratch) report(domain *policy.Domain, of part, more *addition) {
+	if row, kept := s.row(domain, of, more); kept && len(row.Add) > 0 {
+		first := s.firstSubject(domain.SubjectKey())
+		s.addRow(s.ownedBy(row, domain, first))
 		s.reportOthers(row, first)
 	}
 }
 
 // reportCall is report of a call that has a lease: inAll is what it has added in all, of which more is new. The lease
 // keeps that for the first subject, so that the store knows what is new even if this process does not.
-func (e *Engine) reportCall(
-	domain *policy.Domain, d *Decision, s *scratch, at limit.Micros, model string, inAll, more *addition,
-) {
-	row, kept := s.row(domain, d, at, model, inAll)
+func (s *scratch) reportCall(domain *policy.Domain, of part, inAll, more *addition) {
+	row, kept := s.row(domain, of, inAll)
 	if !kept {
 		return
 	}
-	first := s.firstSubject(e.subjectKey(domain))
-	of := s.ownedBy(row, domain, first)
-	of.OfLease = true
-	s.step.Rows = append(s.step.Rows, of)
-	if row, _ = s.row(domain, d, at, model, more); len(row.Add) > 0 {
+	first := s.firstSubject(domain.SubjectKey())
+	owned := s.ownedBy(row, domain, first)
+	owned.OfLease = true
+	s.addRow(owned)
+	if row, _ = s.row(domain, of, more); len(row.Add) > 0 {
 		s.reportOthers(row, first)
 	}
 }
 
+// addRow adds a row to the step, unless its name is longer than any may be.
+func (s *scratch) addRow(row store.Row) {
+	if isNameable(&row) {
+		s.step.Rows = append(s.step.Rows, row)
+	}
+}
+
+func isNameable(row *store.Row) bool {
+	return len(row.Owner)+len(row.Group)+len(row.Dimensions) <= store.MaxRowName
+}
+
 // row returns what is added to a row, whosoever; kept is false where the domain keeps none.
-func (s *scratch) row(
-	domain *policy.Domain, d *Decision, at limit.Micros, model string, more *addition,
-) (row store.Row, kept bool) {
+func (s *scratch) row(domain *policy.Domain, of part, more *addition) (row store.Row, kept bool) {
 	usage := domain.Usage()
 	if usage.Off {
 		return row, false
 	}
-	row = store.Row{At: at, Keep: store.Retain(usage.Keep)}
+	row = store.Row{At: of.at, Keep: store.Retain(usage.Keep)}
 	from := len(s.rowBytes)
 	s.rowBytes = append(s.rowBytes, domain.Name()...)
 	row.Group, from = s.rowBytes[from:], len(s.rowBytes)
-	s.rowBytes = s.appendDimensions(s.rowBytes, d.Tier, model, usage.Tags)
+	s.rowBytes = s.appendDimensions(s.rowBytes, of, usage.Tags)
 	row.Dimensions, from = s.rowBytes[from:], len(s.additions)
 	for column, amount := range more {
 		if amount != 0 {
@@ -147,13 +168,15 @@ func (s *scratch) row(
 	return row, true
 }
 
-// ownedBy makes a row that of the subject at a match, or of the domain alone where that is −1.
+// ownedBy makes a row that of the subject at a match, or of the domain alone where that is −1, or has too long a name.
 func (s *scratch) ownedBy(row store.Row, domain *policy.Domain, match int) store.Row {
-	if match < 0 {
-		row.Owner = domain.Root().Owner
-		return row
+	if match >= 0 {
+		owned := row
+		if owned.Rank, owned.Owner = rankedColumns, s.matches[match].Owner; isNameable(&owned) {
+			return owned
+		}
 	}
-	row.Rank, row.Owner = rankedColumns, s.matches[match].Owner
+	row.Owner = domain.Root().Owner
 	return row
 }
 
@@ -166,18 +189,14 @@ func (s *scratch) reportOthers(row store.Row, first int) {
 	for i := range s.matches {
 		if m := &s.matches[i]; m.HasSubject && !s.paidBefore(i, first) {
 			row.Owner = m.Owner
-			s.step.Rows = append(s.step.Rows, row)
+			s.addRow(row)
 		}
 	}
 }
 
 // appendDimensions appends what tells the rows of a subject apart, each behind its length.
-func (s *scratch) appendDimensions(b []byte, tier *policy.Tier, model string, tags []string) []byte {
-	name := ""
-	if tier != nil {
-		name = tier.Name
-	}
-	b = appendText(appendText(b, name), clipped(model))
+func (s *scratch) appendDimensions(b []byte, of part, tags []string) []byte {
+	b = appendText(appendText(b, of.tier), clipped(of.model))
 	for _, key := range tags {
 		b = appendText(b, clipped(s.tag(key)))
 	}
@@ -244,13 +263,14 @@ func valueOf(entries []policy.Entry, key string) string {
 
 // reportDescriptors adds what a request over Envoy's protocol adds to the rows: itself where it asks to be let through,
 // and what it reports of a call. What it holds is only in the rows when it is reported.
-func (e *Engine) reportDescriptors(domain *policy.Domain, d *Decision, s *scratch, total *demand) {
+func (s *scratch) reportDescriptors(domain *policy.Domain, d *Decision, total *demand) {
 	used := &total.record
+	s.tells = *used != usage{}
 	sum := added(total.charge.amounts[requests]+used.amounts[requests], price.Usage{
 		Input:     limit.Add(used.amounts[inputTokens], used.amounts[tokens]),
 		CacheRead: used.amounts[cacheRead], CacheWrite: used.amounts[cacheWrite], Output: used.amounts[outputTokens],
 	}, price.Nanos(used.amounts[money]))
-	e.report(domain, d, s, limit.At(s.now), s.model(), &sum)
+	s.report(domain, part{limit.At(s.now), d.tierName(), s.model()}, &sum)
 }
 
 // model returns the first that a request over Envoy's protocol names.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,8 @@ import (
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/subject"
 )
 
 // used says what was used on the days around now, by some names.
@@ -124,5 +128,140 @@ func TestRowsOfRefusals(t *testing.T) {
 	top, _, err := b.Top(context.Background(), "llm", engine.ByRefusals, limit.At(time.Now()), true, 1)
 	if err != nil || fmt.Sprint(top) != "[{user=alice 3}]" {
 		t.Errorf("refused most often: %v (%v)", top, err)
+	}
+}
+
+// What nothing limits is used too.
+func TestRowsOfWhatNothingLimits(t *testing.T) {
+	const policy = `
+domain: llm
+tiers: [ { name: free }, { name: staff } ]
+trust_tier: true
+descriptors:
+  - key: user
+    subject: true
+    limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, tiers: { free: { limit: 10/day }, staff: unlimited } } ]
+`
+	b := newPolicyBench(t, policy, engine.Options{})
+	record := engine.Record{Caller: call("small", 0, 0, named("bob")).Caller, Requests: 1, Usage: price.Usage{Input: 7}}
+	record.Tier = "staff"
+	var s engine.Settlement
+	if err := b.Record(context.Background(), &record, &s); err != nil {
+		t.Fatal(err)
+	}
+	b.askIn(t, "llm", hits(1, "user=bob", "ration.tier=staff"))
+	b.askIn(t, "llm", hits(30, "user=bob", "ration.tier=staff", "ration.phase=record", "ration.meter=output_tokens"))
+	const bob = "[] requests 2 refusals [0 0 0 0 0] input 7+0+0 output 30 cost 0, 19 each; "
+	expect(t, "bob's", b.used(t, "bob"), bob+bob)
+
+	broken := &faulty{Store: b.store}
+	broken.set(store.ErrUnavailable, false)
+	e := engine.New(broken, engine.Options{})
+	t.Cleanup(e.Close)
+	p, _ := b.Policy()
+	e.SetPolicy(p)
+	out := bench{e, b.clock, broken}
+	if d := out.askIn(t, "llm", hits(1, "user=bob", "ration.tier=staff")); d.Over || d.Degraded.String() != "" {
+		t.Errorf("without the store, what nothing limits: over %t, degraded %q", d.Over, d.Degraded)
+	}
+	if err := out.Record(context.Background(), &record, &s); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("usage that the store did not take: %v", err)
+	}
+}
+
+// A call's rows are those of the tier in which it was admitted.
+func TestRowsOfACallWhoseTierChanges(t *testing.T) {
+	b, people := knowing(t, "", subject.Subject{Name: "alice"})
+	a := b.reserve(t, call("small", 100, 200))
+	people.known["alice"].Tier = "pro"
+	b.progress(t, a, price.Usage{Input: 100, Output: 50})
+	b.settle(t, a, price.Usage{Input: 90, Output: 60})
+	expect(t, "in the tier that it began in", b.used(t, "alice", "tier"),
+		"[free] requests 1 refusals [0 0 0 0 0] input 90+0+0 output 60 cost 210000, 150 each; "+
+			"[] requests 1 refusals [0 0 0 0 0] input 90+0+0 output 60 cost 210000, 150 each; ")
+}
+
+// What is reserved again under its key is settled as it was reserved first.
+func TestRowsOfACallThatIsReservedAgain(t *testing.T) {
+	b := newAccounts(t)
+	a := b.reserve(t, call("small", 100, 200, key("k")))
+	dearer, warnings, err := policy.Parse([]policy.Source{{
+		Name: "llm.yaml", Data: []byte(strings.ReplaceAll(accounts, `small: { input: "1.00"`, `small: { input: "3.00"`)),
+	}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err, warnings)
+	}
+	b.SetPolicy(dearer)
+	again := b.reserve(t, call("small", 100, 200, key("k")))
+	if !again.Replayed || again.Cost != a.Cost || again.Price != a.Price {
+		t.Errorf("replayed %t at %+v, want %+v", again.Replayed, again.Price, a.Price)
+	}
+	if s := b.settle(t, a, price.Usage{Input: 100, Output: 10}); s.Cost != 120_000 {
+		t.Errorf("settled for %d, and it was reserved when that cost 120000", s.Cost)
+	}
+	const sum = "[] requests 1 refusals [0 0 0 0 0] input 100+0+0 output 10 cost 120000, 110 each; "
+	expect(t, "rows", b.used(t, "alice"), sum+sum)
+}
+
+// A reservation that the store never had has left no row either.
+func TestRowsOfACallWithoutStore(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+limits: [ { name: all, meter: tokens, algorithm: fixed_window, limit: 1_000/day, on_store_error: allow } ]
+descriptors: [ { key: user, subject: true }, { key: org, subject: true } ]
+`, engine.Options{})
+	broken := &faulty{Store: b.store}
+	broken.set(store.ErrUnavailable, false)
+	e := engine.New(broken, engine.Options{})
+	t.Cleanup(e.Close)
+	p, _ := b.Policy()
+	e.SetPolicy(p)
+	a := bench{e, b.clock, broken}.reserve(t, call("", 100, 100, attribute("org", "acme")))
+	broken.set(nil, false)
+	bench{e, b.clock, broken}.settle(t, a, price.Usage{Input: 50})
+	now := limit.At(time.Now())
+	for _, who := range []policy.Entry{{Key: "user", Value: "alice"}, {Key: "org", Value: "acme"}} {
+		_, sum, err := b.Usage(context.Background(), &engine.UsageQuery{
+			Domain: "llm", Subject: who, From: now - 3600*limit.Second, To: now + 3600*limit.Second, Resolution: engine.Totals,
+		})
+		if err != nil || sum.Requests != 1 || sum.Usage.Input != 50 {
+			t.Errorf("%v: %d requests, %d tokens (%v)", who, sum.Requests, sum.Usage.Input, err)
+		}
+	}
+}
+
+// Names that are longer than a row can have are counted for the domain, and nothing else is lost by them.
+func TestRowsOfLongNames(t *testing.T) {
+	b := newAccounts(t)
+	long := strings.Repeat("a", store.MaxRowName)
+	if d := b.askIn(t, "llm", hits(1, "user="+long)); d.Over {
+		t.Fatal("refused")
+	}
+	b.settle(t, b.reserve(t, call("small", 100, 200, named(long))), price.Usage{Input: 10})
+	const all = "[] requests 2 refusals [0 0 0 0 0] input 10+0+0 output 0 cost 10000, 5 each; "
+	expect(t, "of all", b.used(t, ""), all+all)
+}
+
+// What callers write in a tag comes back, as far as it fits.
+func TestRowsOfStrangeTags(t *testing.T) {
+	b := newPolicyBench(t, accounts+"usage: { tags: [ feature, team ] }\n", engine.Options{})
+	for _, tags := range [][2]string{{"a\x00", "b"}, {"a", "\x00b"}, {"", "a\x00b"}, {strings.Repeat("x", 127) + "é", ""}} {
+		a := b.reserve(t, call("small", 1, 0, attribute("feature", tags[0]), attribute("team", tags[1])))
+		b.settle(t, a, price.Usage{Input: 1})
+	}
+	now := limit.At(time.Now())
+	rows, _, err := b.Usage(context.Background(), &engine.UsageQuery{
+		Domain: "llm", From: now - 3600*limit.Second, To: now + 3600*limit.Second, Resolution: engine.Totals, By: []string{"feature", "team"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][]string
+	for _, r := range rows {
+		got = append(got, r.Group)
+	}
+	want := [][]string{{"", "a\x00b"}, {"a", "\x00b"}, {"a\x00", "b"}, {strings.Repeat("x", 127), ""}}
+	if !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("groups %q, want %q", got, want)
 	}
 }

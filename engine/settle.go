@@ -104,7 +104,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 		}
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
-	e.reportEnd(domain, &n, report, served, requestCount, s, out)
+	s.reportEnd(domain, &n, report, served, requestCount, out)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}
@@ -116,9 +116,12 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 }
 
 // reportEnd puts right what the rows say of a call since it was reserved.
-func (e *Engine) reportEnd(
-	domain *policy.Domain, n *note, report *Report, served string, requestCount int64, s *scratch, out *Settlement,
+func (s *scratch) reportEnd(
+	domain *policy.Domain, n *note, report *Report, served string, requestCount int64, out *Settlement,
 ) {
+	if !n.left {
+		n.tier = out.tierName()
+	}
 	inAll := added(requestCount, report.Usage, out.Cost)
 	var before, more addition
 	if n.left {
@@ -132,14 +135,14 @@ func (e *Engine) reportEnd(
 		for column := range more {
 			more[column] = inAll[column] - before[column]
 		}
-		e.reportCall(domain, &out.Decision, s, n.reserved, served, &inAll, &more)
+		s.reportCall(domain, n.part(served), &inAll, &more)
 		return
 	}
 	for column := range more {
 		more[column] = -before[column]
 	}
-	e.reportCall(domain, &out.Decision, s, n.reserved, n.caller.Model, &addition{}, &more)
-	e.report(domain, &out.Decision, s, n.reserved, served, &inAll)
+	s.reportCall(domain, n.part(n.caller.Model), &addition{}, &more)
+	s.report(domain, n.part(served), &inAll)
 }
 
 // noteOf finds what is known of a reservation: here, in the store, or by what is said of its caller, if anything.
@@ -150,7 +153,8 @@ func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
 	s.leased = store.Lease{ID: id, Do: store.LeaseLook}
-	s.step = store.Step{Ops: s.step.Ops[:0], Lease: &s.leased}
+	s.beginStep()
+	s.step.Lease = &s.leased
 	if err := e.apply(ctx, s, &Decision{}); err != nil {
 		return note{}, err
 	}
@@ -236,7 +240,7 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	if err := e.findPlaces(ctx, domain, &r.Caller, &out.Decision, s, r.Model); err != nil {
 		return err
 	}
-	out.Bar, s.now = BarNone, time.Now()
+	out.Bar, s.now, s.tells = BarNone, time.Now(), true
 	out.price(domain, &note{caller: r.Caller}, r.Model, s.now)
 	out.Cost = out.Price.Cost(r.Usage)
 	used := usageOf(r.Usage, r.Requests, &out.Price)
@@ -251,7 +255,7 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	reported := added(r.Requests, r.Usage, out.Cost)
-	e.report(domain, &out.Decision, s, limit.At(s.now), r.Model, &reported)
+	s.report(domain, part{limit.At(s.now), out.tierName(), r.Model}, &reported)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}

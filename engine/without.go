@@ -42,7 +42,7 @@ func (s *scratch) inTime(d *Decision) bool { return s.onStoreError(d) != policy.
 // reports says that the request tells what was used, gives something back, or ends. Only the store can
 // keep that: whatever the limits say, the caller has to hear that it was not kept.
 func (s *scratch) reports(d *Decision) bool {
-	if s.step.Lease != nil && s.step.Lease.Do != store.LeaseOpen {
+	if s.tells || s.step.Lease != nil && s.step.Lease.Do != store.LeaseOpen {
 		return true
 	}
 	for i := range d.Limits {

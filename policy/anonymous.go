@@ -37,7 +37,19 @@ func (d *Domain) Anonymous() Anonymous { return d.anonymous.Anonymous }
 
 // SubjectKeys returns the keys of the descriptors with `subject: true`, each once, in the order of the files. A key may
 // be a wildcard, as it is written.
-func (d *Domain) SubjectKeys() []string { return d.root.subjectKeys(nil) }
+func (d *Domain) SubjectKeys() []string { return d.subjectKeys }
+
+// SubjectKey returns the first of them that is no wildcard: under it somebody is named of whom only the name is known.
+// Empty if there is none.
+func (d *Domain) SubjectKey() string { return d.subjectKey }
+
+// findSubjectKeys notes which descriptors name subjects.
+func (d *Domain) findSubjectKeys() {
+	d.subjectKeys = d.root.subjectKeys(nil)
+	if i := slices.IndexFunc(d.subjectKeys, func(key string) bool { return !strings.Contains(key, "*") }); i >= 0 {
+		d.subjectKey = d.subjectKeys[i]
+	}
+}
 
 func (n *node) subjectKeys(keys []string) []string {
 	for _, c := range n.ordered {

@@ -63,6 +63,9 @@ anonymous: shared
 	if got, want := p.Domain("d").SubjectKeys(), []string{"user", "org", "team*"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	if got := p.Domain("d").SubjectKey(); got != "user" {
+		t.Errorf("the first is %q", got)
+	}
 	if got := mustParse(t, "domain: d").Domain("d").SubjectKeys(); len(got) > 0 {
 		t.Errorf("without subjects there is %q", got)
 	}

@@ -80,6 +80,7 @@ func (dr *draft) scope(s scope) {
 
 // finish compiles what has been collected of a domain.
 func (c *compiler) finish(dr *draft) {
+	dr.domain.findSubjectKeys()
 	c.tiers(dr)
 	c.subjects(dr)
 	for _, e := range dr.upstreams {

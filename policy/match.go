@@ -20,11 +20,14 @@ type Domain struct {
 	trustsTier bool
 	subjects   map[string]Subject
 	upstreams  []*Upstream
-	models     models
-	prices     prices
-	anonymous  anonymous
-	usage      Usage
-	answers    answers
+	// subjectKeys are those of descriptors that name subjects; subjectKey is the first that is no wildcard.
+	subjectKeys []string
+	subjectKey  string
+	models      models
+	prices      prices
+	anonymous   anonymous
+	usage       Usage
+	answers     answers
 }
 
 // Name returns the name of the domain.
