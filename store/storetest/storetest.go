@@ -107,6 +107,7 @@ func acrossShards(t *testing.T, open Open, games int) {
 func RunConcurrent(t *testing.T, open Open) {
 	run(t, open, exact(200, 1))
 	run(t, open, whole())
+	run(t, open, []test{{"many cross a threshold at once", testManyCross}})
 }
 
 // exact has 64 callers spend in so many games, and rounds of random histories.
