@@ -11,13 +11,16 @@ local EVENT = '<BBi7i7i7i7i7i7'
 local KEPT_EVENTS, MOST_EVENTS = 604800000000, 10000 -- store.KeptEvents, store.MostEvents
 local AT_ONCE = 1000 -- arguments of one command: Lua has room for some thousands
 
--- Returns the outbox of a step: its keys; the channel on which it is told that there are new events, and the shard.
+-- Returns what stands before the shard in a key, and the four digits of the shard.
+local function place_of(key) return key:match('^([^{]*){s(%d%d%d%d)}') end
+
+-- Returns the outbox of a step: its keys; and the channel on which it is told that there are new events.
 local function outbox_of(step)
-  local head, shard = KEYS[step.first + 1]:match('^([^{]*){s(%d%d%d%d)}')
+  local head, shard = place_of(KEYS[step.first + 1])
   local place = head .. '{s' .. (step.spans and shard or '0000') .. '}'
   return {
     events = place .. '#events', times = place .. '#events-by-time', undelivered = place .. '#undelivered',
-    channel = head .. 'events', shard = shard,
+    channel = head .. 'events',
   }
 end
 
@@ -56,7 +59,8 @@ end
 local function write_event(outbox, step, i, which)
   local op, b = step.ops[i], step.buckets[i]
   local threshold = op.thresholds[which]
-  local id = outbox.shard .. redis.sha1hex(b.key .. string.format('|%.0f|%.0f', b.at, threshold))
+  local _, shard = place_of(b.key)
+  local id = shard .. redis.sha1hex(b.key .. string.format('|%.0f|%.0f', b.at, threshold))
   if call('HGET', outbox.events, id) then return end
   local label = unpack('<I2c0', steps, step.labels[i])
   local spent, at = b.count - min(b.held, b.count), string.format('%.0f', now)
