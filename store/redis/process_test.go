@@ -70,6 +70,8 @@ type OrderedOp struct {
 	Amount, Lapse                int64
 	Class                        uint8
 	Shadow, Quota, CountRefusals bool
+	Thresholds                   []int64
+	Label                        []byte
 }
 
 // Answer is an outcome, or an error, on its way back.
@@ -134,6 +136,7 @@ func (r *Replica) Apply(o Order, a *Answer) error {
 		step.Ops = append(step.Ops, store.Op{
 			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Lapse: op.Lapse,
 			Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
+			Thresholds: op.Thresholds, Label: op.Label,
 			Spec: limit.Spec{
 				Algorithm: op.Algorithm, FirstUse: op.FirstUse, Limit: op.Limit, Burst: op.Burst, Headroom: op.Headroom,
 				Window: op.Window, Calendar: calendar,
@@ -290,6 +293,7 @@ func (r *remote) Apply(ctx context.Context, step *store.Step, out *store.Outcome
 		order.Ops = append(order.Ops, OrderedOp{
 			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Lapse: op.Lapse,
 			Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
+			Thresholds: op.Thresholds, Label: op.Label,
 			Algorithm: op.Spec.Algorithm, FirstUse: op.Spec.FirstUse, Limit: op.Spec.Limit, Burst: op.Spec.Burst,
 			Headroom: op.Spec.Headroom, Window: op.Spec.Window,
 		})

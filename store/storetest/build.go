@@ -131,5 +131,8 @@ func showOp(op *store.Op) string {
 	if s.Calendar != nil {
 		b.WriteString(" " + s.Calendar.String())
 	}
+	if len(op.Thresholds) > 0 {
+		fmt.Fprintf(&b, "; thresholds %d of %.40q", op.Thresholds, op.Label)
+	}
 	return b.String()
 }

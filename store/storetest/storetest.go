@@ -1,6 +1,7 @@
 // Package storetest is the conformance suite of the storage contract: any store.Store must pass it.
 //
-// It knows the contract and the arithmetic only. Stores have to be a store.Usage too. [Run] is all that a store's test has to call;
+// It knows the contract and the arithmetic only. Stores have to be a store.Usage and a store.Outbox too.
+// [Run] is all that a store's test has to call;
 // [RunPlain] is the part of it that a store passes which knows plain charges and give-backs only,
 // [RunConcurrent] the part that shows whether those who share a store do each other harm,
 // [RunAcrossShards] the part that one passes whose counters lie on several machines, and
@@ -95,6 +96,8 @@ func acrossShards(t *testing.T, open Open, games int) {
 		{"usage agrees with the model", testUsageModel},
 		{"usage of many adds up", testUsageOfMany},
 		{"bounds what it says of usage", testManySums},
+		{"many cross a threshold at once", testManyCross},
+		{"keeps events for a while", testKeptEvents},
 	})
 	run(t, open, exact(games, rounds/2))
 }
@@ -139,6 +142,13 @@ func walks() []test {
 		{"refuses rows of leases that break the contract", testLeaseRowsInvalid},
 		{"bounds what is asked of usage", testUsageQueries},
 		{"refuses rows that break the contract", testUsageInvalid},
+		{"thresholds", testThresholds},
+		{"what events say", testEvent},
+		{"IDs of events", testEventIDs},
+		{"an error tells of nothing", testUntold},
+		{"events are delivered", testDelivered},
+		{"one of many delivers", testDeliver},
+		{"notices of events", testNotices},
 	}
 }
 
