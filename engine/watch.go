@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rationhq/ration/engine/events"
@@ -140,7 +139,7 @@ func (e *Engine) tellRefusal(domain *policy.Domain, s *scratch, d *Decision, ver
 		owner = s.matches[first].Owner
 	}
 	e.hub.Refused(domain.Name(), owner, d.bindingPath(), verdict.Reason(), func() ([]policy.Entry, string) {
-		return policy.ReadOwner(owner), strings.TrimSuffix(d.Message(), ".") + "."
+		return policy.ReadOwner(owner), d.Message()
 	})
 }
 

@@ -1,8 +1,13 @@
 package access
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"reflect"
 	"strings"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,7 +26,12 @@ type Gate struct {
 	Closed bool
 	// Cure says how to open the listener, where it is closed.
 	Cure string
+	// Recheck is how often it is looked whether the tokens of streams are still in force; 0: DefaultRecheck.
+	Recheck time.Duration
 }
+
+// DefaultRecheck is how often that is looked at where a [Gate] does not say.
+const DefaultRecheck = time.Second
 
 // Header is that of HTTP, and the key of gRPC's metadata, in which a token comes, behind "Bearer ".
 const Header = "authorization"
@@ -124,13 +134,57 @@ func (g *Gate) Unary(ctx context.Context, request any, info *grpc.UnaryServerInf
 	return handler(ctx, request)
 }
 
-// Stream is a grpc.StreamServerInterceptor.
+// Stream is a grpc.StreamServerInterceptor. A stream may outlive its token: it ends soon after the token does, or means
+// something else.
 func (g *Gate) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	rights, _ := rightsFor(info.FullMethod)
+	if g.Tokens == nil || rights == nil {
+		ctx, err := g.Admit(stream.Context(), info.FullMethod)
+		if err != nil {
+			return err
+		}
+		return handler(service, admitted{stream, ctx})
+	}
+	// The token is found before the call is judged by it: if it is another one then, the stream ends.
+	first, err := g.Tokens.of(stream.Context())
+	if err != nil {
+		return err
+	}
 	ctx, err := g.Admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
-	return handler(service, admitted{stream, ctx})
+	ctx, end := context.WithCancelCause(ctx)
+	var following sync.WaitGroup
+	following.Go(func() { g.follow(ctx, first, end) })
+	err = handler(service, admitted{stream, ctx})
+	end(nil)
+	following.Wait()
+	if why := context.Cause(ctx); !errors.Is(why, context.Canceled) && stream.Context().Err() == nil {
+		return why
+	}
+	return err
+}
+
+// follow ends a stream, with the reason, once the token that it was begun with is not in force any more.
+func (g *Gate) follow(ctx context.Context, first *Token, end context.CancelCauseFunc) {
+	tick := time.NewTicker(cmp.Or(g.Recheck, DefaultRecheck))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch now, err := g.Tokens.of(ctx); {
+		case err != nil:
+			end(err)
+			return
+		case !reflect.DeepEqual(now, first):
+			end(failure.New(codes.Aborted, failure.TokenChanged, "the token permits something else by now: call again"))
+			return
+		}
+	}
 }
 
 // admitted is a stream whose context knows who calls.
