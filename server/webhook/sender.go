@@ -48,6 +48,8 @@ const (
 	longestPause = 10 * time.Minute
 	// askWithin bounds the wait for the source.
 	askWithin = 5 * time.Second
+	// tellWithin bounds how long it takes to tell it, also while the process ends.
+	tellWithin = 2 * time.Second
 	// restBetween is the least time between two questions to it.
 	restBetween = 20 * time.Millisecond
 )
@@ -248,7 +250,7 @@ func (s *Sender) deliver(ctx context.Context, d *delivery) {
 		d.settled = d.answer.taken || d.answer.gone || old && ctx.Err() == nil
 	}
 	if d.settled {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askWithin)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWithin)
 		defer cancel()
 		d.reported = s.source.Delivered(ctx, d.event)
 	}
