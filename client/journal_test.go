@@ -90,6 +90,32 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// TestJournalAtOnce: what was not delivered at once is on disk, however long the caller would try.
+func TestJournalAtOnce(t *testing.T) {
+	s := serve(t)
+	c := connect(t, s.Addr(), client.Options{
+		Retry:   client.Retry{First: time.Hour, Most: time.Hour, Attempt: time.Second, Patience: 10 * time.Hour},
+		Journal: t.TempDir(), JournalEvery: time.Hour,
+	})
+	lease, err := c.Reserve(t.Context(), call("alice", client.Usage{Input: 100}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(true, false)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if got, err := lease.Settle(t.Context(), client.Usage{Input: 30}); err != nil || !got.Journaled {
+			t.Errorf("%+v, %v, want it journaled", got, err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("it is not journaled after a minute")
+	}
+}
+
 // TestJournalOfAnother: what a process has left is delivered by the next one, also where the server knows nothing of the
 // reservation any more, for then the caller is told; and what another one holds is left to it.
 func TestJournalOfAnother(t *testing.T) {

@@ -35,6 +35,9 @@ func (r Retry) orDefaults() Retry {
 	}
 }
 
+// onceKey is of a context whose calls are made once.
+type onceKey struct{}
+
 // unary makes one call of several attempts. It is a grpc.UnaryClientInterceptor.
 func (r Retry) unary(
 	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
@@ -43,6 +46,12 @@ func (r Retry) unary(
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Patience)
 		defer cancel()
+	}
+	if once, _ := ctx.Value(onceKey{}).(bool); once {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.Attempt)
+		defer cancel()
+		return invoke(ctx, method, request, reply, conn, options...)
 	}
 	if !repeatable(method, request) {
 		return invoke(ctx, method, request, reply, conn, options...)

@@ -70,7 +70,7 @@ func (c *Client) Record(ctx context.Context, r Record) (Settlement, error) {
 	if r.Requests != 0 {
 		request.Requests = &r.Requests
 	}
-	answer, err := c.api.Record(ctx, request)
+	answer, err := c.api.Record(c.orJournal(ctx), request)
 	if err != nil {
 		return c.keep(&rationv1.BatchItem{Report: &rationv1.BatchItem_Record{Record: request}}, fmt.Errorf("record: %w", err))
 	}
@@ -81,7 +81,7 @@ func (c *Client) Record(ctx context.Context, r Record) (Settlement, error) {
 }
 
 func (c *Client) settle(ctx context.Context, request *rationv1.SettleRequest) (Settlement, error) {
-	answer, err := c.api.Settle(ctx, request)
+	answer, err := c.api.Settle(c.orJournal(ctx), request)
 	if err != nil {
 		return c.keep(&rationv1.BatchItem{Report: &rationv1.BatchItem_Settle{Settle: request}}, fmt.Errorf("settle: %w", err))
 	}
@@ -98,13 +98,22 @@ func (c *Client) settle(ctx context.Context, request *rationv1.SettleRequest) (S
 }
 
 func (c *Client) release(ctx context.Context, request *rationv1.ReleaseRequest) (Settlement, error) {
-	answer, err := c.api.Release(ctx, request)
+	answer, err := c.api.Release(c.orJournal(ctx), request)
 	if err != nil {
 		return c.keep(&rationv1.BatchItem{Report: &rationv1.BatchItem_Release{Release: request}}, fmt.Errorf("release: %w", err))
 	}
 	return Settlement{
 		State: State(word("STATE_", answer.GetState())), Replayed: answer.GetReplayed(), Limits: limitsOf(answer.GetLimits()),
 	}, nil
+}
+
+// orJournal bounds the call of a report to one attempt where there is a journal: what lies on disk outlives the process, and
+// is sent again from there.
+func (c *Client) orJournal(ctx context.Context) context.Context {
+	if c.journal == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, onceKey{}, true)
 }
 
 // keep writes a report to the journal that was not delivered. It returns why it was not where it cannot be kept.

@@ -51,8 +51,8 @@ limits:
 }
 
 // While nothing refuses, statuses and headers tell of a limit that counts requests or tokens, if there is one,
-// however little money is left; when money refuses, of that.
-func TestMoneyIsQuotedLast(t *testing.T) {
+// however few places and however little money are left; when those refuse, of them.
+func TestPlacesAndMoneyAreQuotedLast(t *testing.T) {
 	b := newPolicyBench(t, `
 domain: shop
 prices: { book: none, models: { haiku: { input: 1, output: 5 } } }
@@ -61,6 +61,10 @@ descriptors:
   limits:
   - { name: spend, meter: cost, algorithm: fixed_window, limit: $0.10/hour }
   - { name: tokens, meter: tokens, algorithm: fixed_window, limit: 1M/hour }
+- key: seat
+  limits:
+  - { name: seats, meter: concurrency, limit: 1 }
+  - { name: hits, algorithm: fixed_window, limit: 100/hour }
 - key: purse
   limits: [ { name: purse, meter: cost, algorithm: fixed_window, limit: $0.03/hour } ]
 - key: path
@@ -85,6 +89,8 @@ descriptors:
 		{[]engine.Descriptor{user}, 0, "spend"},
 		{[]engine.Descriptor{path, user}, 1, "path spend"},
 		{[]engine.Descriptor{entries("nobody=x"), purse}, 1, " purse"},
+		{[]engine.Descriptor{entries("seat=a", "ration.request=1")}, 0, "hits"},
+		{[]engine.Descriptor{entries("seat=a", "ration.request=2")}, 0, "seats"},
 	} {
 		d := b.ask(t, c.asks...)
 		var names []string

@@ -158,7 +158,7 @@ func (r *Reason) text(now limit.Micros, zone *time.Location) []string {
 			zone = a.Quantity.Zone()
 		}
 		meter := a.Limit.Meter
-		state = fmt.Sprintf("%s of %s left", meter.Number(a.Status.Remaining), a.Quantity.Rate(meter))
+		state = fmt.Sprintf("%s of %s left", meter.Number(a.Status.Remaining), a.Quantity.Room(meter))
 		if a.Unavailable {
 			state = "it cannot be said how much is left"
 		} else if a.Status.ResetAfter > 0 {

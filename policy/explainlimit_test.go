@@ -140,14 +140,15 @@ domain d: 1 limit
 // What callers are told of a quantity.
 func TestQuantitiesInWords(t *testing.T) {
 	for entry, want := range map[string]string{
-		"meter: cost, limit: $1/month":                            "Monthly budget, $1.00 per month",
-		"meter: cost, algorithm: calendar, limit: $0.5/year":      "Yearly budget, $0.50 per year",
-		"meter: cost, algorithm: calendar, limit: $1_000_000/w":   "Weekly budget, $1,000,000.00 per week",
-		"meter: cost, algorithm: sliding_window, limit: $100/day": "Daily budget, $100.00 per day",
-		"meter: cost, algorithm: fixed_window, limit: $1/h":       "Hourly budget, $1.00 per hour",
-		"meter: cost, rate: $1000/minute":                         "Budget, $1,000.00 per minute",
-		"meter: tokens, limit: 1000/month":                        "Monthly quota, 1,000 tokens per month",
-		"rate: 1/5m":                                              "Quota, 1 request per 5 minutes",
+		"meter: cost, limit: $1/month":                            "Monthly budget, $1.00 per month, $1.00 per month",
+		"meter: cost, algorithm: calendar, limit: $0.5/year":      "Yearly budget, $0.50 per year, $0.50 per year",
+		"meter: cost, algorithm: calendar, limit: $1_000_000/w":   "Weekly budget, $1,000,000.00 per week, $1,000,000.00 per week",
+		"meter: cost, algorithm: sliding_window, limit: $100/day": "Daily budget, $100.00 per day, $100.00 per day",
+		"meter: cost, algorithm: fixed_window, limit: $1/h":       "Hourly budget, $1.00 per hour, $1.00 per hour",
+		"meter: cost, rate: $1000/minute":                         "Budget, $1,000.00 per minute, $1,000.00 at once ($1,000.00 per minute)",
+		"meter: tokens, limit: 1000/month":                        "Monthly quota, 1,000 tokens per month, 1,000 tokens per month",
+		"rate: 1/5m":                                              "Quota, 1 request per 5 minutes, 1 request at once (1 request per 5 minutes)",
+		"rate: 300/minute, burst: 100":                            "Quota, 300 requests per minute, 100 requests at once (300 requests per minute)",
 	} {
 		p, failures, _ := parse(t, "domain: d\nlimits: [{name: x, "+entry+"}]", Options{})
 		if failures != "" {
@@ -155,7 +156,7 @@ func TestQuantitiesInWords(t *testing.T) {
 			continue
 		}
 		l := p.Limits()[0]
-		if got := l.For(0).Quota(l.Meter) + ", " + l.For(0).Rate(l.Meter); got != want {
+		if got := l.For(0).Quota(l.Meter) + ", " + l.For(0).Rate(l.Meter) + ", " + l.For(0).Room(l.Meter); got != want {
 			t.Errorf("%s is %q, want %q", entry, got, want)
 		}
 	}

@@ -74,6 +74,14 @@ func (q *Quantity) Rate(m Meter) string {
 	return m.Amount(s.Limit) + " per " + lengthInWords(s.Window)
 }
 
+// Room says of what is left when something is left of a quantity: as Rate does, of a token bucket its depth and how it drains.
+func (q *Quantity) Room(m Meter) string {
+	if q.Spec.Algorithm == limit.TokenBucket {
+		return m.Amount(q.Spec.Ceiling()) + " at once (" + q.Rate(m) + ")"
+	}
+	return q.Rate(m)
+}
+
 // Quota names what is used up when the quantity of a limit with that meter is: "Hourly quota", "Monthly budget".
 func (q *Quantity) Quota(m Meter) string {
 	s := &q.Spec

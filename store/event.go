@@ -77,8 +77,6 @@ type Outbox interface {
 func (o *Op) validateThresholds() error {
 	period := o.Spec.Algorithm == limit.FixedWindow || o.Spec.Algorithm == limit.CalendarWindow
 	switch {
-	case len(o.Thresholds) == 0:
-		return nil
 	case len(o.Thresholds) > MaxThresholds:
 		return fmt.Errorf("%w: %d thresholds, want at most %d", ErrInvalid, len(o.Thresholds), MaxThresholds)
 	case len(o.Label) > MaxLabel:

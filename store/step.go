@@ -162,8 +162,10 @@ func (o *Op) validate(l *Lease) error {
 	case l != nil && l.Do == LeaseRenew && (o.Kind != Charge || o.Amount > 0):
 		return fmt.Errorf("%w: a step that renews a lease has no ops but checks", ErrInvalid)
 	}
-	if err := o.validateThresholds(); err != nil {
-		return err
+	if len(o.Thresholds) > 0 {
+		if err := o.validateThresholds(); err != nil {
+			return err
+		}
 	}
 	if err := o.Spec.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

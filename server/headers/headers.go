@@ -128,12 +128,30 @@ func first(limits []standing, m policy.Meter) *standing {
 	return nil
 }
 
-// appendPlain adds X-RateLimit-…, of the limit that binds. They have no unit, so of money they tell nothing.
+// plain returns the limit that fields without a unit tell of: the one that refuses, else the one that binds of those that
+// count calls or tokens, else places. Of money they tell nothing. nil if there is none.
+func plain(limits []standing) *standing {
+	var places *standing
+	for i := range limits {
+		switch s := &limits[i]; {
+		case s.meter == policy.Cost && s.refuses:
+			return nil
+		case s.meter == policy.Cost:
+		case s.refuses || s.meter != policy.InFlight:
+			return s
+		case places == nil:
+			places = s
+		}
+	}
+	return places
+}
+
+// appendPlain adds X-RateLimit-….
 func appendPlain(into []Field, d *engine.Decision, limits []standing) []Field {
-	if len(limits) == 0 || limits[0].meter == policy.Cost {
+	s := plain(limits)
+	if s == nil {
 		return into
 	}
-	s := &limits[0]
 	into = append(into,
 		Field{"x-ratelimit-limit", strconv.FormatInt(s.capacity, 10)},
 		Field{"x-ratelimit-remaining", strconv.FormatInt(s.remaining, 10)})

@@ -36,6 +36,11 @@ descriptors:
     rate_limit: { unit: hour, requests_per_unit: 0 }
   - key: one
     limits: [ { name: at-once, meter: concurrency, limit: 1 } ]
+  - key: two
+    limits:
+      - { name: at-once, meter: concurrency, limit: 2 }
+      - { name: spend, meter: cost, algorithm: fixed_window, limit: $0.000001/hour }
+      - { name: requests, meter: requests, algorithm: fixed_window, limit: 60/hour }
 `
 
 const lax = `
@@ -91,6 +96,34 @@ func expect(t *testing.T, what string, d *engine.Decision, want string) {
 	}
 	if got := strings.Join(lines, "\n"); got != strings.TrimSpace(want) {
 		t.Errorf("%s:\n%s\n\nwant\n%s", what, got, strings.TrimSpace(want))
+	}
+}
+
+// Fields without a unit tell of what callers can go by, however few places and however little money are left; but of what
+// refuses.
+func TestFieldsWithoutAUnit(t *testing.T) {
+	b := newBench(t)
+	plain := func(d *engine.Decision) (words string) {
+		for _, f := range headers.Append(nil, d) {
+			if strings.HasPrefix(f.Name, "x-ratelimit-") && strings.Count(f.Name, "-") == 2 {
+				words += strings.TrimPrefix(f.Name, "x-ratelimit-") + " " + f.Value + " "
+			}
+		}
+		return words
+	}
+	for _, c := range []struct{ what, key, want string }{
+		{"requests", "two", "limit 60 remaining 59 reset 1795438800 "},
+		{"requests, and no place is left", "two", "limit 60 remaining 58 reset 1795438800 "},
+		{"places refuse", "two", "limit 2 remaining 0 reset 1795435501 "},
+		{"there are only places", "one", "limit 1 remaining 0 "},
+	} {
+		if got := plain(reserve(t, b.Engine, c.key, "", price.Usage{})); got != c.want {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
+	record(t, b.Engine, "two", "m", price.Usage{Input: 1})
+	if got := plain(reserve(t, b.Engine, "two", "m", price.Usage{})); got != "" {
+		t.Errorf("money refuses: %q, want nothing", got)
 	}
 }
 

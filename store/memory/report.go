@@ -60,11 +60,11 @@ func (d *decision) lookUpRows() (need int64) {
 			} else {
 				r.usage, r.ledger = &sh.usage, &sh.ledger
 			}
-			r.table = r.usage.table(from.Group, r.kind, total.Start)
+			r.table, r.row = r.usage.lookUp(by, from.Group, r.kind, total.Start, r.dimensions())
 			if r.table == nil {
 				need += tableBytes + int64(len(from.Group))
 			}
-			if r.row = r.table.find(by, r.dimensions()); r.row == nil {
+			if r.row == nil {
 				need += rowBytes + reporterBytes + int64(len(from.Owner)+len(from.Dimensions)) + sumBytes*int64(len(from.Add))
 			} else {
 				need += sumBytes * int64(r.row.missing(r.columns))
@@ -93,8 +93,7 @@ func (d *decision) writeRows() {
 			continue
 		}
 		if r.row == nil { // unless another row of the step has made it
-			r.table = u.table(from.Group, r.kind, r.total.Start)
-			r.row = r.table.find(u.owners[string(from.Owner)], r.dimensions())
+			r.table, r.row = u.lookUp(u.owners[string(from.Owner)], from.Group, r.kind, r.total.Start, r.dimensions())
 		}
 		if r.row == nil {
 			table, row, bytes := u.create(from.Group, r.kind, r.total.Start, from.Owner, r.dimensions())
@@ -146,9 +145,9 @@ func (s *Store) forgetRows() bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s.journal.enter(&sh.ledger, sh)
-	for name, t := range sh.usage.tables {
-		if name.kind.span().End(name.start) <= closed {
-			s.bytes.Add(-sh.usage.drop(name, t, &sh.ledger, 0))
+	for _, t := range sh.usage.tables {
+		if t.kind.span().End(t.start) <= closed {
+			s.bytes.Add(-sh.usage.drop(t, &sh.ledger, 0))
 		}
 	}
 	sh.usage.close()

@@ -51,9 +51,20 @@ func kindOf(t *store.Total) tableKind {
 
 func (k tableKind) span() store.Span { return store.Span(k & spanBits) }
 
+// place returns where rows of this kind are among the latest of an owner: of hours, of days, and of rankings by days and
+// by months.
+func (k tableKind) place() int {
+	if k&ofRanking != 0 {
+		return int(k&spanBits) + 1
+	}
+	return int(k & spanBits)
+}
+
 // table is the rows of a period: by owner, or of a group by dimensions.
 type table struct {
+	tableName
 	until        limit.Micros
+	dropped      bool
 	ofOwners     map[*reporter]*row
 	byDimensions map[string]*row
 }
@@ -62,6 +73,12 @@ type table struct {
 type reporter struct {
 	name string
 	rows int
+	// latest are the rows of the period that was looked at last, of each kind: mostly it is the same again, and tables
+	// are large.
+	latest [4]struct {
+		table *table
+		first *row
+	}
 }
 
 // row is the sums of one owner, or group, by some dimensions.
@@ -100,7 +117,12 @@ func (t *table) find(by *reporter, dimensions []byte) *row {
 	if t.ofOwners == nil {
 		return t.byDimensions[string(dimensions)]
 	}
-	for r := t.ofOwners[by]; r != nil; r = r.next {
+	return t.ofOwners[by].by(dimensions)
+}
+
+// by returns the row with these dimensions of those of an owner, the first of which r is, or nil.
+func (r *row) by(dimensions []byte) *row {
+	for ; r != nil; r = r.next {
 		if r.dimensions.Value() == string(dimensions) {
 			return r
 		}
@@ -108,12 +130,29 @@ func (t *table) find(by *reporter, dimensions []byte) *row {
 	return nil
 }
 
+// lookUp returns the table of a period, and the row in it: that of the group, or that of an owner who has rows. Either may
+// be nil.
+func (u *usage) lookUp(by *reporter, group []byte, kind tableKind, start limit.Micros, dimensions []byte) (*table, *row) {
+	if by == nil || kind&ofGroup != 0 {
+		t := u.table(group, kind, start)
+		return t, t.find(by, dimensions)
+	}
+	latest := &by.latest[kind.place()]
+	if t := latest.table; t == nil || t.dropped || t.start != start || t.group != string(group) {
+		if t = u.table(group, kind, start); t == nil {
+			return nil, nil
+		}
+		latest.table, latest.first = t, t.ofOwners[by]
+	}
+	return latest.table, latest.first.by(dimensions)
+}
+
 // create makes a row that is not there, in a table that need not be, and returns both and about how many bytes it takes.
 func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, dimensions []byte) (_ *table, _ *row, bytes int64) {
 	t := u.table(group, kind, start)
 	if t == nil {
-		t = &table{}
-		u.tables[tableName{string(group), kind, start}] = t
+		t = &table{tableName: tableName{string(group), kind, start}}
+		u.tables[t.tableName] = t
 		bytes += tableBytes + int64(len(group))
 		u.closed = min(u.closed, kind.span().End(start))
 		if kind&ofGroup == 0 {
@@ -137,6 +176,8 @@ func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, 
 	by.rows++
 	r.next = t.ofOwners[by]
 	t.ofOwners[by] = r
+	latest := &by.latest[kind.place()]
+	latest.table, latest.first = t, r
 	return t, r, bytes
 }
 
@@ -183,9 +224,9 @@ func (u *usage) sweep(now limit.Micros, l *ledger, stripe int) (freed int64) {
 		return 0
 	}
 	u.due = never
-	for name, t := range u.tables {
+	for _, t := range u.tables {
 		if now >= t.until {
-			freed += u.drop(name, t, l, stripe)
+			freed += u.drop(t, l, stripe)
 		} else {
 			u.due = min(u.due, t.until)
 		}
@@ -195,13 +236,13 @@ func (u *usage) sweep(now limit.Micros, l *ledger, stripe int) (freed int64) {
 }
 
 // drop lets go of a table with all its rows, and returns about how many bytes they took.
-func (u *usage) drop(name tableName, t *table, l *ledger, stripe int) (freed int64) {
+func (u *usage) drop(t *table, l *ledger, stripe int) (freed int64) {
 	remove := func(owner, dimensions string) {
 		if l.on {
-			l.remove(rowKey(name, stripe, owner, dimensions))
+			l.remove(rowKey(t.tableName, stripe, owner, dimensions))
 		}
 	}
-	freed = tableBytes + int64(len(name.group))
+	freed = tableBytes + int64(len(t.group))
 	for dimensions, r := range t.byDimensions {
 		freed += r.bytes() + int64(len(dimensions))
 		remove("", dimensions)
@@ -217,7 +258,8 @@ func (u *usage) drop(name tableName, t *table, l *ledger, stripe int) (freed int
 			delete(u.owners, by.name)
 		}
 	}
-	delete(u.tables, name)
+	delete(u.tables, t.tableName)
+	t.dropped = true
 	return freed
 }
 

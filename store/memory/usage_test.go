@@ -129,6 +129,29 @@ func TestUsageIsSwept(t *testing.T) {
 	t.Logf("it was %d bytes", all)
 }
 
+// When the clock is set back to an hour that was swept, that is counted anew.
+func TestUsageOfAnHourThatComesAgain(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	s := open(t, memory.Options{Clock: clock.Now, SweepEvery: often})
+	row := usageRow("alice")
+	apply := func() {
+		t.Helper()
+		if err := s.Apply(t.Context(), &store.Step{Rows: []store.Row{row}}, &store.Outcome{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply()
+	before := s.Bytes()
+	clock.Advance(hour + row.Keep.OwnerHours)
+	waitFor(t, "the hour to be swept", func() bool { return s.Bytes() < before })
+	clock.Set(noon)
+	apply()
+	rows, err := s.Rows(t.Context(), store.RowsQuery{Group: row.Group, Owner: row.Owner, From: noon, To: noon + 1})
+	if err != nil || len(rows) != 1 || rows[0].Columns[0].Amount != 1 {
+		t.Errorf("the hour says %+v (%v), want one request", rows, err)
+	}
+}
+
 // What is swept is gone from the directory too.
 func TestUsageIsSweptFromDisk(t *testing.T) {
 	clock := storetest.NewClock(noon)

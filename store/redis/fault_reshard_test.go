@@ -24,6 +24,7 @@ func TestReshardingUnderLoad(t *testing.T) {
 	nodes := redistest.StartCluster(t)
 	url := "redis-cluster://" + nodes[0].Addr
 	c := gather(t, makers, calm, twoStores(t, url, calm)...)
+	c.readEvents(witness(t, url))
 	c.awaitAnswers(200)
 	for i := range nodes {
 		m := newMove(t, nodes, nodes[i].Client(t), nodes[(i+1)%3].Client(t))

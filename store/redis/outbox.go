@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -148,12 +147,12 @@ func (s *Store) Delivered(ctx context.Context, events []store.Event) error {
 	return s.ask(ctx, removals)
 }
 
-// shardOfEvent returns the shard in whose outbox an event is in a Cluster; false if there is none.
+// shardOfEvent returns the shard in whose outbox an event is in a Cluster; false if it is no ID.
 func shardOfEvent(id string) (shard uint16, ok bool) {
-	if len(id) != idSize || strings.Trim(id[:shardDigits], "0123456789") != "" {
+	if len(id) != idSize {
 		return 0, false
 	}
-	n, err := strconv.Atoi(id[:shardDigits])
+	n, err := strconv.ParseUint(id[:shardDigits], 10, 16)
 	return uint16(n), err == nil && n < shards
 }
 

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
@@ -179,5 +180,24 @@ func TestNotPermittedIsNotCorrupt(t *testing.T) {
 				t.Errorf("the error is %v, want one that says that it is not permitted", err)
 			}
 		})
+	}
+}
+
+// Who may not say that there are events decides all the same, and keeps them.
+func TestToldWithoutNotice(t *testing.T) {
+	server := redistest.Start(t)
+	for i, rules := range [][]string{{"~*", "&*", "+@all", "-publish"}, {"~*", "resetchannels", "+@all"}} {
+		s := as(t, server, Options{KeyPrefix: fmt.Sprint(i, ":")}, rules...)
+		op := store.Op{
+			Bucket: []byte("b"), Spec: limit.Spec{Limit: 10, Window: limit.Second * 3600}, Manner: limit.Strict, Amount: 9,
+			Thresholds: []int64{5, 8},
+		}
+		if err := s.Apply(t.Context(), &store.Step{Ops: []store.Op{op}}, &store.Outcome{}); err != nil {
+			t.Error(err)
+		}
+		events, err := s.Undelivered(t.Context())
+		if err != nil || len(events) != 2 {
+			t.Errorf("with %q: %+v, %v, want two events", rules, events, err)
+		}
 	}
 }

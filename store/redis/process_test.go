@@ -150,6 +150,26 @@ func (r *Replica) Apply(o Order, a *Answer) error {
 	return nil
 }
 
+// Past asks for what a store tells of.
+type Past struct {
+	Prefix string
+	Since  limit.Micros
+}
+
+// Told is what it tells.
+type Told struct {
+	Answer
+	Events []store.Event
+}
+
+// Events reads the events.
+func (r *Replica) Events(p Past, a *Told) error {
+	var err error
+	a.Events, err = r.find(p.Prefix).store.Events(context.Background(), p.Since)
+	a.set(err)
+	return nil
+}
+
 // Ready asks a store whether it can decide.
 func (r *Replica) Ready(prefix string, a *Answer) error {
 	a.set(r.find(prefix).store.Ready(context.Background()))
@@ -312,6 +332,14 @@ func (r *remote) Apply(ctx context.Context, step *store.Step, out *store.Outcome
 	return nil
 }
 
+func (r *remote) Events(ctx context.Context, since limit.Micros) ([]store.Event, error) {
+	var a Told
+	if err := r.call(ctx, "Replica.Events", Past{r.prefix, since}, &a); err != nil {
+		return nil, err
+	}
+	return a.Events, nil
+}
+
 func (r *remote) Ready(ctx context.Context) error {
 	return r.call(ctx, "Replica.Ready", r.prefix, &Answer{})
 }
@@ -320,7 +348,8 @@ func (r *remote) Close() error {
 	return r.call(context.Background(), "Replica.Close", r.prefix, &Answer{})
 }
 
-func (r *remote) call(ctx context.Context, method string, args any, a *Answer) error {
+// call asks the process; its answer, which may hold an error, comes into a.
+func (r *remote) call(ctx context.Context, method string, args any, a interface{ err() error }) error {
 	call := r.client.Go(method, args, a, make(chan *rpc.Call, 1))
 	select {
 	case <-call.Done:

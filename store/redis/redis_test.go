@@ -90,8 +90,13 @@ func (f *fleet) Top(ctx context.Context, q store.TopQuery) ([]store.Ranked, erro
 	return f.next().(store.Usage).Top(ctx, q)
 }
 
+// eventReader is what also a store in another process is.
+type eventReader interface {
+	Events(ctx context.Context, since limit.Micros) ([]store.Event, error)
+}
+
 func (f *fleet) Events(ctx context.Context, since limit.Micros) ([]store.Event, error) {
-	return f.next().(store.Outbox).Events(ctx, since)
+	return f.next().(eventReader).Events(ctx, since)
 }
 
 func (f *fleet) Undelivered(ctx context.Context) ([]store.Event, error) {

@@ -107,6 +107,7 @@ func acrossShards(t *testing.T, open Open, games int) {
 func RunConcurrent(t *testing.T, open Open) {
 	run(t, open, exact(200, 1))
 	run(t, open, whole())
+	run(t, open, []test{{"many cross a threshold at once", testManyCross}})
 }
 
 // exact has 64 callers spend in so many games, and rounds of random histories.
@@ -166,6 +167,7 @@ func RunDurable(t *testing.T, open func(t testing.TB, clock *Clock, dir string) 
 	t.Run("a hold outlives its lease, on disk too", func(t *testing.T) { testForgotten(t, fresh, again) })
 	t.Run("a renewed lease, on disk too", func(t *testing.T) { testRenewedOnDisk(t, fresh, again) })
 	t.Run("rows of leases, on disk too", func(t *testing.T) { testLeaseRows(t, fresh, again) })
+	run(t, fresh, []test{{"keeps events for a while, on disk too", testKeptEvents}})
 	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), false, fresh, again) })
 	t.Run("usage is as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), true, fresh, again) })
 }
