@@ -70,7 +70,7 @@ func appendLabel(b []byte, o *opening, shares []policy.Share) []byte {
 		b = appendBounded(b, text, longestLabelText)
 	}
 	b = appendBounded(b, o.match.Owner, longestLabelOwner)
-	b = append(b, byte(o.limit.Meter), byte(calendarOf(o.quantity)))
+	b = append(b, byte(o.limit.Meter), calendarOf(o.quantity))
 	b = binary.AppendVarint(b, int64(o.quantity.Spec.Window))
 	b = binary.AppendVarint(b, o.quantity.Spec.Ceiling())
 	b = binary.AppendUvarint(b, uint64(len(shares)))

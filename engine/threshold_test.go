@@ -59,7 +59,7 @@ func TestLabels(t *testing.T) {
 		if l.clipped != strings.Contains(name, "long") {
 			t.Errorf("%s: clipped %v", name, l.clipped)
 		}
-		for n := range len(b) {
+		for n := range b {
 			if _, err := readLabel(b[:n]); err == nil {
 				t.Errorf("%s: %d bytes of %d are a label, too", name, n, len(b))
 				break

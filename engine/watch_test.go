@@ -33,7 +33,7 @@ descriptors:
 // patience bounds every wait for something that is certain to happen.
 const patience = 20 * time.Second
 
-func (b bench) watch(t testing.TB, ctx context.Context, q engine.EventQuery) *events.Watcher {
+func (b bench) watch(ctx context.Context, t testing.TB, q engine.EventQuery) *events.Watcher {
 	t.Helper()
 	w, err := b.Watch(ctx, &q)
 	if err != nil {
@@ -93,7 +93,7 @@ func TestThresholds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newPolicyBench(t, warned, engine.Options{})
-			w := b.watch(t, t.Context(), engine.EventQuery{Subject: policy.Entry{Key: "user", Value: "alice"}})
+			w := b.watch(t.Context(), t, engine.EventQuery{Subject: policy.Entry{Key: "user", Value: "alice"}})
 			use(t, b)
 			seen := map[string]bool{}
 			for !seen["threshold user=alice llm.user.tokens 80"] || name == "settle" && !seen["threshold user=alice llm.user.least 0"] {
@@ -111,7 +111,7 @@ func TestThresholds(t *testing.T) {
 // Under a thousand settlements at once each threshold is told once.
 func TestThresholdsUnderLoad(t *testing.T) {
 	b := newPolicyBench(t, warned, engine.Options{})
-	w := b.watch(t, t.Context(), engine.EventQuery{})
+	w := b.watch(t.Context(), t, engine.EventQuery{})
 	var settling sync.WaitGroup
 	for range 8 {
 		settling.Go(func() {
@@ -142,8 +142,8 @@ func TestThresholdsUnderLoad(t *testing.T) {
 // What happens to the server is told: policies, an outage and its end; refusals to those who ask for them.
 func TestEventsOfTheServer(t *testing.T) {
 	b := newPolicyBench(t, warned, engine.Options{})
-	w := b.watch(t, t.Context(), engine.EventQuery{})
-	all := b.watch(t, t.Context(), engine.EventQuery{Kinds: []string{"refusal"}, Domain: "llm"})
+	w := b.watch(t.Context(), t, engine.EventQuery{})
+	all := b.watch(t.Context(), t, engine.EventQuery{Kinds: []string{"refusal"}, Domain: "llm"})
 	p, _ := b.Policy()
 	b.SetPolicy(p)
 	b.TellPolicyRefused([]string{"p.yaml:1:1: nonsense", "p.yaml:2:1: more"})
@@ -185,7 +185,7 @@ func TestWatchInScope(t *testing.T) {
 	team := scoped(engine.Scope{Subjects: []engine.SubjectPattern{{Key: "user", Name: "team-", Prefix: true}}})
 	elsewhere := scoped(engine.Scope{Domains: []string{"other"}})
 	here := scoped(engine.Scope{Domains: []string{"llm"}})
-	of, not, domain := b.watch(t, team, engine.EventQuery{}), b.watch(t, elsewhere, engine.EventQuery{}), b.watch(t, here, engine.EventQuery{})
+	of, not, domain := b.watch(team, t, engine.EventQuery{}), b.watch(elsewhere, t, engine.EventQuery{}), b.watch(here, t, engine.EventQuery{})
 	for _, who := range []string{"alice", "team-7"} {
 		c := call("small", 0, 0)
 		c.Attributes[0].Value = who

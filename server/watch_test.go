@@ -40,7 +40,7 @@ func watchOver(t *testing.T, c rationv1.UsageServiceClient, r *rationv1.WatchEve
 }
 
 // watchAsJSON watches over HTTP.
-func watchAsJSON(t *testing.T, addr, body string) (*http.Response, *bufio.Scanner) {
+func watchAsJSON(t *testing.T, addr, body string) (code int, header http.Header, lines *bufio.Scanner) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
@@ -54,21 +54,21 @@ func watchAsJSON(t *testing.T, addr, body string) (*http.Response, *bufio.Scanne
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = answer.Body.Close() })
-	return answer, bufio.NewScanner(answer.Body)
+	return answer.StatusCode, answer.Header, bufio.NewScanner(answer.Body)
 }
 
 // Whoever watches hears of a threshold at once, over gRPC and over HTTP, the same under the same id; and afterwards what
 // it has missed.
 func TestWatchEvents(t *testing.T) {
 	everywhere(t, func(t *testing.T, o *office) {
-		stream, header := watchOver(t, o, &rationv1.WatchEventsRequest{Domain: "llm", Subject: "user=alice", Kinds: []string{"threshold"}})
-		after := header.Get("ration-after")
+		stream, md := watchOver(t, o, &rationv1.WatchEventsRequest{Domain: "llm", Subject: "user=alice", Kinds: []string{"threshold"}})
+		after := md.Get("ration-after")
 		if len(after) != 1 || after[0] == "" {
-			t.Errorf("the header says %v", header)
+			t.Errorf("the header says %v", md)
 		}
-		answer, lines := watchAsJSON(t, o.Addr("HTTP"), `{"subject": "user=alice", "kinds": ["threshold"]}`)
-		if answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "application/x-ndjson" || answer.Header.Get("Ration-After") == "" {
-			t.Errorf("over HTTP: %s %v", answer.Status, answer.Header)
+		code, header, lines := watchAsJSON(t, o.Addr("HTTP"), `{"subject": "user=alice", "kinds": ["threshold"]}`)
+		if code != 200 || header.Get("Content-Type") != "application/x-ndjson" || header.Get("Ration-After") == "" {
+			t.Errorf("over HTTP: %d %v", code, header)
 		}
 		o.record(t, user("bob"), 0, 900)
 		o.record(t, user("alice"), 0, 900)
@@ -115,9 +115,9 @@ func TestWatchEventsErrors(t *testing.T) {
 		if got := saidBy(t, err); got != want {
 			t.Errorf("%s: %+v: %v", body, got, err)
 		}
-		answer, lines := watchAsJSON(t, o.Addr("HTTP"), body)
-		if lines.Scan(); answer.StatusCode != 400 || !strings.Contains(lines.Text(), `"reason":"`+want.reason+`"`) {
-			t.Errorf("%s over HTTP: %d %s", body, answer.StatusCode, lines.Text())
+		code, _, lines := watchAsJSON(t, o.Addr("HTTP"), body)
+		if lines.Scan(); code != 400 || !strings.Contains(lines.Text(), `"reason":"`+want.reason+`"`) {
+			t.Errorf("%s over HTTP: %d %s", body, code, lines.Text())
 		}
 	}
 }
@@ -126,7 +126,7 @@ func TestWatchEventsErrors(t *testing.T) {
 func TestWatchersEndWithTheServer(t *testing.T) {
 	o := administer(t)
 	stream, _ := watchOver(t, o, &rationv1.WatchEventsRequest{})
-	_, lines := watchAsJSON(t, o.Addr("HTTP"), `{}`)
+	_, _, lines := watchAsJSON(t, o.Addr("HTTP"), `{}`)
 	o.halt()
 	_, err := stream.Recv()
 	if status.Code(err) != codes.Unavailable || failure.ReasonOf(err) != failure.Stopping {

@@ -70,7 +70,7 @@ func (w *watching) run(ctx context.Context) error {
 		reached, err := w.once(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case errors.As(err, new(printError)):
 			return err
 		case !passing(status.Code(err)) || !w.begun && time.Since(firstTry) > time.Duration(w.command.Wait):

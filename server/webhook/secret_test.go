@@ -21,7 +21,7 @@ func TestParseSecrets(t *testing.T) {
 		}
 	}
 	for text, says := range map[string]string{
-		"": "is empty", " \n": "is empty", "hunter2-hunter2-hunter2": "whsec_", secretPrefix + "not*base64": "base64",
+		"": "is empty", "\n": "is empty", "hunter2-hunter2-hunter2": "whsec_", secretPrefix + "not*base64": "base64",
 		secretOf(23): "23 bytes", secretOf(65): "65 bytes", secretOf(32) + " " + secretOf(8): "8 bytes",
 	} {
 		_, err := ParseSecrets(text)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -311,6 +310,6 @@ func (s *Sender) warn(ctx context.Context, text string, err error) {
 	}
 	if now := time.Now(); now.Sub(s.lastWarned) >= time.Minute {
 		s.lastWarned = now
-		s.opts.Log.Warn("webhook: "+text+"; this is said once a minute at most", "receiver", s.opts.URL.Host, "error", fmt.Sprint(err))
+		s.opts.Log.Warn("the webhook, of which this is said once a minute at most", "problem", text, "receiver", s.opts.URL.Host, "error", err)
 	}
 }
