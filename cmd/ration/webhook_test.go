@@ -179,6 +179,63 @@ func TestEveryThresholdArrives(t *testing.T) {
 	}
 }
 
+// TestOneServerSends: of two with one Redis one sends, and when it ends the other one goes on. Nothing is sent twice.
+func TestOneServerSends(t *testing.T) {
+	in := newInbox(t)
+	in.comeBack()
+	args := []string{"--policy", warningPolicy(t), "--store", redistest.Start(t).URL(), "--webhook-url", in.URL}
+	env := map[string]string{"RATION_WEBHOOK_SECRET": in.secret}
+	first, second := serveWith(t, env, args...), serveWith(t, env, args...)
+	var clients []rationv1.AccountingServiceClient
+	for _, p := range []*process{first, second} {
+		clients = append(clients, rationv1.NewAccountingServiceClient(connect(t, p.addrs(t).GRPC, insecure.NewCredentials())))
+	}
+	arrived := func(n int) {
+		t.Helper()
+		eventually(t, "events arrive", func() error {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			if len(in.ids) < n {
+				return fmt.Errorf("%d of %d", len(in.ids), n)
+			}
+			for about, ids := range in.ids {
+				for id, times := range ids {
+					if len(ids) != 1 || times != 1 {
+						t.Errorf("%s came as %s %d times", about, id, times)
+					}
+				}
+			}
+			return in.wrong
+		})
+	}
+	var reporting sync.WaitGroup
+	for i, c := range clients {
+		reporting.Go(func() {
+			for n := range 25 {
+				spend(t, c, "ann", fmt.Sprintf("%d-%d", i, n), 10)
+			}
+		})
+	}
+	reporting.Wait()
+	arrived(5)
+	sent := func(p *process) bool {
+		_, page := get(t, "http://"+p.addrs(t).Metrics+"/metrics")
+		return !strings.Contains(page, `ration_webhook_deliveries_total{result="delivered"} 0`)
+	}
+	if sent(first) == sent(second) {
+		t.Errorf("the first has sent: %v, and so the second", sent(first))
+	}
+	one, other := first, second
+	client := clients[1]
+	if sent(second) {
+		one, other, client = second, first, clients[0]
+	}
+	one.stop(t)
+	spend(t, client, "ann", "last", 500)
+	arrived(10)
+	other.stop(t)
+}
+
 // A webhook that can never work is an error at the start, which names the flag, and what to do; never the secret.
 func TestWebhookMisuse(t *testing.T) {
 	good := "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))
