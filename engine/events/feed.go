@@ -30,7 +30,7 @@ func (h *Hub) run(ctx context.Context, f *feed) {
 	notices := h.opts.Source.Notices(ctx)
 	r := reader{source: h.opts.Source, began: limit.At(time.Now()), known: make(map[string]limit.Micros)}
 	// What is there already is not new. If that cannot be read, what is read later is told by its time.
-	_, err := r.read(ctx, true)
+	_, err := r.read(ctx)
 	if err != nil && ctx.Err() == nil {
 		h.opts.Failed(err)
 	}
@@ -48,7 +48,7 @@ func (h *Hub) run(ctx context.Context, f *feed) {
 		case <-pause.C:
 		}
 		pause.Stop()
-		fresh, err := r.read(ctx, false)
+		fresh, err := r.read(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				h.opts.Failed(err)
@@ -79,9 +79,8 @@ type reader struct {
 	known  map[string]limit.Micros // when those happened that were read and may be read again
 }
 
-// read returns what it has not read before. The first time all is old: at once, if it is the first try, else what
-// happened before the reader began.
-func (r *reader) read(ctx context.Context, first bool) (fresh []Event, err error) {
+// read returns what it has not read before; the first time what has happened since the reader began.
+func (r *reader) read(ctx context.Context) (fresh []Event, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	all, err := r.source.Events(ctx, max(0, r.newest-overlap))
@@ -90,7 +89,7 @@ func (r *reader) read(ctx context.Context, first bool) (fresh []Event, err error
 	}
 	for i := range all {
 		e := &all[i]
-		if _, ok := r.known[e.ID]; !ok && !first && (r.synced || e.At >= r.began-again) {
+		if _, ok := r.known[e.ID]; !ok && (r.synced || e.At >= r.began-again) {
 			fresh = append(fresh, *e)
 		}
 		r.known[e.ID] = e.At

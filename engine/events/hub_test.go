@@ -29,6 +29,7 @@ type shelf struct {
 	mute    bool // no notices come
 	notices map[chan struct{}]bool
 	reads   int
+	during  func(reads int) // called before each
 }
 
 func (s *shelf) put(all ...Event) {
@@ -55,8 +56,14 @@ func (s *shelf) fail(err error) {
 
 func (s *shelf) Events(_ context.Context, since limit.Micros) (all []Event, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.reads++
+	reads, during := s.reads, s.during
+	s.mu.Unlock()
+	if during != nil {
+		during(reads)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, e := range s.all {
 		if e.At >= since {
 			all = append(all, e)
@@ -225,6 +232,30 @@ func TestAfterAndNew(t *testing.T) {
 		})
 	}
 	watching.Wait()
+}
+
+// What is written while it is read what was missed is both kept and new: it is told once.
+func TestKeptAndNew(t *testing.T) {
+	s := &shelf{}
+	s.put(crossing("01", 100))
+	told := make(chan struct{})
+	h := hub(t, Options{Source: s, Every: time.Hour})
+	var again sync.Once
+	s.during = func(reads int) {
+		if reads == 2 { // what was missed
+			s.put(crossing("02", 101))
+			<-told
+		}
+		if reads > 3 {
+			again.Do(func() { close(told) }) // the feed has told of it
+		}
+		if reads == 3 {
+			s.put() // so that it reads once more
+		}
+	}
+	w := watch(t, h, Want{After: "01"})
+	s.put(crossing("03", 102))
+	wants(t, "missed and new", next(t, w, 2), "02", "03")
 }
 
 // Who has seen no event goes on where it began.

@@ -83,8 +83,8 @@ func TestStream(t *testing.T) {
 			return err
 		}
 		for id := range next {
-			if err := s.Send(&rationv1.WatchEventsResponse{Id: id, Used: 5}); err != nil {
-				t.Errorf("send %s: %v", id, err)
+			if err := s.Send(&rationv1.WatchEventsResponse{Id: id, Used: 5}); err != nil || s.Context().Err() != nil {
+				t.Errorf("send %s: %v, %v", id, err, s.Context().Err())
 			}
 		}
 		return failure.New(codes.Aborted, failure.TooSlow, "too slow")
@@ -170,7 +170,7 @@ func TestStreamIsEnded(t *testing.T) {
 		t.Errorf("%d %s", answer.code, text)
 	}
 	close(ended)
-	if err := <-wrote; err == nil {
-		t.Error("a message was written after the end")
+	if err := <-wrote; err == nil || err.Error() != "the stream has ended" {
+		t.Errorf("a message was written after the end: %v", err)
 	}
 }
