@@ -46,8 +46,6 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request, m serverSt
 	ctx, cancel := context.WithCancel(asMetadata(r))
 	defer cancel()
 	s := &lines{ctx: ctx, cancel: cancel, body: body, to: w, control: http.NewResponseController(w)}
-	// The server bounds whole calls, which this one has not: that the request is read is no bound for the answer.
-	_ = s.control.SetReadDeadline(time.Time{})
 	var beating sync.WaitGroup
 	beating.Go(func() { s.beat(g.opts.Heartbeat) })
 	err = g.callStream(m, r.URL.Path, s)
@@ -133,7 +131,7 @@ func (s *lines) write(b []byte) error {
 	if s.ended {
 		return errStreamEnded
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeWithin))
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeWithin)) // the server's own is for the whole answer
 	if !s.begun {
 		s.begun = true
 		h := s.to.Header()
