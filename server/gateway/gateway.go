@@ -20,7 +20,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -120,7 +122,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, httpStatus, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(asMetadata(r), g.opts.Timeout)
+	ctx, cancel := context.WithTimeout(asCall(r), g.opts.Timeout)
 	defer cancel()
 	response, err := g.call(ctx, m, body)
 	if err != nil {
@@ -131,14 +133,21 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, response)
 }
 
-// asMetadata returns the context of a call with what interceptors look for in the metadata of gRPC: who calls.
-func asMetadata(r *http.Request) context.Context {
+// asCall returns the context of a call with what interceptors look for, as gRPC has it: the authorization in the metadata,
+// and the connection with its certificates as the peer. No other header gets there: what a client says of its certificate
+// is not what it has shown.
+func asCall(r *http.Request) context.Context {
+	ctx := r.Context()
+	if r.TLS != nil {
+		info := credentials.TLSInfo{State: *r.TLS, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
+		ctx = peer.NewContext(ctx, &peer.Peer{AuthInfo: info})
+	}
 	const authorization = "authorization"
 	sent := r.Header.Values(authorization)
 	if len(sent) == 0 {
-		return r.Context()
+		return ctx
 	}
-	return metadata.NewIncomingContext(r.Context(), metadata.MD{authorization: sent})
+	return metadata.NewIncomingContext(ctx, metadata.MD{authorization: sent})
 }
 
 // read returns the body of a call. The type of the body is insisted on: a page in somebody's browser can send others

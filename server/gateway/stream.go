@@ -43,7 +43,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request, m serverSt
 		answerError(w, httpStatus, err)
 		return
 	}
-	ctx, cancel := context.WithCancel(asMetadata(r))
+	ctx, cancel := context.WithCancel(asCall(r))
 	defer cancel()
 	s := &lines{ctx: ctx, cancel: cancel, body: body, to: w, control: http.NewResponseController(w)}
 	var beating sync.WaitGroup
