@@ -64,7 +64,7 @@ func (s *Store) ask(ctx context.Context, questions []*question) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return ctx.Err()
+			return explain(ctx.Err())
 		}
 	}
 }

@@ -87,7 +87,7 @@ func BenchmarkUsage(b *testing.B) {
 }
 
 // BenchmarkThresholds measures what it costs to look for two thresholds of a strict limit, with a label of 100 bytes: none
-// is reached, both were, or one is by each step, which is told of then.
+// is reached, or one is by each step, which is told of then; and what an event takes.
 func BenchmarkThresholds(b *testing.B) {
 	server := redistest.Start(b)
 	var fresh atomic.Int64
@@ -96,7 +96,7 @@ func BenchmarkThresholds(b *testing.B) {
 		thresholds []int64
 		fresh      bool // a bucket for each step
 	}{
-		{"no thresholds", nil, false}, {"not reached", []int64{1 << 38, 1 << 39}, false}, {"told of", []int64{1, 2}, false},
+		{"no thresholds", nil, false}, {"not reached", []int64{1 << 38, 1 << 39}, false},
 		{"no thresholds, first of its bucket", nil, true}, {"reached, first of its bucket", []int64{1, 1 << 39}, true},
 	} {
 		for _, callers := range []int{1, 64} { // per core
@@ -112,6 +112,13 @@ func BenchmarkThresholds(b *testing.B) {
 					}
 					return steps
 				})
+				look, taken := server.Client(b), int64(0)
+				for _, suffix := range []string{"#events", "#events-by-time", "#undelivered"} {
+					taken += look.MemoryUsage(b.Context(), "ration:{s0000}"+suffix, 0).Val()
+				}
+				if n := look.HLen(b.Context(), "ration:{s0000}#events").Val(); n > 0 {
+					b.ReportMetric(float64(taken)/float64(n), "B/event")
+				}
 			})
 		}
 	}

@@ -51,9 +51,10 @@ func (s *Store) eventsIn(ctx context.Context, suffix string, since limit.Micros)
 		ids := set.answer.(*redis.StringSliceCmd).Val()
 		for some := range slices.Chunk(ids, idsAtOnce) {
 			lists = append(lists, some)
-			asked = append(asked, s.aboutEvents(set.shard, eventsSuffix, some, func(ctx context.Context, args []any) redis.Cmder {
+			fields := func(ctx context.Context, args []any) redis.Cmder {
 				return redis.NewSliceCmd(ctx, append([]any{"hmget"}, args...)...)
-			}))
+			}
+			asked = append(asked, s.aboutEvents(set.shard, eventsSuffix, some, fields))
 		}
 	}
 	if err := s.ask(ctx, asked); err != nil {

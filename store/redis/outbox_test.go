@@ -172,7 +172,8 @@ func TestForeignOutbox(t *testing.T) {
 			}
 			_, ofEvents := s.Events(t.Context(), 0)
 			_, ofUndelivered := s.Undelivered(t.Context())
-			if errors.Is(ofEvents, store.ErrCorrupt) != read.events || errors.Is(ofUndelivered, store.ErrCorrupt) != read.undelivered {
+			corrupt := func(err error) bool { return errors.Is(err, store.ErrCorrupt) }
+			if corrupt(ofEvents) != read.events || corrupt(ofUndelivered) != read.undelivered {
 				t.Errorf("events: %v, undelivered: %v; want %v: %+v", ofEvents, ofUndelivered, store.ErrCorrupt, read)
 			}
 		})

@@ -17,9 +17,9 @@ const toTouch = "evalsha"
 // toTell and toHear are commands about channels.
 const toTell, toHear = "publish", "subscribe"
 
-// commands are what the script has to be allowed, and who waits for events, each with as many words as it must have; *
-// is a key, and & a channel. The script itself asks Redis, since users who may ask by ACL DRYRUN may change permissions as well, and
-// managed services let nobody.
+// commands are what the script has to be allowed, and who waits for events, each with as many words as it must
+// have; * is a key, and & a channel. The script itself asks Redis, since users who may ask by ACL DRYRUN may change
+// permissions as well, and managed services let nobody.
 var commands = []string{
 	toTouch + " x 1 *", "eval x 0", "time",
 	"get *", "set * x", "del *", "exists *", "incrby * 1", "decrby * 1", "pexpire * 1",
