@@ -34,7 +34,7 @@ func newAdminGRPC(service rationv1.AdminServiceServer, guard *recovery.Guard, ga
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(receive),
 		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, gate.Unary),
-		grpc.ChainStreamInterceptor(gate.Stream, endStreams(stopping, guard)),
+		grpc.ChainStreamInterceptor(failure.Stream, gate.Stream, endStreams(stopping, guard)),
 	)
 	rationv1.RegisterAdminServiceServer(s, service)
 	reflection.Register(s)

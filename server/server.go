@@ -155,7 +155,9 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	}{
 		{"HTTP", config.HTTPAddr, func(at net.Addr) (http.Handler, error) {
 			s.gates["HTTP"] = gateOn(at, "--http-addr", &config)
-			g := gateway.New(gateway.Options{Unary: s.gates["HTTP"].Unary, Guard: guard})
+			g := gateway.New(gateway.Options{
+				Unary: s.gates["HTTP"].Unary, Guard: guard, Stream: chain(s.gates["HTTP"].Stream, endStreams(s.stopping, guard)),
+			})
 			own(g)
 			return public(service, g, h), nil
 		}, 30 * time.Second, config.HTTPTLS, nil},
@@ -242,7 +244,7 @@ func newGRPC(
 		grpc.MaxConcurrentStreams(streams),
 		// Envoy's service runs none of these.
 		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, gate.Unary),
-		grpc.ChainStreamInterceptor(gate.Stream, endStreams(stopping, guard)),
+		grpc.ChainStreamInterceptor(failure.Stream, gate.Stream, endStreams(stopping, guard)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
 			MaxConnectionAgeGrace: orElse(config.MaxConnectionAgeGrace, time.Hour),

@@ -43,6 +43,9 @@ type serveFlags struct {
 	ResponseMetadata        bool       `group:"answers" help:"Describe the request, and the metadata of the rules that admitted it, as dynamic metadata."`
 	ResponseBody            bool       `group:"answers" help:"Give refused requests a body (application/problem+json) and Retry-After."`
 
+	WebhookURL        string `group:"webhook" name:"webhook-url" placeholder:"URL" help:"Where events of thresholds (warn_at) are sent, as https://example.com/hook. None: nowhere."`
+	WebhookSecretFile string `group:"webhook" placeholder:"FILE" help:"File with the secret that signs them, whsec_ and base64. None: it is in RATION_WEBHOOK_SECRET."`
+
 	MaxConnectionAge      period `group:"lifecycle" default:"24h" placeholder:"DURATION" help:"Ask clients to reconnect after it, so that load reaches new replicas; 0: never. Default 24h."`
 	MaxConnectionAgeGrace period `group:"lifecycle" default:"1h" placeholder:"DURATION" help:"Time that calls have to end then; 0: any. Default 1h."`
 	Keepalive             period `group:"lifecycle" default:"2h" placeholder:"DURATION" help:"Probe a connection that has been silent for so long; 0: never. Default 2h."`

@@ -106,6 +106,7 @@ const (
 	groupListen    = "listen"
 	groupTLS       = "tls"
 	groupAnswers   = "answers"
+	groupWebhook   = "webhook"
 	groupLifecycle = "lifecycle"
 	groupLog       = "log"
 )
@@ -117,6 +118,7 @@ func groups() []kong.Group {
 		{Key: groupListen, Title: "Addresses: host:port, :port, unix:/path, or empty for none"},
 		{Key: groupTLS, Title: "TLS: files that change are read again"},
 		{Key: groupAnswers, Title: "Answers"},
+		{Key: groupWebhook, Title: "Webhook: who is told of thresholds"},
 		{Key: groupLifecycle, Title: "Connections and the end"},
 		{Key: groupLog, Title: "Output"},
 	}

@@ -1,9 +1,13 @@
 package access
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"reflect"
 	"strings"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,7 +26,12 @@ type Gate struct {
 	Closed bool
 	// Cure says how to open the listener, where it is closed.
 	Cure string
+	// Recheck is how often it is looked whether the callers of streams may still have them; 0: DefaultRecheck.
+	Recheck time.Duration
 }
+
+// DefaultRecheck is how often that is looked at where a [Gate] does not say.
+const DefaultRecheck = time.Second
 
 // Header is that of HTTP, and the key of gRPC's metadata, in which a token comes, behind "Bearer ".
 const Header = "authorization"
@@ -147,13 +156,27 @@ func (g *Gate) Unary(ctx context.Context, request any, info *grpc.UnaryServerInf
 	return handler(ctx, request)
 }
 
-// Stream is a grpc.StreamServerInterceptor.
+// Stream is a grpc.StreamServerInterceptor. A stream may last for longer than its caller may have it: then it ends, soon
+// after, and before another message.
 func (g *Gate) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, err := g.Admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
-	return handler(service, admitted{stream, ctx, g, info.FullMethod})
+	if CallerOf(ctx) == nil {
+		return handler(service, admitted{stream, ctx, g, info.FullMethod})
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	a := admitted{stream, ctx, g, info.FullMethod}
+	var following sync.WaitGroup
+	following.Go(func() { a.follow(end) })
+	err = handler(service, a)
+	end(nil)
+	following.Wait()
+	if why := context.Cause(ctx); !errors.Is(why, context.Canceled) && stream.Context().Err() == nil {
+		return why
+	}
+	return err
 }
 
 // admitted is a stream whose context knows who calls.
@@ -166,15 +189,39 @@ type admitted struct {
 
 func (a admitted) Context() context.Context { return a.ctx }
 
-// SendMsg implements grpc.ServerStream. It ends the stream where its caller may not have it any more: it may last for
-// longer than a token does.
+// SendMsg implements grpc.ServerStream.
 func (a admitted) SendMsg(message any) error {
+	if err := a.still(); err != nil {
+		return err
+	}
+	return a.ServerStream.SendMsg(message)
+}
+
+// still says why the caller may not have the stream any more, if that is so.
+func (a admitted) still() error {
 	now, err := a.gate.Admit(a.ServerStream.Context(), a.method)
 	if err != nil {
 		return err
 	}
 	if !reflect.DeepEqual(CallerOf(now), CallerOf(a.ctx)) {
-		return failure.New(codes.PermissionDenied, failure.NotPermitted, "what you may do has changed meanwhile: call again")
+		return failure.New(codes.Aborted, failure.TokenChanged, "what you may do has changed meanwhile: call again")
 	}
-	return a.ServerStream.SendMsg(message)
+	return nil
+}
+
+// follow ends the stream, with the reason, once its caller may not have it any more.
+func (a admitted) follow(end context.CancelCauseFunc) {
+	tick := time.NewTicker(cmp.Or(a.gate.Recheck, DefaultRecheck))
+	defer tick.Stop()
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := a.still(); err != nil {
+			end(err)
+			return
+		}
+	}
 }

@@ -35,6 +35,10 @@ const (
 	NotPermitted       Reason = "NOT_PERMITTED"       // the caller may not call the method
 	OutOfScope         Reason = "OUT_OF_SCOPE"        // the caller is not for the domain, or not for the subjects
 	NotServed          Reason = "NOT_SERVED"          // this version does not have the method
+	Stopping           Reason = "STOPPING"            // the server ends, and a stream with it
+	TooSlow            Reason = "TOO_SLOW"            // a watcher does not take its events
+	Crowded            Reason = "CROWDED"             // too many watch
+	TokenChanged       Reason = "TOKEN_CHANGED"       // what the caller of a stream may do has changed
 	Internal           Reason = "INTERNAL"            // a mistake of ration
 	UnknownMethod      Reason = "UNKNOWN_METHOD"      // over HTTP: the path names none
 	MethodNotAllowed   Reason = "METHOD_NOT_ALLOWED"  // over HTTP: it is called by POST

@@ -1,5 +1,5 @@
 // Package gateway serves gRPC services over HTTP/JSON, for callers without gRPC: POST /PACKAGE.SERVICE/METHOD with the
-// request as protobuf JSON in the body, answered by the response.
+// request as protobuf JSON in the body, answered by the response; by a line for each, where there are many.
 //
 // It needs no code of its own for a service: what grpc-go registers with a server, it registers with a [Gateway], which
 // is a grpc.ServiceRegistrar too. It must not know any service. Read [Gateway.ServeHTTP] first.
@@ -42,6 +42,10 @@ const DefaultTimeout = 15 * time.Second
 type Options struct {
 	// Unary runs around every call, as it does in a gRPC server; nil: nothing does.
 	Unary grpc.UnaryServerInterceptor
+	// Stream runs around every call with many answers, likewise. It may return before the handler does.
+	Stream grpc.StreamServerInterceptor
+	// Heartbeat is how often a stream that is silent has an empty line; 0: DefaultHeartbeat.
+	Heartbeat time.Duration
 	// Guard catches panics; nil catches them silently.
 	Guard *recovery.Guard
 	// Timeout is how long a call may take; 0: DefaultTimeout.
@@ -52,6 +56,7 @@ type Options struct {
 type Gateway struct {
 	opts    Options
 	methods map[string]method // by path
+	streams map[string]serverStream
 }
 
 type method struct {
@@ -67,14 +72,22 @@ func New(opts Options) *Gateway {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
 	}
-	return &Gateway{opts: opts, methods: map[string]method{}}
+	if opts.Heartbeat <= 0 {
+		opts.Heartbeat = DefaultHeartbeat
+	}
+	return &Gateway{opts: opts, methods: map[string]method{}, streams: map[string]serverStream{}}
 }
 
 // RegisterService implements grpc.ServiceRegistrar, before the first call is served. It serves the methods that have one
-// request and one answer.
+// request, and one answer or a stream of them.
 func (g *Gateway) RegisterService(service *grpc.ServiceDesc, impl any) {
 	for _, m := range service.Methods {
 		g.methods["/"+service.ServiceName+"/"+m.MethodName] = method{impl, m.Handler}
+	}
+	for i := range service.Streams {
+		if desc := &service.Streams[i]; desc.ServerStreams && !desc.ClientStreams {
+			g.streams["/"+service.ServiceName+"/"+desc.StreamName] = serverStream{impl, desc}
+		}
 	}
 }
 
@@ -94,6 +107,10 @@ func (g *Gateway) Prefixes() []string {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if m, ok := g.streams[r.URL.Path]; ok {
+		g.serveStream(w, r, m)
+		return
+	}
 	m, ok := g.methods[r.URL.Path]
 	if !ok {
 		answerError(w, http.StatusNotFound, failure.New(codes.Unimplemented, failure.UnknownMethod,
