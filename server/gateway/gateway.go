@@ -205,6 +205,9 @@ func unmarshal(body []byte, into proto.Message) error {
 		}
 		return failure.Invalid(failure.UnknownField, name, fmt.Sprintf("%s has no such field: %s", into.ProtoReflect().Descriptor().FullName(), why))
 	}
+	if field, want := misfit(body, into.ProtoReflect().Descriptor(), why); field != "" {
+		return failure.Invalid(failure.MalformedJSON, field, want+": "+why)
+	}
 	return failure.Invalid(failure.MalformedJSON, "", why)
 }
 
