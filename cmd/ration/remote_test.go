@@ -328,8 +328,8 @@ func TestReportsAndChanges(t *testing.T) {
 		},
 		{
 			"explain user=alice -o csv", "UsageService/Explain", `{"caller":{"domain":"llm","attributes":{"user":"alice"}},"estimate":{"usage":{}}}`,
-			&rationv1.ExplainResponse{Reasons: []*rationv1.Reason{{Status: spend, Because: []string{"user=alice"}, Place: "p.yaml:3:5", Meaning: "what it means"}}},
-			[]string{`limit,remaining,says,because,place,meaning`, `llm\.user\.spend,\$15\.00,,user=alice,p\.yaml:3:5,what it means`},
+			&rationv1.ExplainResponse{Reasons: []*rationv1.Reason{{Status: spend, Because: []string{"user=alice"}, Place: "p.yaml:3:5", Meaning: "what it means, by tier\n  free: 5"}}},
+			[]string{`limit,remaining,says,because,place,meaning`, `llm\.user\.spend,\$15\.00,,user=alice,p\.yaml:3:5,"what it means, by tier; free: 5"`},
 		},
 		{"subject get alice", "AdminService/GetSubject", `{` + who + `}`, &rationv1.GetSubjectResponse{Subject: alice}, whole},
 		{

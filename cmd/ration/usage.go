@@ -169,7 +169,8 @@ func (c *explainCmd) Run(to streams) error {
 				if l.GetRefuses() {
 					says = "refuses"
 				}
-				a.row(l.GetLimit(), amountOf(l.GetMeter(), l.GetRemaining()), says, strings.Join(reason.GetBecause(), " "), reason.GetPlace(), reason.GetMeaning())
+				meaning := strings.ReplaceAll(reason.GetMeaning(), "\n  ", "; ") // in one line
+				a.row(l.GetLimit(), amountOf(l.GetMeter(), l.GetRemaining()), says, strings.Join(reason.GetBecause(), " "), reason.GetPlace(), meaning)
 			}
 			if c.Format == "table" {
 				a.before, a.rows = r.GetText(), nil // the server says it all in words
