@@ -95,6 +95,11 @@ func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, tot
 	if err != nil {
 		return nil, total, err
 	}
+	if len(found) == 0 {
+		if err := keeps(domain, q.Subject.Key != "", !ask.Daily); err != nil {
+			return nil, total, err
+		}
+	}
 	type key struct {
 		start limit.Micros
 		group string
@@ -219,6 +224,27 @@ type Ranked struct {
 	Total   int64
 }
 
+// keeps says which rows the policy does not keep: nothing found would look like nothing used.
+func keeps(domain *policy.Domain, ofSubject, hours bool) error {
+	u := domain.Usage()
+	kept, name := u.Keep.GroupDays, "domain_daily"
+	switch {
+	case ofSubject && hours:
+		kept, name = u.Keep.OwnerHours, "hourly"
+	case ofSubject:
+		kept, name = u.Keep.OwnerDays, "daily"
+	case hours:
+		kept, name = u.Keep.GroupHours, "domain_hourly"
+	}
+	switch {
+	case u.Off:
+		return &InvalidError{Field: "domain", Reason: "its policy keeps no usage: it says `usage: off`"}
+	case kept == 0:
+		return &InvalidError{Field: "domain", Reason: fmt.Sprintf("its policy keeps no such usage: it says `usage: { keep: { %s: off } }`", name)}
+	}
+	return nil
+}
+
 // Top returns who has used most on the day, or in the month, that an instant lies in, of UTC; and when that began. Its
 // errors are those of Usage.
 func (e *Engine) Top(
@@ -244,6 +270,11 @@ func (e *Engine) Top(
 	})
 	if err != nil {
 		return nil, 0, err
+	}
+	if len(found) == 0 {
+		if err := keeps(domain, true, false); err != nil {
+			return nil, 0, err
+		}
 	}
 	for i := range found {
 		m := policy.Match{Owner: found[i].Owner}

@@ -110,6 +110,40 @@ func TestUsageThatCannotBeAsked(t *testing.T) {
 	}
 }
 
+// Rows that the policy does not keep are no answer: nothing found would be taken for nothing used.
+func TestRowsThatAreNotKept(t *testing.T) {
+	for _, c := range []struct {
+		usage, of  string
+		resolution engine.Resolution
+		want       string
+	}{
+		{"off", "", engine.ByDays, "`usage: off`"},
+		{"off", "ann", engine.ByHours, "`usage: off`"},
+		{"{ keep: { hourly: off } }", "ann", engine.ByHours, "hourly: off"},
+		{"{ keep: { daily: off } }", "ann", engine.Totals, "daily: off"},
+		{"{ keep: { domain_hourly: off } }", "", engine.ByHours, "domain_hourly: off"},
+		{"{ keep: { domain_daily: off } }", "", engine.ByDays, "domain_daily: off"},
+		{"{ keep: { domain_daily: off } }", "ann", engine.ByDays, ""},
+		{"{ keep: { daily: off } }", "", engine.ByDays, ""},
+	} {
+		b := newPolicyBench(t, "domain: llm\nusage: "+c.usage+"\n", engine.Options{})
+		q := engine.UsageQuery{Domain: "llm", To: limit.At(time.Now()), Resolution: c.resolution}
+		q.From = q.To - limit.Second
+		if c.of != "" {
+			q.Subject = policy.Entry{Key: "user", Value: c.of}
+		}
+		_, _, err := b.Usage(context.Background(), &q)
+		var invalid *engine.InvalidError
+		if (c.want == "") != (err == nil) || c.want != "" && (!errors.As(err, &invalid) || !strings.Contains(invalid.Reason, c.want)) {
+			t.Errorf("usage: %s, of %q: %v, want %q", c.usage, c.of, err, c.want)
+		}
+		_, _, err = b.Top(context.Background(), "llm", engine.ByCost, q.To, false, 10)
+		if off := c.usage == "off" || strings.Contains(c.usage, " daily"); off != errors.As(err, &invalid) {
+			t.Errorf("usage: %s, top: %v", c.usage, err)
+		}
+	}
+}
+
 func TestRowsOfRefusals(t *testing.T) {
 	b := newAccounts(t)
 	b.reserve(t, call("small", 0, 2_000)) // too large

@@ -568,8 +568,11 @@ func TestAdminAddress(t *testing.T) {
 	if _, err := rationv1.NewAdminServiceClient(client(t, o.Addr("gRPC"))).GetSubject(t.Context(), &rationv1.GetSubjectRequest{}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("at the address of all others: %v", err)
 	}
-	if got := post(t, o.Addr("HTTP"), "ration.v1.AdminService/GetSubject", "{}"); got.status != http.StatusNotFound {
-		t.Errorf("at the address of all others: %+v", got)
+	for addr, method := range map[string]string{"HTTP": "AdminService/GetSubject", "admin": "AccountingService/Check"} {
+		got := post(t, o.Addr(addr), "ration.v1."+method, "{}")
+		if got.status != http.StatusNotFound || !strings.Contains(got.text, "AdminService is served at --admin-addr, all others at --http-addr") {
+			t.Errorf("%s at %s: %+v", method, addr, got)
+		}
 	}
 	list := must[reflectionv1.ServerReflection_ServerReflectionInfoClient](t)(
 		reflectionv1.NewServerReflectionClient(client(t, o.Addr("admin"))).ServerReflectionInfo(t.Context()))

@@ -295,6 +295,13 @@ func public(service *rls.Service, own *gateway.Gateway, h *health.State) http.Ha
 	for _, prefix := range own.Prefixes() {
 		mux.Handle(prefix, own)
 	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/ration.v1.") {
+			own.ServeHTTP(w, r) // says that there is no such method
+			return
+		}
+		http.NotFound(w, r)
+	})
 	mux.HandleFunc("/healthcheck", func(w http.ResponseWriter, _ *http.Request) {
 		if !h.Serving() {
 			w.WriteHeader(http.StatusInternalServerError)

@@ -29,6 +29,9 @@ func (f *callerFlags) caller() *rationv1.Caller {
 	return &rationv1.Caller{Domain: f.Domain, Attributes: attributesOf(f.Attributes), Model: f.Model, Tier: f.Tier}
 }
 
+// Validate implements kong.Validatable.
+func (f *callerFlags) Validate() error { return once(f.Attributes) }
+
 // tokenFlags are an amount of tokens.
 type tokenFlags struct {
 	Input      int64 `env:"-" placeholder:"N" help:"Tokens of the prompt that came from no cache."`
@@ -241,6 +244,9 @@ type settleCmd struct {
 	tokenFlags
 	serverFlags
 }
+
+// Validate implements kong.Validatable.
+func (c *settleCmd) Validate() error { return once(c.Attributes) }
 
 // Run implements the command.
 func (c *settleCmd) Run(to streams) error {

@@ -235,6 +235,20 @@ func (a *attribute) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// once says which attribute is given twice: of two values the one that does not count would be lost in silence, and
+// somebody else be charged than was meant.
+func once(all []attribute) error {
+	values := map[string]string{}
+	for _, a := range all {
+		key, value, _ := strings.Cut(string(a), "=")
+		if before, given := values[key]; given {
+			return fmt.Errorf("%q is %q and %q: give it once", key, before, value)
+		}
+		values[key] = value
+	}
+	return nil
+}
+
 func attributesOf(all []attribute) attributes {
 	out := attributes{}
 	for _, a := range all {

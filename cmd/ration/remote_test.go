@@ -146,6 +146,9 @@ func TestRemoteMisuse(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"reserve user=alice", `ration: missing flags: --domain=NAME`},
 		{"reserve alice --domain llm", `ration: \[<key=value> \.\.\.\]: "alice" is no KEY=VALUE, as in user=alice`},
+		{"reserve user=alice user=bob --domain llm", `ration: .*"user" is "alice" and "bob": give it once`},
+		{"reserve user=alice user=bob --domain llm", `ration: .*"user" is "alice" and "bob": give it once`},
+		{"settle x user=alice user=bob --domain llm", `ration: .*"user" is "alice" and "bob": give it once`},
 		{"reserve --domain llm --characters 5 --output 5", `ration: --characters and --max-output stand for .*: leave .* out`},
 		{"usage user=alice --domain llm --by model", `ration: --from is missing: .*`},
 		{"usage user=a org=b --domain llm --from 2026-01-31", `ration: with --from, name one subject, .*`},
@@ -301,9 +304,9 @@ func TestReportsAndChanges(t *testing.T) {
 				Total: &rationv1.UsageRow{Requests: 2},
 			},
 			[]string{
-				`start,model,tier,requests,refusals,input,cache_read,cache_write,output,cost,tokens_per_request,p50,p95,p99`,
-				`2026-11-01T00:00:00Z,small,pro,2,3,10,5,3,12,\$0\.0015,15,1\.5s,2s,3s`,
-				`2026-11-01T00:00:00Z,large,pro,0,0,0,0,0,0,\$0\.00,0,,,`, `total,,,2,0,0,0,0,0,\$0\.00,0,,,`,
+				`start,model,tier,requests,refusals,rate_limited,quota_exhausted,request_too_large,blocked,input,cache_read,cache_write,output,cost,tokens_per_request,p50,p95,p99`,
+				`2026-11-01T00:00:00Z,small,pro,2,3,2,,,1,10,5,3,12,\$0\.0015,15,1\.5s,2s,3s`,
+				`2026-11-01T00:00:00Z,large,pro,0,0,,,,,0,0,0,0,\$0\.00,0,,,`, `total,,,2,0,,,,,0,0,0,0,\$0\.00,0,,,`,
 			},
 		},
 		{
@@ -325,8 +328,8 @@ func TestReportsAndChanges(t *testing.T) {
 		},
 		{
 			"explain user=alice -o csv", "UsageService/Explain", `{"caller":{"domain":"llm","attributes":{"user":"alice"}},"estimate":{"usage":{}}}`,
-			&rationv1.ExplainResponse{Reasons: []*rationv1.Reason{{Status: spend, Because: []string{"user=alice"}, Place: "p.yaml:3:5", Meaning: "what it means"}}},
-			[]string{`limit,remaining,says,because,place,meaning`, `llm\.user\.spend,\$15\.00,,user=alice,p\.yaml:3:5,what it means`},
+			&rationv1.ExplainResponse{Reasons: []*rationv1.Reason{{Status: spend, Because: []string{"user=alice"}, Place: "p.yaml:3:5", Meaning: "what it means, by tier\n  free: 5"}}},
+			[]string{`limit,remaining,says,because,place,meaning`, `llm\.user\.spend,\$15\.00,,user=alice,p\.yaml:3:5,"what it means, by tier; free: 5"`},
 		},
 		{"subject get alice", "AdminService/GetSubject", `{` + who + `}`, &rationv1.GetSubjectResponse{Subject: alice}, whole},
 		{

@@ -75,20 +75,29 @@ func standingAnswer(r *rationv1.GetUsageResponse) *answer {
 
 // rowsAnswer lists what was used.
 func rowsAnswer(r *rationv1.QueryUsageResponse, by []string) *answer {
-	a := &answer{columns: slices.Concat([]string{"start"}, by, []string{
-		"requests", "refusals", "input", "cache_read", "cache_write", "output", "cost", "tokens_per_request", "p50", "p95", "p99",
+	refusals := []string{"rate_limited", "quota_exhausted", "request_too_large", "blocked"} // what is said to callers
+	a := &answer{columns: slices.Concat([]string{"start"}, by, []string{"requests", "refusals"}, refusals, []string{
+		"input", "cache_read", "cache_write", "output", "cost", "tokens_per_request", "p50", "p95", "p99",
 	})}
 	add := func(row *rationv1.UsageRow, start string) {
 		cells := []any{start}
 		for _, name := range by {
 			cells = append(cells, row.GetGroup()[name])
 		}
-		var refusals int64
+		var all int64
 		for _, n := range row.GetRefusals() {
-			refusals += n
+			all += n
+		}
+		cells = append(cells, row.GetRequests(), all)
+		for _, said := range refusals {
+			if n := row.GetRefusals()[said]; n > 0 {
+				cells = append(cells, n)
+			} else {
+				cells = append(cells, "") // so that a table has only columns that say something
+			}
 		}
 		u, l := row.GetUsage(), row.GetLatency()
-		cells = append(cells, row.GetRequests(), refusals, u.GetInputTokens(), u.GetCacheReadTokens(), u.GetCacheWriteTokens(),
+		cells = append(cells, u.GetInputTokens(), u.GetCacheReadTokens(), u.GetCacheWriteTokens(),
 			u.GetOutputTokens(), price.Nanos(row.GetCost()), row.GetTokensPerRequest())
 		for _, q := range []interface{ AsDuration() time.Duration }{l.GetP50(), l.GetP95(), l.GetP99()} {
 			if l.GetCount() == 0 {
@@ -160,7 +169,8 @@ func (c *explainCmd) Run(to streams) error {
 				if l.GetRefuses() {
 					says = "refuses"
 				}
-				a.row(l.GetLimit(), amountOf(l.GetMeter(), l.GetRemaining()), says, strings.Join(reason.GetBecause(), " "), reason.GetPlace(), reason.GetMeaning())
+				meaning := strings.ReplaceAll(reason.GetMeaning(), "\n  ", "; ") // in one line
+				a.row(l.GetLimit(), amountOf(l.GetMeter(), l.GetRemaining()), says, strings.Join(reason.GetBecause(), " "), reason.GetPlace(), meaning)
 			}
 			if c.Format == "table" {
 				a.before, a.rows = r.GetText(), nil // the server says it all in words

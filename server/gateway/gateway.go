@@ -14,6 +14,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,8 +114,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m, ok := g.methods[r.URL.Path]
 	if !ok {
-		answerError(w, http.StatusNotFound, failure.New(codes.Unimplemented, failure.UnknownMethod,
-			fmt.Sprintf("there is no method %.200q", r.URL.Path)))
+		why := fmt.Sprintf("there is no method %.200q", r.URL.Path)
+		if !slices.ContainsFunc(g.Prefixes(), func(p string) bool { return strings.HasPrefix(r.URL.Path, p) }) {
+			why += " here: AdminService is served at --admin-addr, all others at --http-addr"
+		}
+		answerError(w, http.StatusNotFound, failure.New(codes.Unimplemented, failure.UnknownMethod, why))
 		return
 	}
 	body, httpStatus, err := read(w, r)
@@ -204,6 +208,9 @@ func unmarshal(body []byte, into proto.Message) error {
 			name, _ = strconv.Unquote(quoted)
 		}
 		return failure.Invalid(failure.UnknownField, name, fmt.Sprintf("%s has no such field: %s", into.ProtoReflect().Descriptor().FullName(), why))
+	}
+	if field, want := misfit(body, into.ProtoReflect().Descriptor(), why); field != "" {
+		return failure.Invalid(failure.MalformedJSON, field, want+": "+why)
 	}
 	return failure.Invalid(failure.MalformedJSON, "", why)
 }

@@ -210,6 +210,37 @@ func TestUnknownFieldIsNamed(t *testing.T) {
 	}
 }
 
+// So is one whose value cannot be, with what it can be: the text of the decoder says only where it stands.
+func TestMisfitIsNamed(t *testing.T) {
+	for body, says := range map[string]string{
+		`{"lease": "soon"}`:   `lease: write seconds, as \"300s\": (line 1:11)`,
+		`{"lease": 300}`:      `lease: write seconds, as \"300s\": syntax error (line 1:11)`,
+		`{"caller": "alice"}`: `caller: write an object`,
+		`{"caller": {"domain": "d", "attributes": {"ä": "é", "user": 5}}}`:                             `caller.attributes[\"user\"]: write text`,
+		"{\n\"caller\": {\"domain\": \"d\"},\n  \"estimate\": {\"usage\": {\"input_tokens\": \"x\"}}}": `estimate.usage.input_tokens: write a whole number`,
+		`{"estimate": {"prompt": {"outputCaps": 500}}}`:                                                `estimate.prompt.output_caps: write an object`,
+		`{"estimate": {"prompt": {"outputCaps": {"max_tokens": 1.5}}}}`:                                `estimate.prompt.output_caps[\"max_tokens\"]: write a whole number`,
+	} {
+		w := post(fails(codes.OK), body)
+		field, _, _ := strings.Cut(says, ": ")
+		if !strings.Contains(w.Body.String(), `"message":"`+says) || !strings.Contains(w.Body.String(), `"field":"`+field+`"`) {
+			t.Errorf("%s\n%s\nwant %s", body, w.Body, says)
+		}
+	}
+	for _, c := range []struct {
+		request    proto.Message
+		body, want string
+	}{
+		{&rationv1.QueryUsageRequest{}, `{"from": "2026-01-31"}`, `from: write an instant, as "2026-01-31T00:00:00Z"`},
+		{&rationv1.TopUsageRequest{}, `{"by": "money"}`, `by: write one of RANKING_REQUESTS, RANKING_TOKENS, RANKING_COST, RANKING_REFUSALS`},
+		{&rationv1.BatchSettleRequest{}, `{"items": [{"release": {}}, 5]}`, `items[1]: write an object, { … }`},
+	} {
+		if err := unmarshal([]byte(c.body), c.request); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+}
+
 func TestBodyThatBreaksOff(t *testing.T) {
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, iotest.ErrReader(context.Canceled))
 	r.Header.Set("Content-Type", "application/json")
