@@ -338,6 +338,26 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// What is sent again changes nothing, and is not counted again.
+func TestRepeatsAreNotCounted(t *testing.T) {
+	metrics := engine.NewMetrics()
+	b := newPolicyBench(t, accounts, engine.Options{Metrics: metrics})
+	r := engine.Record{Caller: call("small", 0, 0).Caller, Usage: price.Usage{Input: 10}, Requests: 1, Key: "k"}
+	for range 3 {
+		b.reserve(t, call("small", 100, 200, key("k")))
+		if err := b.Record(context.Background(), &r, new(engine.Settlement)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for verdict, hits := range map[string]float64{"admitted": 300, "recorded": 10} {
+		of := " domain=llm rule=llm.user.tokens verdict=" + verdict
+		got := gather(t, metrics)
+		if n, sum := got["ration_decisions_total"+of], got["ration_hits_total"+of]; n != 1 || sum != hits {
+			t.Errorf("%s %v times, %v tokens in all, want once %v", verdict, n, sum, hits)
+		}
+	}
+}
+
 // What is reported again is told what it was charged, whatever the prices are by then.
 func TestReportedAgainAfterPricesChanged(t *testing.T) {
 	b := newAccounts(t)
