@@ -338,6 +338,75 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// What is sent again changes nothing, and is not counted again.
+func TestRepeatsAreNotCounted(t *testing.T) {
+	metrics := engine.NewMetrics()
+	b := newPolicyBench(t, accounts, engine.Options{Metrics: metrics})
+	r := engine.Record{Caller: call("small", 0, 0).Caller, Usage: price.Usage{Input: 10}, Requests: 1, Key: "k"}
+	for range 3 {
+		b.reserve(t, call("small", 100, 200, key("k")))
+		if err := b.Record(context.Background(), &r, new(engine.Settlement)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for verdict, hits := range map[string]float64{"admitted": 300, "recorded": 10} {
+		of := " domain=llm rule=llm.user.tokens verdict=" + verdict
+		got := gather(t, metrics)
+		if n, sum := got["ration_decisions_total"+of], got["ration_hits_total"+of]; n != 1 || sum != hits {
+			t.Errorf("%s %v times, %v tokens in all, want once %v", verdict, n, sum, hits)
+		}
+	}
+}
+
+// What is reported again is told what it was charged, whatever the prices are by then.
+func TestReportedAgainAfterPricesChanged(t *testing.T) {
+	b := newAccounts(t)
+	ctx := context.Background()
+	used := price.Usage{Input: 100, Output: 10}
+	r := engine.Record{Caller: call("small", 0, 0).Caller, Usage: used, Requests: 1, Key: "k"}
+	a := b.reserve(t, call("small", 100, 200, asPro))
+	c := call("small", 0, 0).Caller
+	reports := map[string]func(*engine.Settlement) error{
+		"a record": func(s *engine.Settlement) error { return b.Record(ctx, &r, s) },
+		"a reservation that nobody knows": func(s *engine.Settlement) error {
+			return b.Settle(ctx, &engine.Report{ID: engine.ReservationID{1}, Usage: used, Caller: &c}, s)
+		},
+		"a reservation that another model served": func(s *engine.Settlement) error {
+			return b.Settle(ctx, &engine.Report{ID: a.ID, Usage: used, Model: "large"}, s)
+		},
+	}
+	first := make(map[string]engine.Settlement)
+	for name, report := range reports {
+		var s engine.Settlement
+		if err := report(&s); err != nil || s.Replayed {
+			t.Fatal(name, err, s.Replayed)
+		}
+		first[name] = s
+	}
+	dearer := strings.NewReplacer(`input: "1`, `input: "7`).Replace(accounts)
+	p, _, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(dearer)}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetPolicy(p)
+	for name, report := range reports {
+		for range 2 {
+			var s engine.Settlement
+			if err := report(&s); err != nil || !s.Replayed {
+				t.Fatal(name, err, s.Replayed)
+			}
+			if f := first[name]; s.Cost != f.Cost || s.Price != f.Price {
+				t.Errorf("%s: charged %d by %+v, and told %d by %+v when it was repeated", name, f.Cost, f.Price, s.Cost, s.Price)
+			}
+			for _, l := range s.Limits {
+				if l.Limit.Meter == policy.Cost && l.Amount != int64(s.Cost) {
+					t.Errorf("%s: limit %s says %d, of %d", name, l.Limit.Name, l.Amount, s.Cost)
+				}
+			}
+		}
+	}
+}
+
 func TestServedByAnotherModel(t *testing.T) {
 	b := newAccounts(t)
 	a := b.reserve(t, call("large", 100, 200))

@@ -188,6 +188,9 @@ func (m *Metrics) count(now *loaded, s *scratch, d *Decision) {
 		}
 		counters.add(verdictOf(&s.step.Ops[op], s.outcome.Results[op].Refused), s.step.Ops[op].Amount)
 	}
+	if s.step.Lease != nil && s.outcome.Lease == store.LeaseReplayed {
+		return // the limits were asked when it came first
+	}
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		op := &s.step.Ops[s.firstNative+i]

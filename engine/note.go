@@ -18,6 +18,8 @@ type note struct {
 	estimate price.Usage
 	price    Price
 	left     bool // it was left in the store, by a reservation; else this process alone knows of it, or nobody
+	charged  bool // its usage was reported, and charged by settled
+	settled  Price
 }
 
 // noteVersion is the first byte of a note. One that is not known is not read.
@@ -51,14 +53,29 @@ func (n *note) append(b []byte) []byte {
 	if n.left {
 		flags |= 4
 	}
+	if n.charged {
+		flags |= 8
+	}
+	if n.settled.Known {
+		flags |= 16
+	}
+	if n.settled.Assumed {
+		flags |= 32
+	}
 	b = append(b, flags)
-	if n.price.Known {
-		for _, r := range [...]price.Rate{n.price.Input, n.price.CacheRead, n.price.CacheWrite, n.price.Output} {
-			b = binary.AppendVarint(b, int64(r))
+	for _, p := range [...]*Price{&n.price, &n.settled} {
+		if p.Known {
+			b = appendPrice(b, p)
 		}
-		b = appendText(appendText(b, n.price.Model), n.price.Version)
 	}
 	return b
+}
+
+func appendPrice(b []byte, p *Price) []byte {
+	for _, r := range [...]price.Rate{p.Input, p.CacheRead, p.CacheWrite, p.Output} {
+		b = binary.AppendVarint(b, int64(r))
+	}
+	return appendText(appendText(b, p.Model), p.Version)
 }
 
 func appendText(b []byte, s string) []byte {
@@ -89,12 +106,16 @@ func readNote(b []byte) (n note, err error) {
 	}
 	flags := r.byte()
 	n.price.Known, n.price.Assumed = flags&1 != 0, flags&2 != 0
-	n.left = flags&4 != 0
-	if n.price.Known {
-		for _, into := range [...]*price.Rate{&n.price.Input, &n.price.CacheRead, &n.price.CacheWrite, &n.price.Output} {
+	n.left, n.charged = flags&4 != 0, flags&8 != 0
+	n.settled.Known, n.settled.Assumed = flags&16 != 0, flags&32 != 0
+	for _, p := range [...]*Price{&n.price, &n.settled} {
+		if !p.Known {
+			continue
+		}
+		for _, into := range [...]*price.Rate{&p.Input, &p.CacheRead, &p.CacheWrite, &p.Output} {
 			*into = price.Rate(r.number())
 		}
-		n.price.Model, n.price.Version = r.text(), r.text()
+		p.Model, p.Version = r.text(), r.text()
 	}
 	if r.broken || len(r.rest) > 0 {
 		return note{}, errNote

@@ -32,6 +32,12 @@ func TestNotes(t *testing.T) {
 			n.price.Input, n.price.Output = price.Rate(number.Draw(rt, "in")), price.Rate(number.Draw(rt, "out"))
 			n.price.Model, n.price.Version = text.Draw(rt, "entry"), text.Draw(rt, "book")
 		}
+		if n.charged = rapid.Bool().Draw(rt, "charged"); n.charged {
+			n.settled = Price{Known: rapid.Bool().Draw(rt, "settled by a price"), Assumed: rapid.Bool().Draw(rt, "or the dearest")}
+			if n.settled.Known {
+				n.settled.CacheRead, n.settled.Model = price.Rate(number.Draw(rt, "settled at")), text.Draw(rt, "settled by")
+			}
+		}
 		written := n.append(nil)
 		read, err := readNote(written)
 		if err != nil || !reflect.DeepEqual(read, n) {

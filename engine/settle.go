@@ -105,9 +105,11 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
 	s.reportEnd(domain, &n, report, served, requestCount, out)
+	s.leaveCharged(n, &out.Price)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}
+	out.chargeAsFirst(s, report.Usage)
 	e.metrics.count(now, s, &out.Decision)
 	e.tellUnpricedCall(now, domain, served, report.Usage, s, out)
 	out.conclude(s, &held)
@@ -188,6 +190,35 @@ func (o *Settlement) price(domain *policy.Domain, n *note, served string, at tim
 	}
 }
 
+// leaveCharged has the step leave by what price the usage is charged, with what is known of the call: whoever reports it
+// again is told the same, whatever the prices are by then.
+func (s *scratch) leaveCharged(n note, by *Price) {
+	if n.caller.Domain != "" {
+		n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
+	}
+	n.charged, n.settled = true, *by
+	s.note = n.append(s.note[:0])
+	s.leased.Note = s.note
+}
+
+// chargeAsFirst says of a repeat what the first report was charged.
+func (o *Settlement) chargeAsFirst(s *scratch, reported price.Usage) {
+	if s.outcome.Lease != store.LeaseReplayed {
+		return
+	}
+	first, err := readNote(s.outcome.Note)
+	if err != nil || !first.charged {
+		return // the reservation was ended otherwise than by a report, or another version has ended it
+	}
+	now := o.Cost
+	o.Price, o.Cost = first.settled, first.settled.Cost(reported)
+	for i := range o.Limits {
+		if a := &o.Limits[i]; a.Limit.Meter == policy.Cost && a.Amount == int64(now) {
+			a.Amount = int64(o.Cost)
+		}
+	}
+}
+
 // conclude says what has become of the reservation.
 func (o *Settlement) conclude(s *scratch, held *usage) {
 	switch s.outcome.Lease {
@@ -254,11 +285,15 @@ func (e *Engine) Record(ctx context.Context, r *Record, out *Settlement) error {
 	for i := range s.matches {
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}
+	if r.Key != "" {
+		s.leaveCharged(note{}, &out.Price)
+	}
 	reported := added(r.Requests, r.Usage, out.Cost)
 	s.report(domain, part{limit.At(s.now), out.tierName(), r.Model}, &reported)
 	if err := e.askWhole(ctx, s, &out.Decision); err != nil {
 		return err
 	}
+	out.chargeAsFirst(s, r.Usage)
 	e.metrics.count(now, s, &out.Decision)
 	e.tellUnpricedCall(now, domain, r.Model, r.Usage, s, out)
 	out.State, out.Replayed = StateRecorded, r.Key != "" && s.outcome.Lease == store.LeaseReplayed
