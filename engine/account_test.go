@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,6 +262,28 @@ func TestReserveByKey(t *testing.T) {
 	}
 	if a := b.reserve(t, call("", 0, 2, key("large"))); a.Over || a.Replayed {
 		t.Error("a refusal has used its key up")
+	}
+}
+
+// A call that is asked for again hears what is held for it, whatever a policy that came since would make of it.
+func TestReserveByKeyUnderAnotherPolicy(t *testing.T) {
+	const text = `
+domain: llm
+descriptors:
+  - key: user
+    subject: true
+    limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, limit: 5_000/hour, per_request: %s, clamp: true } ]
+`
+	b := newPolicyBench(t, fmt.Sprintf(text, "1_000"), engine.Options{})
+	first := b.reserve(t, call("", 400, 700, key("k")))
+	p, _, err := policy.Parse([]policy.Source{{Name: "p", Data: fmt.Appendf(nil, text, "800")}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetPolicy(p)
+	again := b.reserve(t, call("", 400, 700, key("k")))
+	if !again.Replayed || !again.Clamped || again.Estimate != first.Estimate || again.Cost != first.Cost {
+		t.Errorf("replayed %t, clamped %t: estimate %+v, was %+v", again.Replayed, again.Clamped, again.Estimate, first.Estimate)
 	}
 }
 

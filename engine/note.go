@@ -17,6 +17,7 @@ type note struct {
 	tier     string       // in which the caller was then
 	estimate price.Usage
 	price    Price
+	clamped  bool // a limit had cut the output of the estimate
 	left     bool // it was left in the store, by a reservation; else this process alone knows of it, or nobody
 }
 
@@ -50,6 +51,9 @@ func (n *note) append(b []byte) []byte {
 	}
 	if n.left {
 		flags |= 4
+	}
+	if n.clamped {
+		flags |= 8
 	}
 	b = append(b, flags)
 	if n.price.Known {
@@ -89,7 +93,7 @@ func readNote(b []byte) (n note, err error) {
 	}
 	flags := r.byte()
 	n.price.Known, n.price.Assumed = flags&1 != 0, flags&2 != 0
-	n.left = flags&4 != 0
+	n.left, n.clamped = flags&4 != 0, flags&8 != 0
 	if n.price.Known {
 		for _, into := range [...]*price.Rate{&n.price.Input, &n.price.CacheRead, &n.price.CacheWrite, &n.price.Output} {
 			*into = price.Rate(r.number())

@@ -94,7 +94,10 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	} else {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
-	n := note{caller: call.Caller, reserved: limit.At(s.now), tier: a.tierName(), estimate: a.Estimate, price: a.Price, left: true}
+	n := note{
+		caller: call.Caller, reserved: limit.At(s.now), tier: a.tierName(),
+		estimate: a.Estimate, clamped: a.Clamped, price: a.Price, left: true,
+	}
 	prompt := stays(a.Estimate)
 	reported := added(1, prompt, a.Price.Cost(prompt))
 	s.reportCall(domain, n.part(call.Model), &reported, &reported)
@@ -123,7 +126,9 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		if err != nil {
 			return nil // another version has left it, and will settle it
 		}
-		a.Expires, a.Price, a.Cost = first.reserved+lasts, first.price, first.price.Cost(a.Estimate)
+		a.Expires, a.Price, a.Estimate, a.Clamped = first.reserved+lasts, first.price, first.estimate, first.clamped
+		a.Cost = a.Price.Cost(a.Estimate)
+		a.roomFor(a.Estimate)
 		s.note = append(s.note[:0], s.outcome.Note...)
 	}
 	e.notes.Add(l.ID, string(s.note))
