@@ -241,10 +241,14 @@ func TestReserveByKey(t *testing.T) {
 		"other usage":     call("small", 100, 201, key("k")),
 		"another model":   call("large", 100, 200, key("k")),
 		"more attributes": call("small", 100, 200, key("k"), attribute("org", "acme")),
+		"a longer lease":  call("small", 100, 200, key("k"), lasts(3_600*limit.Second)),
 	} {
 		if err := b.Reserve(context.Background(), other, &a); !errors.Is(err, engine.ErrKeyReused) {
 			t.Errorf("%s under the same key: %v", name, err)
 		}
+	}
+	if a := b.reserve(t, call("small", 100, 200, key("k"), lasts(engine.DefaultLease))); !a.Replayed {
+		t.Error("who names the usual lease asks for another call than who names none")
 	}
 	bob := call("small", 100, 200, key("k"))
 	bob.Attributes = []policy.Entry{{Key: "user", Value: "bob"}}

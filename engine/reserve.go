@@ -88,7 +88,7 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		return err
 	}
 	l := &s.leased
-	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call)}
+	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call, lasts)}
 	if call.Key != "" {
 		l.ID = s.leaseID(call.Domain, call.Key)
 	} else {
@@ -277,13 +277,13 @@ func (s *scratch) wouldRefuse() bool {
 }
 
 // fingerprintOf tells a call that is asked for again from another one under its key.
-func (s *scratch) fingerprintOf(c *Call) uint64 {
+func (s *scratch) fingerprintOf(c *Call, lasts limit.Micros) uint64 {
 	text := appendText(s.text[:0], "reserve")
 	for _, e := range s.entries {
 		text = appendText(appendText(text, e.Key), e.Value)
 	}
 	text = appendText(appendText(text, c.Model), c.Tier)
-	text = appendUsage(text, c.Usage)
+	text = binary.AppendVarint(appendUsage(text, c.Usage), int64(lasts))
 	if p := c.Prompt; p != nil {
 		text = binary.AppendVarint(binary.AppendVarint(text, p.Tokens), p.Characters)
 		for _, list := range [][]int64{p.OutputCaps, p.Choices} {
