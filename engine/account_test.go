@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -240,10 +241,14 @@ func TestReserveByKey(t *testing.T) {
 		"other usage":     call("small", 100, 201, key("k")),
 		"another model":   call("large", 100, 200, key("k")),
 		"more attributes": call("small", 100, 200, key("k"), attribute("org", "acme")),
+		"a longer lease":  call("small", 100, 200, key("k"), lasts(3_600*limit.Second)),
 	} {
 		if err := b.Reserve(context.Background(), other, &a); !errors.Is(err, engine.ErrKeyReused) {
 			t.Errorf("%s under the same key: %v", name, err)
 		}
+	}
+	if a := b.reserve(t, call("small", 100, 200, key("k"), lasts(engine.DefaultLease))); !a.Replayed {
+		t.Error("who names the usual lease asks for another call than who names none")
 	}
 	bob := call("small", 100, 200, key("k"))
 	bob.Attributes = []policy.Entry{{Key: "user", Value: "bob"}}
@@ -261,6 +266,28 @@ func TestReserveByKey(t *testing.T) {
 	}
 	if a := b.reserve(t, call("", 0, 2, key("large"))); a.Over || a.Replayed {
 		t.Error("a refusal has used its key up")
+	}
+}
+
+// A call that is asked for again hears what is held for it, whatever a policy that came since would make of it.
+func TestReserveByKeyUnderAnotherPolicy(t *testing.T) {
+	const text = `
+domain: llm
+descriptors:
+  - key: user
+    subject: true
+    limits: [ { name: tokens, meter: tokens, algorithm: fixed_window, limit: 5_000/hour, per_request: %s, clamp: true } ]
+`
+	b := newPolicyBench(t, fmt.Sprintf(text, "1_000"), engine.Options{})
+	first := b.reserve(t, call("", 400, 700, key("k")))
+	p, _, err := policy.Parse([]policy.Source{{Name: "p", Data: fmt.Appendf(nil, text, "800")}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetPolicy(p)
+	again := b.reserve(t, call("", 400, 700, key("k")))
+	if !again.Replayed || !again.Clamped || again.Estimate != first.Estimate || again.Cost != first.Cost {
+		t.Errorf("replayed %t, clamped %t: estimate %+v, was %+v", again.Replayed, again.Clamped, again.Estimate, first.Estimate)
 	}
 }
 

@@ -17,6 +17,7 @@ type note struct {
 	tier     string       // in which the caller was then
 	estimate price.Usage
 	price    Price
+	clamped  bool // a limit had cut the output of the estimate
 	left     bool // it was left in the store, by a reservation; else this process alone knows of it, or nobody
 	charged  bool // its usage was reported, and charged by settled
 	settled  Price
@@ -29,6 +30,13 @@ var errNote = errors.New("the reservation was made by another version of ration,
 
 // part returns what the rows of the call are told apart by, whichever model has served it: the same as long as it lives.
 func (n *note) part(model string) part { return part{n.reserved, n.tier, model} }
+
+// flags are what a note says in one byte, from the lowest bit on.
+func (n *note) flags() [7]*bool {
+	return [...]*bool{
+		&n.price.Known, &n.price.Assumed, &n.left, &n.charged, &n.settled.Known, &n.settled.Assumed, &n.clamped,
+	}
+}
 
 // append appends the note as bytes: numbers as varints, strings behind their length.
 func (n *note) append(b []byte) []byte {
@@ -44,23 +52,10 @@ func (n *note) append(b []byte) []byte {
 	}
 	b = appendUsage(b, n.estimate)
 	var flags byte
-	if n.price.Known {
-		flags |= 1
-	}
-	if n.price.Assumed {
-		flags |= 2
-	}
-	if n.left {
-		flags |= 4
-	}
-	if n.charged {
-		flags |= 8
-	}
-	if n.settled.Known {
-		flags |= 16
-	}
-	if n.settled.Assumed {
-		flags |= 32
+	for i, set := range n.flags() {
+		if *set {
+			flags |= 1 << i
+		}
 	}
 	b = append(b, flags)
 	for _, p := range [...]*Price{&n.price, &n.settled} {
@@ -105,9 +100,9 @@ func readNote(b []byte) (n note, err error) {
 		*into = r.number()
 	}
 	flags := r.byte()
-	n.price.Known, n.price.Assumed = flags&1 != 0, flags&2 != 0
-	n.left, n.charged = flags&4 != 0, flags&8 != 0
-	n.settled.Known, n.settled.Assumed = flags&16 != 0, flags&32 != 0
+	for i, into := range n.flags() {
+		*into = flags&(1<<i) != 0
+	}
 	for _, p := range [...]*Price{&n.price, &n.settled} {
 		if !p.Known {
 			continue

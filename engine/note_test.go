@@ -19,6 +19,7 @@ func TestNotes(t *testing.T) {
 		n := note{
 			caller:   Caller{Domain: text.Draw(rt, "domain"), Model: text.Draw(rt, "model"), Tier: text.Draw(rt, "tier")},
 			reserved: limit.Micros(number.Draw(rt, "reserved")), left: rapid.Bool().Draw(rt, "left"), tier: text.Draw(rt, "admitted in"),
+			clamped: rapid.Bool().Draw(rt, "clamped"),
 			estimate: price.Usage{
 				Input: number.Draw(rt, "input"), CacheRead: number.Draw(rt, "read"),
 				CacheWrite: number.Draw(rt, "write"), Output: number.Draw(rt, "output"),

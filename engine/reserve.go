@@ -88,13 +88,16 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		return err
 	}
 	l := &s.leased
-	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call)}
+	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call, lasts)}
 	if call.Key != "" {
 		l.ID = s.leaseID(call.Domain, call.Key)
 	} else {
 		_, _ = rand.Read(l.ID[:]) // never fails
 	}
-	n := note{caller: call.Caller, reserved: limit.At(s.now), tier: a.tierName(), estimate: a.Estimate, price: a.Price, left: true}
+	n := note{
+		caller: call.Caller, reserved: limit.At(s.now), tier: a.tierName(),
+		estimate: a.Estimate, clamped: a.Clamped, price: a.Price, left: true,
+	}
 	prompt := stays(a.Estimate)
 	reported := added(1, prompt, a.Price.Cost(prompt))
 	s.reportCall(domain, n.part(call.Model), &reported, &reported)
@@ -123,7 +126,9 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 		if err != nil {
 			return nil // another version has left it, and will settle it
 		}
-		a.Expires, a.Price, a.Cost = first.reserved+lasts, first.price, first.price.Cost(a.Estimate)
+		a.Expires, a.Price, a.Estimate, a.Clamped = first.reserved+lasts, first.price, first.estimate, first.clamped
+		a.Cost = a.Price.Cost(a.Estimate)
+		a.roomFor(a.Estimate)
 		s.note = append(s.note[:0], s.outcome.Note...)
 	}
 	e.notes.Add(l.ID, string(s.note))
@@ -272,13 +277,13 @@ func (s *scratch) wouldRefuse() bool {
 }
 
 // fingerprintOf tells a call that is asked for again from another one under its key.
-func (s *scratch) fingerprintOf(c *Call) uint64 {
+func (s *scratch) fingerprintOf(c *Call, lasts limit.Micros) uint64 {
 	text := appendText(s.text[:0], "reserve")
 	for _, e := range s.entries {
 		text = appendText(appendText(text, e.Key), e.Value)
 	}
 	text = appendText(appendText(text, c.Model), c.Tier)
-	text = appendUsage(text, c.Usage)
+	text = binary.AppendVarint(appendUsage(text, c.Usage), int64(lasts))
 	if p := c.Prompt; p != nil {
 		text = binary.AppendVarint(binary.AppendVarint(text, p.Tokens), p.Characters)
 		for _, list := range [][]int64{p.OutputCaps, p.Choices} {
