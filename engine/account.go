@@ -133,6 +133,7 @@ func (e *Engine) findPlaces(
 			d.Bar = BarUnknown
 		}
 	}
+	s.entries = nameNobody(domain, d, s.entries)
 	s.asked = s.asked[:0]
 	if err := s.matchSet(domain); err != nil {
 		return err

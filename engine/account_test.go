@@ -14,6 +14,7 @@ import (
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
 	"github.com/rationhq/ration/store"
+	"github.com/rationhq/ration/subject"
 )
 
 const accounts = `
@@ -172,7 +173,7 @@ descriptors: [ { key: user, subject: true, limits: [ { name: tokens, meter: toke
 func TestStreamThatCrossesMidnight(t *testing.T) {
 	b := newAccounts(t)
 	b.clock.Advance(12*3600*limit.Second - limit.Second)
-	a := b.reserve(t, call("", 100, 500))
+	a := b.reserve(t, call("small", 100, 500))
 	b.clock.Advance(3 * limit.Second)
 	b.settle(t, a, price.Usage{Input: 100, Output: 100})
 	if got := b.standing(t, call("", 0, 0)); !strings.Contains(got, "tokens:0 ") {
@@ -261,10 +262,10 @@ func TestReserveByKey(t *testing.T) {
 		t.Error("a call that was settled is reserved again under its key")
 	}
 
-	if a := b.reserve(t, call("", 0, 2_000, key("large"))); !a.Over {
+	if a := b.reserve(t, call("small", 0, 2_000, key("large"))); !a.Over {
 		t.Fatal("admitted more than the limit")
 	}
-	if a := b.reserve(t, call("", 0, 2, key("large"))); a.Over || a.Replayed {
+	if a := b.reserve(t, call("small", 0, 2, key("large"))); a.Over || a.Replayed {
 		t.Error("a refusal has used its key up")
 	}
 }
@@ -655,11 +656,11 @@ func TestAccountsWithoutStore(t *testing.T) {
 	p, _ := b.Policy()
 	e.SetPolicy(p)
 	out := bench{e, b.clock, broken}
-	before := out.reserve(t, call("", 100, 100, asPro))
+	before := out.reserve(t, call("small", 100, 100, asPro))
 
 	broken.set(store.ErrUnavailable, false)
 	var a engine.Admission
-	if err := out.Reserve(context.Background(), call("", 100, 100), &a); err != nil || a.Verdict() != engine.Unavailable {
+	if err := out.Reserve(context.Background(), call("small", 100, 100), &a); err != nil || a.Verdict() != engine.Unavailable {
 		t.Errorf("%v, %v: money is not spent unseen", a.Verdict(), err)
 	}
 	var s engine.Settlement
@@ -702,4 +703,70 @@ descriptors:
 			}
 		})
 	}
+}
+
+// A call that was admitted stays so when it is asked for again, whatever would refuse it by now.
+func TestReserveByKeyOfWhatIsRefusedSince(t *testing.T) {
+	for name, change := range map[string]func(bench, *people){
+		"too large by now": func(b bench, _ *people) {
+			b.SetPolicy(parsed(t, strings.Replace(accounts, "per_request: 1_000", "per_request: 100", 1)))
+		},
+		"without a price": func(b bench, _ *people) { b.SetPolicy(parsed(t, strings.Replace(accounts, "small:", "other:", 1))) },
+		"suspended":       func(_ bench, p *people) { p.known["alice"].Suspended = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, people := knowing(t, "", subject.Subject{Name: "alice"})
+			first := b.reserve(t, call("small", 100, 200, key("k")))
+			change(b, people)
+			again := b.reserve(t, call("small", 100, 200, key("k")))
+			if again.Over || !again.Replayed || again.ID != first.ID || again.Verdict() != engine.Admitted {
+				t.Errorf("over %t (%v: %s), replayed %t", again.Over, again.Verdict(), again.Message(), again.Replayed)
+			}
+			for i := range again.Limits {
+				if l := &again.Limits[i]; l.Over || l.TooLarge || l.Unpriced != "" {
+					t.Errorf("%s refuses", l.Limit.Path)
+				}
+			}
+			if other := b.reserve(t, call("small", 100, 201)); !other.Over {
+				t.Error("another call is admitted, so that nothing was tested")
+			}
+		})
+	}
+}
+
+// Nobody gets around limits of money by leaving the model out.
+func TestCallsOfNoModel(t *testing.T) {
+	without := func(unknown string) bench {
+		return newPolicyBench(t, strings.Replace(accounts, "prices:\n", "prices:\n  unknown_model: "+unknown+"\n", 1), engine.Options{})
+	}
+	b := without("deny")
+	a := b.reserve(t, call("", 100, 100))
+	if a.Verdict() != engine.Blocked || !strings.Contains(a.Message(), "which model") {
+		t.Errorf("%v: %s", a.Verdict(), a.Message())
+	}
+	if a := b.reserve(t, call("", 0, 0)); a.Over {
+		t.Errorf("nothing is to be paid: %s", a.Message())
+	}
+	var s engine.Settlement
+	if err := b.Record(context.Background(), &engine.Record{Caller: call("", 0, 0).Caller, Usage: price.Usage{Input: 5}, Requests: 1}, &s); err != nil {
+		t.Fatal(err)
+	}
+	if warnings := strings.Join(s.Warnings(), " "); s.Cost != 0 || !strings.Contains(warnings, "no money was charged") {
+		t.Errorf("recorded for %d, and told %q", s.Cost, warnings)
+	}
+	if a := without("assume_max").reserve(t, call("", 100, 100)); a.Over || a.Cost != 3_000_000 {
+		t.Errorf("over %t, cost %d: want that of the dearest", a.Over, a.Cost)
+	}
+	if a := without("allow").reserve(t, call("", 100, 100)); a.Over || a.Cost != 0 {
+		t.Errorf("over %t, cost %d: want it for nothing", a.Over, a.Cost)
+	}
+}
+
+func parsed(t testing.TB, text string) *policy.Policy {
+	t.Helper()
+	p, warnings, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(text)}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err, warnings)
+	}
+	return p
 }

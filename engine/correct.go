@@ -20,6 +20,8 @@ type Correction struct {
 	Limit string
 	// Amount is what Adjust adds, in units of the limit's meter; below 0: what it takes away.
 	Amount int64
+	// Quantity says Amount as policies write amounts, perhaps with - before it: "-$2.50"; empty: Amount counts.
+	Quantity string
 	// Before is told, once for each limit, what is about to be done; an error of it ends the correction. It is for
 	// writing down who did it: nothing is changed that is not written down.
 	Before func(ctx context.Context, what *Corrected) error
@@ -55,6 +57,25 @@ func (e *Engine) Reset(ctx context.Context, c *Correction, d *Decision) error {
 	return e.correct(ctx, c, d, func(a *Applied) int64 { return -max(0, a.Status.Used) })
 }
 
+// read reads Quantity, if it is given.
+func (c *Correction) read(as policy.Meter) error {
+	if c.Quantity == "" {
+		return nil
+	}
+	if c.Amount != 0 {
+		return &InvalidError{Field: "quantity", Reason: "the amount is said twice: leave out `amount`"}
+	}
+	text, negative := strings.CutPrefix(c.Quantity, "-")
+	n, err := as.ParseAmount(text)
+	if err != nil {
+		return &InvalidError{Field: "quantity", Reason: err.Error()}
+	}
+	if c.Amount = n; negative {
+		c.Amount = -n
+	}
+	return nil
+}
+
 // correct looks how the limits stand, and lets amount say of each what is added.
 func (e *Engine) correct(ctx context.Context, c *Correction, d *Decision, amount func(*Applied) int64) error {
 	*d = Decision{Statuses: d.Statuses[:0], Limits: d.Limits[:0]}
@@ -63,7 +84,11 @@ func (e *Engine) correct(ctx context.Context, c *Correction, d *Decision, amount
 		return err
 	}
 	if c.Limit != "" {
-		if _, err := limitNamed(domain, c.Limit); err != nil {
+		l, err := limitNamed(domain, c.Limit)
+		if err != nil {
+			return err
+		}
+		if err := c.read(l.Meter); err != nil {
 			return err
 		}
 	}

@@ -114,6 +114,9 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if err := e.resolveKeys(ctx, domain, d, s); err != nil {
 		return err
 	}
+	for i := range s.asked {
+		s.asked[i].entries = nameNobody(domain, d, s.asked[i].entries)
+	}
 	if err := e.match(domain, request, d, s); err != nil {
 		return err
 	}

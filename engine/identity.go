@@ -84,6 +84,30 @@ func (s *scratch) anonymous(domain *policy.Domain, d *Decision) bool {
 	return true
 }
 
+// nameNobody gives a subject that is named by nothing the name of nobody, or bars the request, as the policy says of those
+// who are anonymous. It returns entries, or a copy where one of them changes.
+func nameNobody(domain *policy.Domain, d *Decision, entries []policy.Entry) []policy.Entry {
+	if !domain.Anonymous().Given {
+		return entries
+	}
+	for i := range entries {
+		if entries[i].Value != "" || !namesSubjects(domain.SubjectKeys(), entries[i].Key) {
+			continue
+		}
+		if domain.Anonymous().Deny {
+			d.Bar = BarUnknown
+			return entries
+		}
+		name, ok := anonymousBy(domain, entries)
+		if !ok {
+			name = policy.AnonymousName
+		}
+		entries = slices.Clone(entries)
+		entries[i].Value = name
+	}
+	return entries
+}
+
 func (s *scratch) namesSubject() bool {
 	for i := range s.matches {
 		if s.matches[i].HasSubject {

@@ -59,11 +59,11 @@ type Price struct {
 	Assumed bool
 }
 
-// priceOf returns the price of a model at an instant, as the domain wants it for one that is not in its book. unknown
-// says that it is not, and has no price.
+// priceOf returns the price of a model at an instant, as the domain wants it for one that is not in its book, or that
+// nobody names. unknown says that it is not, and has no price.
 func priceOf(domain *policy.Domain, model string, at time.Time) (p Price, unknown bool) {
 	book := domain.Prices()
-	if book == nil || model == "" {
+	if book == nil {
 		return Price{}, false
 	}
 	if quote, known := book.Find(model, at); known {

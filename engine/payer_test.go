@@ -191,6 +191,23 @@ func TestAnonymous(t *testing.T) {
 		if a := b.reserve(t, call("small", 1, 1)); a.Over {
 			t.Errorf("whoever has a name is refused: %s", a.Message())
 		}
+		if a := b.reserve(t, call("small", 1, 1, named(""))); a.Verdict() != engine.Blocked {
+			t.Errorf("whose name is empty: %v", a.Verdict())
+		}
+		if d := b.askIn(t, "llm", hits(1, "user=")); d.Verdict() != engine.Blocked {
+			t.Errorf("whose name is empty, over Envoy: %v", d.Verdict())
+		}
+		var d engine.Decision
+		if err := b.Standing(context.Background(), &unnamed().Caller, &d); err != nil || d.Bar != engine.BarUnknown {
+			t.Errorf("how limits stand: %v, %v", d.Bar, err)
+		}
+	})
+	t.Run("an empty name is that of nobody", func(t *testing.T) {
+		b, _ := knowing(t, "anonymous: shared\n")
+		b.reserve(t, unnamed())
+		expect(t, "over the API", sayLimits(&b.check(t, call("small", 100, 200, named(""))).Decision),
+			"OK requests:0+1 tokens:0+300 in-flight:0+1 company:0+500000 itpm:0+100")
+		expect(t, "over Envoy", sayLimits(b.askIn(t, "llm", hits(1, "user="))), "OK requests:1+1 tokens:0+300 in-flight:0+1 company:0+500000")
 	})
 }
 

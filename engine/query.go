@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,7 +23,8 @@ type UsageQuery struct {
 	// From and To bound the hours, or days, of which any part lies in From ≤ t < To.
 	From, To   limit.Micros
 	Resolution Resolution
-	// By are the names by which rows are told apart: tier, model, and the policy's tags.
+	// By are the names by which rows are told apart: subject, tier, model, and the policy's tags. By subject there are those
+	// who are among the thousand that have used most in a month, in any way that subjects are ranked by; the total is of all.
 	By []string
 }
 
@@ -88,10 +90,8 @@ func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, tot
 	if q.To <= q.From {
 		return nil, total, &InvalidError{Field: "to", Reason: "it is not after from"}
 	}
-	found, err := reader.Rows(ctx, ask)
-	if errors.Is(err, store.ErrInvalid) {
-		return nil, total, &InvalidError{Field: "from", Reason: strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": ")}
-	}
+	all := new(addition)
+	found, err := readRows(ctx, reader, ask, subjectWords(q.Subject))
 	if err != nil {
 		return nil, total, err
 	}
@@ -100,41 +100,17 @@ func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, tot
 			return nil, total, err
 		}
 	}
-	type key struct {
-		start limit.Micros
-		group string
-	}
-	type sum struct {
-		addition
-		group []string
-	}
-	sums := map[key]*sum{}
-	all := new(addition)
 	for i := range found {
-		group, ok := grouped(found[i].Dimensions, places)
-		if !ok {
-			continue // of another version
-		}
-		var name []byte
-		for _, value := range group {
-			name = appendText(name, value)
-		}
-		k := key{found[i].Start, string(name)}
-		if q.Resolution == Totals {
-			k.start = 0
-		}
-		if sums[k] == nil {
-			sums[k] = &sum{group: group}
-		}
-		for _, column := range found[i].Columns {
-			for _, into := range [...]*addition{&sums[k].addition, all} {
-				into[column.Column] = store.AddSigned(into[column.Column], column.Amount)
-			}
+		all.addAll(found[i].Columns)
+	}
+	if q.Subject.Key == "" && slices.Contains(q.By, bySubject) {
+		if found, err = q.readSubjects(ctx, reader, ask); err != nil {
+			return nil, total, err
 		}
 	}
-	for k, sum := range sums {
+	for _, sum := range q.sums(found, places) {
 		row := sum.row()
-		row.Start, row.Group = k.start, sum.group
+		row.Start, row.Group = sum.start, sum.group
 		rows = append(rows, row)
 	}
 	slices.SortFunc(rows, func(a, b UsageRow) int {
@@ -143,9 +119,115 @@ func (e *Engine) Usage(ctx context.Context, q *UsageQuery) (rows []UsageRow, tot
 	return rows, all.row(), nil
 }
 
+// sumsOf are the sums of a subject, or of all.
+type sumsOf struct {
+	store.Sums
+	subject string
+}
+
+func readRows(ctx context.Context, reader store.Usage, ask store.RowsQuery, subject string) (found []sumsOf, err error) {
+	sums, err := reader.Rows(ctx, ask)
+	if errors.Is(err, store.ErrInvalid) {
+		return nil, &InvalidError{Field: "from", Reason: strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": ")}
+	}
+	for i := range sums {
+		found = append(found, sumsOf{sums[i], subject})
+	}
+	return found, err
+}
+
+// bySubject is the name by which the rows of all are told apart by whose they are.
+const bySubject = "subject"
+
+// mostMonths is how many months a query spans at most that asks for subjects.
+const mostMonths = 12
+
+// readSubjects reads the rows of each subject that is among those who have used most in a month of the query: there may
+// be any number of others, and nobody looks through them all.
+func (q *UsageQuery) readSubjects(ctx context.Context, reader store.Usage, ask store.RowsQuery) (found []sumsOf, err error) {
+	known := map[string]bool{}
+	months := 0
+	for month := store.Month.Start(q.From); month < q.To; month = store.Month.End(month) {
+		if months++; months > mostMonths {
+			return nil, &InvalidError{Field: "from", Reason: fmt.Sprintf("by subject, ask for %d months at most", mostMonths)}
+		}
+		for _, column := range [...]uint8{columnCost, columnTokens, columnRequests, columnRefusals} {
+			top, err := reader.Top(ctx, store.TopQuery{Group: ask.Group, Column: column, In: month, Monthly: true, Most: store.MaxTop})
+			if err != nil {
+				return nil, err
+			}
+			for i := range top {
+				if known[string(top[i].Owner)] {
+					continue
+				}
+				known[string(top[i].Owner)] = true
+				ask.Owner = top[i].Owner
+				rows, err := readRows(ctx, reader, ask, ownerWords(ask.Owner))
+				if err != nil {
+					return nil, err
+				}
+				if found = append(found, rows...); len(found) > store.MaxSums {
+					return nil, &InvalidError{Field: "from", Reason: "there is too much to tell: ask for a shorter time, or for totals"}
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// ownerWords says a subject as people do: KEY=VALUE.
+func ownerWords(owner []byte) string {
+	m := policy.Match{Owner: owner}
+	return strings.Join(m.Path(), " ")
+}
+
+func subjectWords(e policy.Entry) string {
+	if e.Key == "" {
+		return ""
+	}
+	return e.Key + "=" + e.Value
+}
+
+// sum is what is reported of a group in a time.
+type sum struct {
+	addition
+	start limit.Micros
+	group []string
+}
+
+// sums adds up what is of the same group and time. Rows of another version are passed over.
+func (q *UsageQuery) sums(found []sumsOf, places []int) map[string]*sum {
+	all := map[string]*sum{}
+	for i := range found {
+		start := found[i].Start
+		if q.Resolution == Totals {
+			start = 0
+		}
+		group, ok := grouped(found[i].subject, found[i].Dimensions, places)
+		if !ok {
+			continue
+		}
+		name := binary.AppendVarint(nil, int64(start))
+		for _, value := range group {
+			name = appendText(name, value)
+		}
+		if all[string(name)] == nil {
+			all[string(name)] = &sum{start: start, group: group}
+		}
+		all[string(name)].addAll(found[i].Columns)
+	}
+	return all
+}
+
+func (a *addition) addAll(more []store.Addition) {
+	for _, m := range more {
+		a[m.Column] = store.AddSigned(a[m.Column], m.Amount)
+	}
+}
+
 // places returns where the values of By stand in the dimensions.
 func (q *UsageQuery) places(domain *policy.Domain) (places []int, err error) {
-	names := append([]string{"tier", "model"}, domain.Usage().Tags...)
+	names := append([]string{bySubject, "tier", "model"}, domain.Usage().Tags...)
 	for i, name := range q.By {
 		place := slices.Index(names, name)
 		if place < 0 {
@@ -159,10 +241,10 @@ func (q *UsageQuery) places(domain *policy.Domain) (places []int, err error) {
 	return places, nil
 }
 
-// grouped returns some of the dimensions of a row. A tag that the row does not have is empty.
-func grouped(dimensions []byte, places []int) (values []string, ok bool) {
+// grouped returns some of what tells a row from others. A tag that the row does not have is empty.
+func grouped(subject string, dimensions []byte, places []int) (values []string, ok bool) {
 	tier, model, tags, ok := readDimensions(dimensions)
-	all := append([]string{tier, model}, tags...)
+	all := append([]string{subject, tier, model}, tags...)
 	for _, place := range places {
 		value := ""
 		if place < len(all) {
@@ -277,8 +359,7 @@ func (e *Engine) Top(
 		}
 	}
 	for i := range found {
-		m := policy.Match{Owner: found[i].Owner}
-		top = append(top, Ranked{Subject: strings.Join(m.Path(), " "), Total: found[i].Total})
+		top = append(top, Ranked{Subject: ownerWords(found[i].Owner), Total: found[i].Total})
 	}
 	span := store.Day
 	if monthly {

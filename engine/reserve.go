@@ -107,6 +107,9 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	if err := e.askWhole(ctx, s, &a.Decision); err != nil {
 		return err
 	}
+	if s.outcome.Lease == store.LeaseReplayed && a.Degraded == policy.StoreErrorNone && s.step.Refused {
+		s.admitAgain(&a.Decision)
+	}
 	if a.Degraded == policy.StoreErrorNone {
 		e.reportRefusal(domain, call.Model, s, &a.Decision)
 		e.metrics.count(now, s, &a.Decision)
@@ -133,6 +136,22 @@ func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
 	}
 	e.notes.Add(l.ID, string(s.note))
 	return nil
+}
+
+// admitAgain lets a call pass that was admitted before: what has refused it since, by a policy or a directory of now, is too
+// late. Its plain rules count it again, and may refuse.
+func (s *scratch) admitAgain(d *Decision) {
+	d.Bar, s.step.Refused = BarNone, false
+	for i := range d.Limits {
+		d.Limits[i].TooLarge, d.Limits[i].Unpriced = false, ""
+	}
+	for i := range d.Statuses {
+		if st := &d.Statuses[i]; st.Applied != nil {
+			*st = Status{Rule: st.Rule, Unlimited: st.Unlimited, Quota: st.Quota, Amount: st.Amount}
+		}
+	}
+	s.outcome.Refused = s.limitsRefuse() && !s.step.Shadow
+	s.conclude(d)
 }
 
 // leaseOf returns how long a reservation lives that was asked for with lasts.
@@ -210,12 +229,15 @@ func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, 
 		return err
 	}
 	e.clamp(a, s)
+	if call.Model == "" && a.Estimate == (price.Usage{}) {
+		a.Price, unknown = Price{}, false // there is nothing to be paid
+	}
 	a.Cost = a.Price.Cost(a.Estimate)
 
 	var want demand
 	want.free = a.Price.Known && a.Price.Rates == price.Rates{}
 	if unknown && !a.Price.Known {
-		want.unpriced, want.book = call.Model, domain.Prices()
+		want.unpriced, want.book = orUnnamed(call.Model), domain.Prices()
 	}
 	if by == store.Hold {
 		want.hold = usageOf(a.Estimate, 1, &a.Price)
@@ -262,18 +284,24 @@ func (s *scratch) onlyLook(shadow bool) {
 
 // wouldRefuse judges a call that the store was only asked about, as the store would have.
 func (s *scratch) wouldRefuse() bool {
-	var tally limit.Tally
 	for i := range s.step.Ops {
-		op, result := &s.step.Ops[i], &s.outcome.Results[i]
-		if op.Manner == limit.Plain {
+		if result := &s.outcome.Results[i]; s.step.Ops[i].Manner == limit.Plain {
 			result.Refused = result.Remaining < 1
 		}
-		tally.Add(op.Quota, result.Refused && !op.Shadow)
+	}
+	return s.refused || s.limitsRefuse()
+}
+
+// limitsRefuse is the verdict of the limits alone, whatever else there is to be said of the call.
+func (s *scratch) limitsRefuse() bool {
+	var tally limit.Tally
+	for i := range s.step.Ops {
+		tally.Add(s.step.Ops[i].Quota, s.outcome.Results[i].Refused && !s.step.Ops[i].Shadow)
 	}
 	if s.step.QuotaOpen {
 		tally.Add(true, false)
 	}
-	return s.refused || tally.Refuses()
+	return tally.Refuses()
 }
 
 // fingerprintOf tells a call that is asked for again from another one under its key.

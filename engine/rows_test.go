@@ -299,3 +299,26 @@ func TestRowsOfStrangeTags(t *testing.T) {
 		t.Errorf("groups %q, want %q", got, want)
 	}
 }
+
+// By subject there is a row for each, with what others have used left out, and the total is of all.
+func TestRowsBySubject(t *testing.T) {
+	b := newAccounts(t)
+	b.settle(t, b.reserve(t, call("small", 100, 200)), price.Usage{Input: 90, Output: 60})
+	b.settle(t, b.reserve(t, call("large", 10, 20, named("bob"))), price.Usage{Input: 10, Output: 5})
+	b.settle(t, b.reserve(t, call("small", 10, 20, named("bob"))), price.Usage{Input: 10, Output: 5})
+	unnamed := call("small", 1, 0)
+	unnamed.Attributes = nil
+	b.reserve(t, unnamed)
+	const alice, bob, total = "requests 1 refusals [0 0 0 0 0] input 90+0+0 output 60 cost 210000, 150 each; ",
+		"requests 2 refusals [0 0 0 0 0] input 20+0+0 output 10 cost 220000, 15 each; ",
+		"[] requests 4 refusals [0 0 0 0 0] input 111+0+0 output 70 cost 431000, 45 each; "
+	expect(t, "by subject", b.used(t, "", "subject"), "[user=alice] "+alice+"[user=bob] "+bob+total)
+	expect(t, "of one, who is named", b.used(t, "alice", "subject", "model"), "[user=alice small] "+alice+"[] "+alice)
+	now := limit.At(time.Now())
+	var invalid *engine.InvalidError
+	if _, _, err := b.Usage(context.Background(), &engine.UsageQuery{
+		Domain: "llm", From: now - 900*24*3600*limit.Second, To: now, Resolution: engine.Totals, By: []string{"subject"},
+	}); !errors.As(err, &invalid) || invalid.Field != "from" {
+		t.Errorf("two years: %v", err)
+	}
+}

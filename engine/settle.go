@@ -183,7 +183,7 @@ func (o *Settlement) price(domain *policy.Domain, n *note, served string, at tim
 	}
 	p, unknown := priceOf(domain, served, at)
 	if unknown {
-		o.Unpriced = served
+		o.Unpriced = orUnnamed(served)
 	}
 	if p.Known {
 		o.Price = p

@@ -9,7 +9,8 @@ import (
 	"github.com/rationhq/ration/limit"
 )
 
-// Standing says how every limit stands for a caller, and changes nothing. Its errors are those of [Engine.Check].
+// Standing says how every limit stands for a caller, and changes nothing: also for one whose calls are refused whatever the
+// limits say, for which d.Bar says why. Its errors are those of [Engine.Check].
 func (e *Engine) Standing(ctx context.Context, c *Caller, d *Decision) error {
 	*d = Decision{Statuses: d.Statuses[:0], Limits: d.Limits[:0]}
 	_, domain, err := e.domainOf(ctx, c)
@@ -21,12 +22,15 @@ func (e *Engine) Standing(ctx context.Context, c *Caller, d *Decision) error {
 	if err := e.findPlaces(ctx, domain, c, d, s, c.Model); err != nil {
 		return err
 	}
+	bar := d.Bar
 	d.Bar, s.now = BarNone, time.Now()
 	var want demand
 	want.charge.add(requests, 0)
 	e.askPlaces(&want, d, s)
 	s.onlyLook(e.opts.Shadow)
-	return e.askWhole(ctx, s, d)
+	err = e.askWhole(ctx, s, d)
+	d.Bar = bar
+	return err
 }
 
 // Forecast returns how long the limit lasts if it is used on as in its period until now, and false where it lasts

@@ -26,6 +26,16 @@ const (
 
 func (c unpricedCause) String() string { return [...]string{"unknown_model", "no_model"}[c] }
 
+// unnamedModel stands for the model that has no price where nobody says which it is.
+const unnamedModel = "(none)"
+
+func orUnnamed(model string) string {
+	if model == "" {
+		return unnamedModel
+	}
+	return model
+}
+
 // unpricedCounters counts the requests of a domain that had such usage.
 type unpricedCounters [unpricedCauses]prometheus.Counter
 
@@ -90,14 +100,15 @@ func (e *Engine) tellUnpriced(now *loaded, domain *policy.Domain, s *scratch, d 
 func (e *Engine) tellUnpricedCall(
 	now *loaded, domain *policy.Domain, model string, used price.Usage, s *scratch, out *Settlement,
 ) {
+	costs := slices.ContainsFunc(s.asked, func(a asked) bool { return a.costs })
+	if out.Unpriced == unnamedModel && !costs || used == (price.Usage{}) {
+		out.Unpriced = ""
+	}
+	if !costs || out.Unpriced == "" || s.outcome.Lease == store.LeaseReplayed {
+		return
+	}
 	cause := unknownModel
-	switch costs := slices.ContainsFunc(s.asked, func(a asked) bool { return a.costs }); {
-	case !costs, used == price.Usage{}, s.outcome.Lease == store.LeaseReplayed:
-		return
-	case out.Unpriced != "":
-	case out.Price.Known:
-		return
-	default:
+	if out.Unpriced == unnamedModel {
 		cause = noModel
 	}
 	now.unpriced[domain][cause].Inc()

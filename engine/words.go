@@ -83,6 +83,9 @@ func (a *Applied) message(d *Decision) string {
 }
 
 func (a *Applied) unpricedMessage() string {
+	if a.Unpriced == unnamedModel {
+		return "This request is not allowed: it does not say which model it is for, so that nobody knows what it costs."
+	}
 	text := fmt.Sprintf("This request is not allowed: the model %.100s has no price here.", a.Unpriced)
 	if name := a.book.Nearest(a.Unpriced); name != "" {
 		text += fmt.Sprintf(" Did you mean %s?", name)
@@ -95,6 +98,8 @@ func (o *Settlement) Warnings() []string {
 	all := o.Decision.Warnings()
 	switch {
 	case o.Unpriced == "":
+	case o.Unpriced == unnamedModel:
+		all = append(all, "Nobody says which model has served: no money was charged.")
 	case o.Price.Known:
 		all = append(all, fmt.Sprintf("The model %.100s has no price here: the price of the one that was reserved was charged.", o.Unpriced))
 	default:

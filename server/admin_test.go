@@ -289,7 +289,7 @@ func keysStaySecret(t *testing.T, o *office) {
 	reserve := func(key string) rationv1.Verdict {
 		t.Helper()
 		r := must[*rationv1.ReserveResponse](t)(o.Reserve(t.Context(), &rationv1.ReserveRequest{
-			Caller: &rationv1.Caller{Domain: "llm", ApiKey: key}, Estimate: estimate(1, 1)}))
+			Caller: &rationv1.Caller{Domain: "llm", ApiKey: key, Model: "small"}, Estimate: estimate(1, 1)}))
 		note(r)
 		return r.GetDecision().GetVerdict()
 	}
@@ -372,6 +372,21 @@ func corrections(t *testing.T, o *office) {
 	}
 	if last := changes[len(changes)-1]; !strings.Contains(last.GetAfter(), `"limit":"llm.user.tokens","amount":-250`) {
 		t.Errorf("the first one is written down as %s", last.GetAfter())
+	}
+	written := func(limit, quantity string) (*rationv1.LimitStatus, error) {
+		r, err := o.AdjustUsage(t.Context(), &rationv1.AdjustUsageRequest{Caller: user("alice"), Limit: limit, Quantity: quantity, Actor: actor()})
+		return r.GetStatus(), err
+	}
+	if s, err := written("llm.user.spend", "$1.50"); err != nil || s.GetUsed() != 1_500_060_000 {
+		t.Errorf("$1.50 more: %v, %v", s, err)
+	}
+	if s, err := written("llm.user.spend", "-$1.50"); err != nil || s.GetUsed() != 60_000 {
+		t.Errorf("$1.50 less: %v, %v", s, err)
+	}
+	for limit, quantity := range map[string]string{"llm.user.spend": "5", "llm.user.tokens": "-$5"} {
+		if _, err := written(limit, quantity); saidBy(t, err) != (said{codes.InvalidArgument, "INVALID_FIELD", "quantity", false}) {
+			t.Errorf("%s of %s: %v", quantity, limit, err)
+		}
 	}
 }
 

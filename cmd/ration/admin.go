@@ -323,13 +323,13 @@ func (c *revokeCmd) Run(to streams) error {
 type adjustCmd struct {
 	callerFlags
 	Limit  string `env:"-" required:"" placeholder:"PATH" help:"Path of the limit: llm.user.tokens."`
-	Amount int64  `env:"-" required:"" placeholder:"N" help:"What is added, in units of its meter (of money: nano-dollars); below 0: taken away."`
+	Amount string `env:"-" required:"" placeholder:"AMOUNT" help:"What is added, as policies write amounts: 5_000, '$5'; with - before it (--amount=-5): what is taken away."`
 	changeFlags
 }
 
 // Run implements the command.
 func (c *adjustCmd) Run(to streams) error {
-	request := &rationv1.AdjustUsageRequest{Caller: c.caller(), Limit: c.Limit, Amount: c.Amount, Actor: c.actor()}
+	request := &rationv1.AdjustUsageRequest{Caller: c.caller(), Limit: c.Limit, Quantity: c.Amount, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request,
 		directory(rationv1.AdminServiceClient.AdjustUsage), func(r *rationv1.AdjustUsageResponse) *answer {
 			return limitsAnswer([]*rationv1.LimitStatus{r.GetStatus()}).of(r)

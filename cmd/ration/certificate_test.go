@@ -259,7 +259,7 @@ func TestCallersByCertificate(t *testing.T) {
 		if status.Code(err) != codes.Unimplemented {
 			t.Errorf("over gRPC: %v", err)
 		}
-		if got := s.askHTTP(t, s.at.HTTP, "h2", shows{cert: ops}, list, ""); got != "404 Not Found" {
+		if got := s.askHTTP(t, s.at.HTTP, "h2", shows{cert: ops}, list, ""); got != "UNKNOWN_METHOD" {
 			t.Errorf("over HTTP: %s", got)
 		}
 	})

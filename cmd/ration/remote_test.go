@@ -106,7 +106,7 @@ func TestRemoteTLS(t *testing.T) {
 	authority := certstest.NewAuthority(t)
 	own, shown := authority.Issue(t, "127.0.0.1", "localhost"), authority.Issue(t, "operator")
 	p := serve(t, "--policy", "../../examples/accounting.yaml", "--tls-cert", own.Cert, "--tls-key", own.Key, "--tls-client-ca", authority.File)
-	reserve := strings.Fields("reserve user=alice --domain llm --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
+	reserve := strings.Fields("reserve user=alice --domain llm --model small --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
 	trusting := slices.Concat(reserve, []string{"--ca", authority.File})
 	byURL := slices.Clone(reserve) // of https://, trusting the system's authorities alone: what fails is the handshake
 	byURL[len(byURL)-1] = "https://" + byURL[len(byURL)-1]
@@ -370,8 +370,8 @@ func TestReportsAndChanges(t *testing.T) {
 		},
 		{"revoke alice g1 --reason ticket_7", "AdminService/Revoke", `{` + who + `,"id":"g1",` + actor + `}`, &rationv1.RevokeResponse{}, []string{`revoked`}},
 		{
-			"adjust user=alice --limit llm.user.spend --amount=-5 --reason ticket_7", "AdminService/AdjustUsage",
-			`{"caller":{"domain":"llm","attributes":{"user":"alice"}},"limit":"llm.user.spend","amount":"-5",` + actor + `}`,
+			"adjust user=alice --limit llm.user.spend --amount=-$5 --reason ticket_7", "AdminService/AdjustUsage",
+			`{"caller":{"domain":"llm","attributes":{"user":"alice"}},"limit":"llm.user.spend","quantity":"-$5",` + actor + `}`,
 			&rationv1.AdjustUsageResponse{Status: spend}, []string{limits, spendRow},
 		},
 		{

@@ -20,7 +20,7 @@ type usageCmd struct {
 	callerFlags
 	From  instant  `env:"-" placeholder:"TIME" help:"Instead of how limits stand now: what was used since then."`
 	To    instant  `env:"-" placeholder:"TIME" help:"Until then. Now."`
-	By    []string `env:"-" placeholder:"NAME,…" help:"By what it is told apart: tier, model, or a tag that the policy declares."`
+	By    []string `env:"-" placeholder:"NAME,…" help:"By what it is told apart: subject, tier, model, or a tag that the policy declares."`
 	Every string   `env:"-" enum:"hour,day,total" default:"day" placeholder:"hour|day|total" help:"How finely. Default day."`
 	serverFlags
 }

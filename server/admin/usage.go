@@ -13,7 +13,7 @@ import (
 // AdjustUsage implements rationv1.AdminServiceServer.
 func (s *Service) AdjustUsage(ctx context.Context, r *rationv1.AdjustUsageRequest) (*rationv1.AdjustUsageResponse, error) {
 	all, err := s.correct(ctx, s.engine.Adjust, "adjust_usage", r.GetActor(), engine.Correction{
-		Caller: api.Caller(r.GetCaller()), Limit: r.GetLimit(), Amount: r.GetAmount(),
+		Caller: api.Caller(r.GetCaller()), Limit: r.GetLimit(), Amount: r.GetAmount(), Quantity: r.GetQuantity(),
 	})
 	if err != nil {
 		return nil, err

@@ -29,10 +29,10 @@ func TestTableOfFields(t *testing.T) {
 	}
 	written := map[string]bool{}
 	b := newBench(t)
-	record(t, b.Engine, "user", "", price.Usage{Output: 8_000})
+	record(t, b.Engine, "user", "m", price.Usage{Output: 8_000})
 	for _, d := range []*engine.Decision{
-		reserve(t, b.Engine, "user", "", price.Usage{Input: 1}),
-		reserve(t, b.Engine, "user", "", price.Usage{Output: 4_000}),
+		reserve(t, b.Engine, "user", "m", price.Usage{Input: 1}),
+		reserve(t, b.Engine, "user", "m", price.Usage{Output: 4_000}),
 		reserve(t, engineOver(t, gone{}), "user", "", price.Usage{}),
 	} {
 		for _, f := range headers.Append(nil, d) {

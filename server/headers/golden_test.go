@@ -83,8 +83,8 @@ x-should-retry: true`)
 
 func TestExhausted(t *testing.T) {
 	b := newBench(t)
-	record(t, b.Engine, "user", "", price.Usage{Output: 8_000})
-	expect(t, "exhausted", reserve(t, b.Engine, "user", "", price.Usage{Output: 4_000}), `
+	record(t, b.Engine, "user", "m", price.Usage{Output: 8_000})
+	expect(t, "exhausted", reserve(t, b.Engine, "user", "m", price.Usage{Output: 4_000}), `
 ratelimit-policy: "llm.user.tokens";q=10000;qu="tokens";w=86400, "llm.user.output";q=9000;qu="output-tokens";w=3600, "llm.user.requests";q=3;w=60, "llm.user.bucket";q=90;w=90, "llm.user.at-once";q=5;qu="concurrent-requests", "llm.user.input";q=8000;qu="input-tokens";w=3600
 ratelimit: "llm.user.tokens";r=2000;t=43200, "llm.user.output";r=1000;t=4950
 x-ratelimit-limit: 10000
@@ -116,7 +116,7 @@ x-should-retry: false`)
 
 // Waiting never helps: nothing says for how long to.
 func TestImpossible(t *testing.T) {
-	expect(t, "impossible", reserve(t, newBench(t).Engine, "user", "", price.Usage{Input: 6_000}), `
+	expect(t, "impossible", reserve(t, newBench(t).Engine, "user", "m", price.Usage{Input: 6_000}), `
 ratelimit-policy: "llm.user.tokens";q=10000;qu="tokens";w=86400, "llm.user.requests";q=3;w=60, "llm.user.bucket";q=90;w=90, "llm.user.input";q=8000;qu="input-tokens";w=3600, "llm.user.at-once";q=5;qu="concurrent-requests", "llm.user.output";q=9000;qu="output-tokens";w=3600
 ratelimit: "llm.user.tokens";r=10000
 x-ratelimit-limit: 10000

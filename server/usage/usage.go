@@ -40,6 +40,9 @@ func (s *Service) GetUsage(ctx context.Context, r *rationv1.GetUsageRequest) (*r
 			"the store does not answer, and nobody else knows how limits stand", engine.Soon().Duration())
 	}
 	out := &rationv1.GetUsageResponse{AskedAt: api.Instant(d.Now), Warnings: d.Warnings()}
+	if d.Bar != engine.BarNone {
+		out.Warnings = append([]string{d.Message()}, out.Warnings...)
+	}
 	if d.Tier != nil {
 		out.Tier = d.Tier.Name
 	}

@@ -289,7 +289,8 @@ type Caller struct {
 	Attributes map[string]string `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Model that is called, by the name that the provider knows it by. Its price is charged to limits of money, and
 	// the limits of the upstream that serves it apply. It is also the attribute "model", where there is none. Empty where
-	// it is not known: limits of money are not charged then.
+	// it is not known: then a call that is to use tokens is refused where money is limited, or costs what the policy wants
+	// of a model without a price (`unknown_model`), and limits of money are not charged for usage that is reported.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Tier of the subject, where the policy trusts its callers to say so (`trust_tier`); else it is ignored.
 	Tier string `protobuf:"bytes,4,opt,name=tier,proto3" json:"tier,omitempty"`

@@ -1707,7 +1707,9 @@ type AdjustUsageRequest struct {
 	// What is added, in units of its meter; negative: what is taken away, down to nothing.
 	Amount int64 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
 	// Who makes the change. Required.
-	Actor         *Actor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	Actor *Actor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	// In place of `amount`: the same as policies write amounts, "5_000" or "$5", and with - before it what is taken away.
+	Quantity      string `protobuf:"bytes,5,opt,name=quantity,proto3" json:"quantity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1768,6 +1770,13 @@ func (x *AdjustUsageRequest) GetActor() *Actor {
 		return x.Actor
 	}
 	return nil
+}
+
+func (x *AdjustUsageRequest) GetQuantity() string {
+	if x != nil {
+		return x.Quantity
+	}
+	return ""
 }
 
 // AdjustUsageResponse says how the limit stands then.
@@ -2404,12 +2413,13 @@ const file_ration_v1_admin_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\v2\x16.ration.v1.SubjectNameR\asubject\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12&\n" +
 	"\x05actor\x18\x03 \x01(\v2\x10.ration.v1.ActorR\x05actor\"\x10\n" +
-	"\x0eRevokeResponse\"\x95\x01\n" +
+	"\x0eRevokeResponse\"\xb1\x01\n" +
 	"\x12AdjustUsageRequest\x12)\n" +
 	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\tR\x05limit\x12\x16\n" +
 	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12&\n" +
-	"\x05actor\x18\x04 \x01(\v2\x10.ration.v1.ActorR\x05actor\"E\n" +
+	"\x05actor\x18\x04 \x01(\v2\x10.ration.v1.ActorR\x05actor\x12\x1a\n" +
+	"\bquantity\x18\x05 \x01(\tR\bquantity\"E\n" +
 	"\x13AdjustUsageResponse\x12.\n" +
 	"\x06status\x18\x01 \x01(\v2\x16.ration.v1.LimitStatusR\x06status\"|\n" +
 	"\x11ResetUsageRequest\x12)\n" +

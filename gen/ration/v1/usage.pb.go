@@ -341,7 +341,9 @@ type QueryUsageRequest struct {
 	To *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
 	// How finely.
 	Resolution Resolution `protobuf:"varint,5,opt,name=resolution,proto3,enum=ration.v1.Resolution" json:"resolution,omitempty"`
-	// By what rows are told apart: "tier", "model", or the name of a tag that the policy declares. Empty: nothing.
+	// By what rows are told apart: "subject", "tier", "model", or the name of a tag that the policy declares. Empty:
+	// nothing. By subject there are those who are among the thousand that used most in a month of the time, by cost,
+	// tokens, requests or refusals; each subject of a call has it; and the time is twelve months at most.
 	GroupBy       []string `protobuf:"bytes,6,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -424,7 +426,7 @@ type QueryUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order of time, then of their groups. Hours and days in which nothing was used have no row.
 	Rows []*UsageRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
-	// The sum of all rows.
+	// The sum of all rows; by subject, what was used by all.
 	Total         *UsageRow `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
