@@ -153,6 +153,9 @@ func (w *watching) print(to io.Writer, e *rationv1.WatchEventsResponse) error {
 		return err
 	}
 	parts := []string{when(e.GetTime()), e.GetKind()}
+	if percent := e.GetThresholdPercent(); percent > 0 {
+		parts = append(parts, fmt.Sprintf("%d%%", percent))
+	}
 	for _, part := range []string{e.GetDomain(), e.GetSubject(), e.GetLimit()} {
 		if part != "" {
 			parts = append(parts, printable(part))

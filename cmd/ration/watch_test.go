@@ -67,7 +67,7 @@ func TestWatch(t *testing.T) {
 	asJSON, stopJSON := watchWith(t, grpcAddr, "--after", "00", "--kind", "threshold", "--subject", "user=ann", "--format", "json")
 	spend(t, c, "bob", "1", 150)
 	spend(t, c, "ann", "2", 250)
-	if got, want := <-text, `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ threshold llm user=bob llm\.user\.tokens: You have used 15 % of your yearly quota `+
+	if got, want := <-text, `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ threshold 10% llm user=bob llm\.user\.tokens: You have used 15 % of your yearly quota `+
 		`of 1,000 tokens: 150\. It resets (on|at) .*\(UTC\)\.`; !regexp.MustCompile("^" + want + "$").MatchString(got) {
 		t.Errorf("printed %s\nwant %s", got, want)
 	}
