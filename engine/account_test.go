@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,6 +180,33 @@ func TestStreamThatCrossesMidnight(t *testing.T) {
 	if got := b.standing(t, call("", 0, 0)); !strings.Contains(got, "tokens:0 ") {
 		t.Errorf("of the new day: %s, want nothing of the tokens", got)
 	}
+}
+
+// Calls of many users share the token bucket of a provider. Each holds its estimate there, and however they overlap, the
+// bucket is left with what they have used.
+func TestOverlappingCallsOfAProvider(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors: [ { key: user, subject: true, limits: [ { name: requests, meter: requests, algorithm: fixed_window, limit: 1_000/hour } ] } ]
+upstreams:
+  - name: provider
+    models: [ small ]
+    limits: [ { name: tpm, meter: tokens, algorithm: token_bucket, rate: 600/minute, burst: 15_000 } ]
+`, engine.Options{})
+	const calls = 50
+	open := make([]*engine.Admission, calls)
+	for i := range open {
+		c := call("small", 100, 200)
+		c.Attributes[0].Value = fmt.Sprint("user ", i)
+		if open[i] = b.reserve(t, c); open[i].Over {
+			t.Fatalf("call %d is refused", i)
+		}
+	}
+	expect(t, "reserved", b.standing(t, call("small", 1, 0)), "requests:0 tpm:0+15000!")
+	for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(calls) {
+		b.settle(t, open[i], price.Usage{Input: 10, Output: 20})
+	}
+	expect(t, "settled", b.standing(t, call("small", 1, 0)), "requests:0 tpm:1500")
 }
 
 func TestRelease(t *testing.T) {

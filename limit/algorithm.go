@@ -18,13 +18,15 @@ type arithmetic interface {
 	giveBack(s *Spec, st *State, now Micros, amount int64)
 	// hold charges amount and returns where it lies.
 	hold(s *Spec, st *State, now Micros, amount int64) Mark
-	// counts says whether anything of what was charged at mark is still counted, so that it can be given back.
+	// counts says whether anything of what was charged by a live hold at mark is still counted, so that it can be
+	// given back.
 	counts(s *Spec, st *State, now Micros, mark Mark) bool
-	// release takes a hold out of what is held. What was counted stays.
-	release(s *Spec, st *State, mark Mark, held int64)
+	// settle ends a live hold at mark, of held units, of which actual were really used: it is held no more, and
+	// what was counted is corrected.
+	settle(s *Spec, st *State, now Micros, mark Mark, held, actual int64)
 	// grow makes a live hold at mark more units larger, and returns where it lies then.
 	grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark
-	// correct changes what was counted at mark from charged to actual.
+	// correct changes what a hold at mark that has ended has left counted there from charged to actual.
 	correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64)
 	idle(s *Spec, st *State) Micros
 }

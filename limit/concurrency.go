@@ -30,7 +30,7 @@ func (concurrency) hold(_ *Spec, st *State, _ Micros, amount int64) Mark {
 
 func (concurrency) counts(*Spec, *State, Micros, Mark) bool { return true }
 
-func (concurrency) release(_ *Spec, st *State, _ Mark, held int64) {
+func (concurrency) settle(_ *Spec, st *State, _ Micros, _ Mark, held, _ int64) {
 	st.Count = Less(st.Count, held)
 	st.Held = Less(st.Held, held)
 }

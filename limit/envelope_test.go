@@ -24,6 +24,7 @@ type history struct {
 	now      limit.Micros
 	admitted []admission
 	live     []reservation
+	ended    []reservation
 }
 
 // admission is an amount that was admitted at an instant, in units of 1/Window of one: what a bucket
@@ -45,6 +46,7 @@ type reservation struct {
 type manner struct {
 	givesBack bool // also without saying of what
 	grows     bool // holds do
+	corrects  bool // what has ended, to less
 	// settle ends a hold of which actual units were used; nil: by [limit.Spec.Settle].
 	settle func(h *history, r reservation, actual int64)
 	// grow makes a hold larger, and returns where it lies then; nil: by [limit.Spec.Grow].
@@ -72,7 +74,7 @@ func simulate(s limit.Spec, rng *rand.Rand, steps int, m manner) *history {
 			h.admit(rng, false)
 		case n < 7:
 			h.admit(rng, true)
-		case n < 9 && len(h.live) > 0:
+		case n < 9 && len(h.live) > 0 && (len(h.ended) == 0 || rng.IntN(4) > 0 || !m.corrects):
 			i := rng.IntN(len(h.live))
 			r := &h.live[i]
 			if m.grows && rng.IntN(2) == 0 {
@@ -83,13 +85,27 @@ func simulate(s limit.Spec, rng *rand.Rand, steps int, m manner) *history {
 			}
 			actual := rng.Int64N(r.units + 1)
 			m.settle(h, *r, actual)
-			h.admitted[r.admission].used -= max(0, r.asked-actual) * int64(s.Window)
+			h.end(*r, actual)
 			h.live = slices.Delete(h.live, i, i+1)
+		case n < 9 && m.corrects && len(h.ended) > 0:
+			i := rng.IntN(len(h.ended))
+			r := h.ended[i]
+			actual := rng.Int64N(r.units + 1)
+			h.s.Correct(&h.st, h.now, r.mark, r.units, actual)
+			h.ended = slices.Delete(h.ended, i, i+1)
+			h.end(r, actual)
 		case n == 9 && m.givesBack:
 			h.giveBack(1 + rng.Int64N(s.Capacity()))
 		}
 	}
 	return h
+}
+
+// end notes that actual units were used of a hold.
+func (h *history) end(r reservation, actual int64) {
+	h.admitted[r.admission].used -= max(0, min(r.asked, r.units)-actual) * int64(h.s.Window)
+	r.units = actual
+	h.ended = append(h.ended, r)
 }
 
 // admit charges or holds as much as the limit lets it, of a random wish.
@@ -190,7 +206,7 @@ func TestEnvelope(t *testing.T) {
 			admitted := 0
 			for range histories {
 				s := draw(s, rng)
-				h := simulate(s, rng, 40, manner{givesBack: rng.IntN(2) == 0, grows: rng.IntN(2) == 0})
+				h := simulate(s, rng, 40, manner{givesBack: rng.IntN(2) == 0, grows: rng.IntN(2) == 0, corrects: rng.IntN(2) == 0})
 				admitted += len(h.admitted)
 				if from, to, used, broken := h.breaks(bound(s)); broken {
 					t.Fatalf("%+v used %d/%d units in [%d, %d], want at most %d/%d", s, used, s.Window, from, to, bound(s)(from, to), s.Window)

@@ -41,7 +41,7 @@ func (f family) holdIsACharge(r *rapid.T) {
 		return // a pinned count does not know what it has left out
 	}
 
-	charged, reserved, settled := clone(w.st), clone(w.st), clone(w.st)
+	charged, reserved, settled := w.st.Clone(), w.st.Clone(), w.st.Clone()
 	w.s.Charge(&charged, w.now, actual)
 	w.s.Hold(&reserved, w.now, actual)
 	w.s.Settle(&settled, w.now, w.s.Hold(&settled, w.now, amount), amount, actual)
@@ -95,7 +95,7 @@ func (f family) grownHoldIsALargerOne(r *rapid.T) (compared bool) {
 	w.arrive(r)
 	w.s.Charge(&w.st, w.now, units.Draw(r, "before"))
 
-	grown, larger := clone(w.st), clone(w.st)
+	grown, larger := w.st.Clone(), w.st.Clone()
 	first, more := units.Draw(r, "held"), units.Draw(r, "more")
 	mark := w.s.Hold(&grown, w.now, first)
 	larger0 := w.s.Hold(&larger, w.now, first+more)
@@ -155,31 +155,31 @@ func TestGrowthStaysInItsWindow(t *testing.T) {
 	}
 }
 
-// What a token bucket's hold has grown by, when all of it had drained, is debt from then on; settling gives it
-// back, and nothing of what others have in the bucket.
+// What a token bucket's hold has grown by, when a part of what was in it had drained, is debt from then on; settling
+// gives back all that would not be there without the hold, and nothing of what others have in the bucket.
 func TestTokenBucketGrowthAfterDraining(t *testing.T) {
 	s := limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: 10, Window: 60 * minute} // one a minute
-	for _, others := range []int64{0, 6} {
+	for _, others := range []int64{0, 6, 9} {
 		var st limit.State
 		now := s.Advance(&st, day)
 		mark := s.Hold(&st, now, 5)
 		s.Charge(&st, now, others)
 		now = s.Advance(&st, day+7*minute)
 		s.Charge(&st, now, 2)
-		left := max(0, others-2)
+		level := max(0, 5+others-7) + 2
 		mark = s.Grow(&st, now, mark, 30)
-		if got := s.Describe(&st, now).Remaining; got != 10-left-2-30 {
-			t.Errorf("%d of others: %d remain, want %d", others, got, 10-left-2-30)
+		if got := s.Describe(&st, now).Remaining; got != 10-level-30 {
+			t.Errorf("%d of others: %d remain, want %d", others, got, 10-level-30)
 		}
 		s.Settle(&st, now, mark, 35, 0)
-		if got, want := s.Describe(&st, now), 10-left-2; got.Remaining != want || got.Held != 0 {
+		if got, want := s.Describe(&st, now), 10-max(0, others-7)-2; got.Remaining != want || got.Held != 0 {
 			t.Errorf("%d of others, settled to nothing: %+v, want %d to remain", others, got, want)
 		}
 	}
 }
 
-// A hold that grows where the count of what came in begins anew gives nothing back: what is of others is not
-// known any more.
+// A hold that grows where the count of what came in begins anew gives back its own, and those that were made before
+// give back nothing: what is theirs is not known any more.
 func TestTokenBucketGrowthBeyondTheCount(t *testing.T) {
 	s := limit.Spec{Algorithm: limit.TokenBucket, Limit: 1, Burst: 10, Window: day}
 	var st limit.State
@@ -188,13 +188,18 @@ func TestTokenBucketGrowthBeyondTheCount(t *testing.T) {
 	s.Charge(&st, now, limit.MaxAmount-10)
 	s.GiveBack(&st, now, limit.MaxAmount-10)
 	s.Charge(&st, now, 3)
+	other := s.Hold(&st, now, 1)
 	mark = s.Grow(&st, now, mark, 4)
 	if mark.Entered < 0 {
 		t.Errorf("it lies at %+v, want counts in 0…2^53−1", mark)
 	}
 	s.Settle(&st, now, mark, 8, 0)
-	if got, want := s.Describe(&st, now), (limit.Status{Used: 11, Remaining: -1, ResetAfter: 11 * day}); got != want {
+	s.Settle(&st, now, other, 1, 0)
+	if got, want := s.Describe(&st, now), (limit.Status{Used: 4, Remaining: 6, ResetAfter: 4 * day}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+	if st.Log != nil {
+		t.Errorf("nothing is held, and %+v is left of holds", st.Log)
 	}
 }
 

@@ -86,9 +86,10 @@ func (period) counts(_ *Spec, st *State, _ Micros, mark Mark) bool {
 	return mark.At == st.At && mark.Entered == st.Rest
 }
 
-func (p period) release(s *Spec, st *State, mark Mark, held int64) {
-	if p.counts(s, st, 0, mark) {
+func (p period) settle(s *Spec, st *State, now Micros, mark Mark, held, actual int64) {
+	if p.counts(s, st, now, mark) {
 		st.Held = Less(st.Held, held)
+		st.Count = moved(st.Count, st.Held, held, actual)
 	}
 }
 

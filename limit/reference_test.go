@@ -30,11 +30,10 @@ type reference interface {
 
 // place is where a hold lies in a history.
 type place struct {
-	at limit.Micros // its window, or the instant of its entry
+	at      limit.Micros // its window, or the instant of its entry
+	filling int          // of windows and logs: how often the clock had stepped back
 
-	// Of a token bucket, directly after the hold:
-	level, drained, given *big.Rat
-	filling               int // of windows and logs: how often the clock had stepped back
+	bucket *bucketHold // of a token bucket
 }
 
 // standing is the rule of a clock that steps back: for a minute, time stands still.

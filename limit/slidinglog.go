@@ -12,10 +12,7 @@ import (
 // It is exact at every instant, for the price of 16 bytes a charge.
 type slidingLog struct{}
 
-// Log is the charges of a [SlidingLog], oldest first.
-type Log struct{ Entries []Entry }
-
-// Entry is what was charged at one instant.
+// Entry is what was charged to a sliding_log at one instant.
 type Entry struct {
 	At    Micros
 	Units int64
@@ -77,7 +74,7 @@ func (st *State) comeBack(now Micros) {
 		}
 		kept = append(kept[:first], one)
 	}
-	st.Log, st.Rest = &Log{kept}, 0
+	st.Log, st.Rest = &Log{Entries: kept}, 0
 }
 
 // notBefore returns the place of the first entry that is not before t.
@@ -186,11 +183,12 @@ func (st *State) entry(mark Mark) *Entry {
 	return &live[i]
 }
 
-func (slidingLog) release(_ *Spec, st *State, _ Mark, held int64) {
+func (l slidingLog) settle(s *Spec, st *State, now Micros, mark Mark, held, actual int64) {
 	st.Held = Less(st.Held, held)
+	l.correct(s, st, now, mark, held, actual)
 }
 
-// grow: what is held is held until its release, in sight or not.
+// grow: what is held is held until it is settled, in sight or not.
 func (l slidingLog) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {
 	st.Held = Add(st.Held, more)
 	l.correct(s, st, now, mark, 0, more)

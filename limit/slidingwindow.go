@@ -87,14 +87,16 @@ func (slidingWindow) counts(s *Spec, st *State, _ Micros, mark Mark) bool {
 	return mark.Entered == int64(st.End) && (mark.At == st.At || mark.At == st.At-s.Window)
 }
 
-func (w slidingWindow) release(s *Spec, st *State, mark Mark, held int64) {
+func (w slidingWindow) settle(s *Spec, st *State, now Micros, mark Mark, held, actual int64) {
 	switch {
-	case !w.counts(s, st, 0, mark):
+	case !w.counts(s, st, now, mark):
+		return
 	case mark.At == st.At:
 		st.Held = Less(st.Held, held)
 	default:
 		st.Entered = Less(st.Entered, held)
 	}
+	w.correct(s, st, now, mark, held, actual)
 }
 
 func (w slidingWindow) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {

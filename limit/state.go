@@ -1,5 +1,7 @@
 package limit
 
+import "slices"
+
 // State is what is remembered of one bucket. The zero State has counted nothing, and equals an
 // absent bucket.
 //
@@ -10,9 +12,11 @@ package limit
 //	End       name of the filling      name                 end of the window        name                    –
 //	Count     whole units in it        in the window        in the window            in sight                places taken
 //	Rest      and Window-ths of one    in the window before name                     first entry in sight    –
-//	Entered   units in, this filling   held of Rest         1 once charged, more by  –                       –
-//	                                                        the threshold crossed
+//	Entered   units in, this filling;  held of Rest         1 once charged, more by  –                       –
+//	          again what was above a                        the threshold crossed
+//	          hold that has grown
 //	Held      reserved, not yet settled: a part of what was counted
+//	Log       floors of live holds     –                    –                        charges in sight        –
 //
 // The name is the instant after that at which the bucket has begun, counted up by every step back of the
 // clock that it has followed; 0 is none yet. An instant may come twice, after such a step, or in another
@@ -26,7 +30,25 @@ type State struct {
 	Rest    int64
 	Entered int64
 	Held    int64
-	Log     *Log // sliding_log only
+	Log     *Log
+}
+
+// Log is what of a bucket is no single number: nil if it is nothing. A State that is advanced shares it with the one
+// that it was copied from; all else changes it in its place.
+type Log struct {
+	// Entries are what a sliding_log has counted, oldest first.
+	Entries []Entry
+	// Floors are where the live holds of a token_bucket lie, oldest first.
+	Floors []Floor
+}
+
+// Clone returns a copy that shares nothing with st.
+func (st *State) Clone() State {
+	c := *st
+	if c.Log != nil {
+		c.Log = &Log{Entries: slices.Clone(c.Log.Entries), Floors: slices.Clone(c.Log.Floors)}
+	}
+	return c
 }
 
 // Mark is where a hold lies in its bucket, so that settling it later moves what it moved.
@@ -34,8 +56,8 @@ type Mark struct {
 	// At is the start of the window that the hold counts in; the instant of its log entry; for a
 	// token bucket its State.End.
 	At Micros
-	// Entered is a token bucket's State.Entered directly after the hold, less what lay above it when it
-	// grew; of windows and logs, the name of the bucket by then.
+	// Entered is a token bucket's State.Entered directly after the hold, or after it has grown; of windows and
+	// logs, the name of the bucket by then.
 	Entered int64
 }
 
@@ -93,8 +115,7 @@ func (s *Spec) Grow(st *State, now Micros, mark Mark, more int64) Mark {
 // the window that the hold was made in, whatever room there is; where that window has passed out of
 // sight it changes nothing. A lapse is a settlement by the clock.
 func (s *Spec) Settle(st *State, now Micros, mark Mark, held, actual int64) {
-	s.arithmetic().release(s, st, mark, held)
-	s.Correct(st, now, mark, held, actual)
+	s.arithmetic().settle(s, st, now, mark, held, actual)
 }
 
 // Correct changes what a hold at mark has left behind after its end: charged units were counted

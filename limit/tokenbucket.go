@@ -29,12 +29,7 @@ func (tokenBucket) advance(s *Spec, st *State, now Micros) {
 	}
 }
 
-func (tokenBucket) used(_ *Spec, st *State, _ Micros) int64 {
-	if st.Rest > 0 {
-		return Add(st.Count, 1)
-	}
-	return st.Count
-}
+func (tokenBucket) used(_ *Spec, st *State, _ Micros) int64 { return st.level().up() }
 
 // held: what has drained is held no more. Of what is left, holds that are live come first: which of it
 // is theirs is not known.
@@ -56,82 +51,136 @@ func (tokenBucket) reset(s *Spec, st *State, _ Micros) Micros {
 }
 
 func (tokenBucket) charge(_ *Spec, st *State, _ Micros, amount int64) {
+	st.sink()
 	st.Count = Add(st.Count, amount)
+	st.enter(amount)
+}
+
+// enter counts what comes in. Where the count would grow too large, it begins anew as in another filling: what was
+// held until then gives nothing back.
+func (st *State) enter(amount int64) {
 	if st.Entered > MaxAmount-amount {
-		// Begin to count anew, as another filling: what was held in this one gives nothing back.
 		st.End++
-		st.Entered = 0
+		st.Entered, st.Log = 0, nil
 	}
 	st.Entered += amount
 }
 
-func (tokenBucket) giveBack(_ *Spec, st *State, _ Micros, amount int64) {
-	st.takeOut(amount, st.Count)
+// giveBack takes out what came last, so that a hold has as much left as has not been taken.
+func (tokenBucket) giveBack(s *Spec, st *State, _ Micros, amount int64) {
+	st.setLevel(st.level().less(s, level{units: amount}))
 }
 
-// takeOut lowers the level of a token bucket by amount, but by no more than whole units and the
-// fraction that lies above them.
-func (st *State) takeOut(amount, whole int64) {
-	if amount <= whole {
-		st.Count -= amount
-		return
-	}
-	st.Count -= whole
-	st.Rest = 0
-}
+func (st *State) setLevel(l level) { st.Count, st.Rest = l.units, l.rest }
 
 func (b tokenBucket) hold(s *Spec, st *State, now Micros, amount int64) Mark {
 	b.charge(s, st, now, amount)
+	st.layFloor(st.level())
 	return Mark{At: st.End, Entered: st.Entered}
 }
 
-// counts: what came in after the hold lies above it.
-func (tokenBucket) counts(_ *Spec, st *State, _ Micros, mark Mark) bool {
-	above := st.Entered - mark.Entered // below 0 only if the bucket has forgotten what the mark has not
-	return mark.At == st.End && above >= 0 && (above < st.Count || above == st.Count && st.Rest > 0)
+// knows says that mark is of this filling, and not of what a bucket that was restored from before has forgotten.
+func (st *State) knows(mark Mark) bool { return mark.At == st.End && mark.Entered <= st.Entered }
+
+// below is how much of the level can still be of what lies at mark or below it, if nothing is known but what came in
+// since: level − (Entered − Entered at mark). Giving back lowers the level and not Entered, so that it may be less
+// than there is, and is never more.
+func (st *State) below(mark Mark) level {
+	above := st.Entered - mark.Entered
+	if above > st.Count {
+		return level{}
+	}
+	return level{st.Count - above, st.Rest}
 }
 
-func (tokenBucket) release(_ *Spec, st *State, _ Mark, held int64) {
+// left returns how much a live hold at mark can give back at most: its floor.
+func (tokenBucket) left(st *State, mark Mark) level {
+	if !st.knows(mark) {
+		return level{}
+	}
+	left := st.below(mark)
+	if i := st.floor(mark); i >= 0 {
+		left = higher(left, lower(st.Log.Floors[i].level(), st.level()))
+	}
+	return left
+}
+
+func (b tokenBucket) counts(_ *Spec, st *State, _ Micros, mark Mark) bool {
+	return b.left(st, mark) != level{}
+}
+
+// settle must not hand out what has already drained: that was room for others. A hold gives back
+//
+//	min(held − actual, its floor)
+//
+// which leaves the bucket at the level that it would stand at if no more than actual had ever been held.
+func (b tokenBucket) settle(s *Spec, st *State, now Micros, mark Mark, held, actual int64) {
 	st.Held = Less(st.Held, held)
+	if actual > held {
+		b.charge(s, st, now, actual-held)
+	} else {
+		b.takeOut(s, st, mark, level{units: held - actual}, b.left(st, mark))
+	}
+	if st.knows(mark) {
+		st.leaveFloor(st.floor(mark))
+	}
 }
 
-// grow charges more, as anybody would. What correct may give back from then on is what is left of the hold
-// and, on top of it, the more: all but what others have in the bucket, which is
-//
-//	min(level, Entered − Entered at the hold)
-//
-// and in another filling the level, since nothing is left of the hold. So the mark is moved down from here
-// by as much, as if that had come in since. Where Entered has begun anew and knows of less, nothing will be
-// given back.
+// correct: a hold that has ended has no floor any more, and only what came in since tells of it.
+func (b tokenBucket) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
+	switch {
+	case actual > charged:
+		b.charge(s, st, now, actual-charged)
+	case st.knows(mark):
+		b.takeOut(s, st, mark, level{units: charged - actual}, st.below(mark))
+	}
+}
+
+// takeOut gives back amount at mark, and no more than is left there. Whoever came later has had the level lower by
+// that at every instant since; and what is left to those that came before is no more than what is left here.
+func (tokenBucket) takeOut(s *Spec, st *State, mark Mark, amount, left level) {
+	amount = lower(amount, left)
+	if amount == (level{}) {
+		return
+	}
+	st.sink()
+	left = left.less(s, amount)
+	st.setLevel(st.level().less(s, amount))
+	own := st.floor(mark)
+	floors := st.floors()
+	equal := 0 // the place of the first that is now as the one before it
+	for i := range floors {
+		f := &floors[i]
+		if i < own {
+			f.set(lower(f.level(), left))
+		} else {
+			f.set(f.level().less(s, amount))
+		}
+		if equal == 0 && i > 0 && f.level() == floors[i-1].level() {
+			equal = i
+		}
+	}
+	if equal > 0 {
+		st.joinFloors(equal)
+	}
+}
+
+// grow charges more, as anybody would. What the hold may give back from then on is what is left of it and, on top of
+// that, the more; but nothing of what others have in the bucket. So that is counted as if it came in after the more:
+// then the hold lies below it, by its floor and by what came in since.
 func (b tokenBucket) grow(s *Spec, st *State, now Micros, mark Mark, more int64) Mark {
-	others := b.used(s, st, now)
-	if mark.At == st.End && mark.Entered <= st.Entered {
-		others = min(others, st.Entered-mark.Entered)
+	left := b.left(st, mark)
+	others := st.level().less(s, left).up()
+	if st.knows(mark) {
+		st.leaveFloor(st.floor(mark))
 	}
 	st.Held = Add(st.Held, more)
 	b.charge(s, st, now, more)
-	if others > st.Entered-more {
-		return mark
-	}
-	return Mark{At: st.End, Entered: st.Entered - others}
-}
-
-// correct must not hand out what has already drained. The bucket drains from below, and what came in
-// after the hold lies above it; so at most what is left below that can still be of the hold:
-//
-//	give back min(charged − actual, level − (Entered − Entered at the hold))
-//
-// Giving back lowers the level and not Entered, so that it counts for later settlements too. This is
-// min(charged − actual, max(0, end − (G − G0) − now)·N/P) with end the theoretical arrival time
-// after the hold and G the running total of give-backs, told by levels.
-func (b tokenBucket) correct(s *Spec, st *State, now Micros, mark Mark, charged, actual int64) {
-	if actual > charged {
-		b.charge(s, st, now, actual-charged)
-		return
-	}
-	if b.counts(s, st, now, mark) {
-		st.takeOut(charged-actual, st.Count-(st.Entered-mark.Entered))
-	}
+	left.units = Add(left.units, more)
+	st.layFloor(left)
+	mark = Mark{At: st.End, Entered: st.Entered}
+	st.enter(others)
+	return mark
 }
 
 func (b tokenBucket) idle(s *Spec, st *State) Micros {

@@ -1,6 +1,7 @@
 package limit_test
 
 import (
+	"math/big"
 	"reflect"
 	"slices"
 	"testing"
@@ -193,7 +194,7 @@ func (w *walk) stepBack(r *rapid.T) {
 // arrive advances both tellings to the clock.
 func (w *walk) arrive(r *rapid.T) {
 	before := w.st
-	untouched := clone(before)
+	untouched := before.Clone()
 	w.now = w.s.Advance(&w.st, w.clock)
 	if !reflect.DeepEqual(before, untouched) {
 		r.Fatalf("Advance has changed what a copy shares with the state: %+v, before %+v", before, untouched)
@@ -201,13 +202,6 @@ func (w *walk) arrive(r *rapid.T) {
 	if want := w.ref.advance(&w.s, w.clock); w.now != want {
 		r.Fatalf("at %d the bucket stands at %d, want %d", w.clock, w.now, want)
 	}
-}
-
-func clone(st limit.State) limit.State {
-	if st.Log != nil {
-		st.Log = &limit.Log{Entries: slices.Clone(st.Log.Entries)}
-	}
-	return st
 }
 
 func (w *walk) charge(r *rapid.T) {
@@ -270,7 +264,7 @@ func (w *walk) settle(r *rapid.T) {
 	h := w.live[i]
 	w.live = slices.Delete(w.live, i, i+1)
 	w.ended = append(w.ended, h)
-	w.end(h, actual(h).Draw(r, "actual"))
+	w.end(r, h, actual(h).Draw(r, "actual"))
 }
 
 func (w *walk) settleAll(r *rapid.T) {
@@ -282,11 +276,19 @@ func (w *walk) settleAll(r *rapid.T) {
 	}
 }
 
-func (w *walk) end(h *held, actual int64) {
+func (w *walk) end(r *rapid.T, h *held, actual int64) {
 	w.s.Settle(&w.st, w.now, h.mark, h.units, actual)
 	w.ref.release(&w.s, h.place, h.units)
 	w.ref.correct(&w.s, h.place, h.units, actual)
+	w.meet(r)
 	h.units = actual
+}
+
+// meet compares what a token bucket has given back.
+func (w *walk) meet(r *rapid.T) {
+	if ref, is := w.ref.(*bucketReference); is {
+		ref.meet(r, new(big.Rat).Add(whole(w.st.Count), ratio(w.st.Rest, int64(w.s.Window))))
+	}
 }
 
 func (w *walk) settleLate(r *rapid.T) {
@@ -297,6 +299,7 @@ func (w *walk) settleLate(r *rapid.T) {
 	n := actual(h).Draw(r, "actual")
 	w.s.Correct(&w.st, w.now, h.mark, h.units, n)
 	w.ref.correct(&w.s, h.place, h.units, n)
+	w.meet(r)
 	h.units = n
 }
 
@@ -345,7 +348,7 @@ func (w *walk) forget(r *rapid.T) {
 		return
 	}
 	t := min(last, max(idle, w.now)+w.step(r))
-	kept, dropped := clone(w.st), limit.State{}
+	kept, dropped := w.st.Clone(), limit.State{}
 	amount := amounts(w.s.Ceiling()).Draw(r, "amount")
 	for range 3 {
 		w.s.Advance(&kept, t)

@@ -85,6 +85,43 @@ func BenchmarkOwner(b *testing.B) {
 	}
 }
 
+// BenchmarkOverlappingCalls opens a lease on a token bucket, or on a window, and settles the oldest of those that are open: so
+// many overlap.
+func BenchmarkOverlappingCalls(b *testing.B) {
+	for _, a := range []limit.Algorithm{limit.TokenBucket, limit.FixedWindow} {
+		for _, calls := range []int{1, 10, 60, 400} {
+			b.Run(fmt.Sprintf("%v, %d at once", a, calls), func(b *testing.B) {
+				s := open(b, memory.Options{})
+				op := native("company", "b", limit.Spec{Algorithm: a, Limit: 1 << 50, Window: hour})
+				if a == limit.TokenBucket {
+					op.Spec.Limit, op.Spec.Burst = 1<<20, 1<<50
+				}
+				op.Kind, op.Amount = store.Hold, 300
+				ctx, out := context.Background(), store.Outcome{}
+				lease := store.Lease{Lasts: store.MaxLease, Actual: []int64{30}}
+				step := &store.Step{Lease: &lease, Ops: []store.Op{op}}
+				apply := func(n int, do store.LeaseAction) {
+					lease.ID, lease.Do = id(n), do
+					if step.Ops = step.Ops[:1]; do == store.LeaseSettle {
+						step.Ops = step.Ops[:0]
+					}
+					if err := s.Apply(ctx, step, &out); err != nil || out.Refused {
+						b.Fatal(out, err)
+					}
+				}
+				for n := range calls - 1 {
+					apply(n, store.LeaseOpen)
+				}
+				b.ReportAllocs()
+				for n := calls - 1; b.Loop(); n++ {
+					apply(n, store.LeaseOpen)
+					apply(n-calls+1, store.LeaseSettle)
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkRefusal refuses on a bucket all of which is held, by leases whose lapse frees nothing.
 func BenchmarkRefusal(b *testing.B) {
 	for _, holds := range []int64{1, 64, 10_000} {

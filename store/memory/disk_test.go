@@ -185,8 +185,8 @@ func TestForeignDirectory(t *testing.T) {
 // A file of another version is refused, and says so.
 func TestOtherFormats(t *testing.T) {
 	for format, says := range map[uint32]string{
-		2: "was written by an older ration: it has format 2, and this one knows 6",
-		7: "was written by a newer ration: it has format 7, and this one knows 6",
+		2: "was written by an older ration: it has format 2, and this one knows 7",
+		8: "was written by a newer ration: it has format 8, and this one knows 7",
 	} {
 		clock := storetest.NewClock(noon)
 		file, _ := filled(t, clock)
@@ -210,7 +210,7 @@ func TestFormatBefore(t *testing.T) {
 		t.Errorf("there is something else in it: %+v, want %+v", got, want)
 	}
 	changeFile(t, file, func(tx *bbolt.Tx) error {
-		if got := format(tx); string(got) != string(memory.FormatRecord(6)) {
+		if got := format(tx); string(got) != string(memory.FormatRecord(7)) {
 			t.Errorf("it says to be of format %v", got)
 		}
 		return nil

@@ -239,6 +239,38 @@ func TestHoldsOfForgottenBuckets(t *testing.T) {
 	}
 }
 
+// Calls that overlap leave a token bucket with what they have used, also when the store is opened anew among them.
+func TestOverlappingHoldsSurvive(t *testing.T) {
+	dir := t.TempDir()
+	opts := memory.Options{Clock: storetest.NewClock(noon).Now}
+	s := openDir(t, dir, opts)
+	op := native("owner", "bucket", limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: 10_000, Window: 3600 * limit.Second})
+	held := op
+	held.Kind, held.Amount = store.Hold, 100
+	const calls = 20
+	for n := range calls {
+		apply(t, s, &store.Step{Lease: &store.Lease{ID: id(n), Lasts: limit.Second}, Ops: []store.Op{held}})
+	}
+	for n := range calls {
+		if n%7 == 0 {
+			before := s.Bytes()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = openDir(t, dir, opts)
+			if after := s.Bytes(); after > before || after < before/2 {
+				t.Errorf("%d bytes, and %d when it was closed", after, before)
+			}
+		}
+		i := (n*7 + 3) % calls
+		apply(t, s, &store.Step{Lease: &store.Lease{ID: id(i), Do: store.LeaseSettle, Actual: []int64{3}}})
+	}
+	op.Amount = 0
+	if got := apply(t, s, &store.Step{Ops: []store.Op{op}}).Results[0]; got.Used != 3*calls || got.Held != 0 {
+		t.Errorf("%d are used, and %d held, want %d and 0", got.Used, got.Held, 3*calls)
+	}
+}
+
 // A bucket that was forgotten, and begins anew where the clock has stepped back to, is none of its
 // forerunner: what was held there gives nothing back of what is charged now.
 func TestNamesakesOfForgottenBuckets(t *testing.T) {

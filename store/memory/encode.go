@@ -12,9 +12,10 @@ import (
 )
 
 // format is the version of everything in this file, and of the file on disk.
-const format = 6
+const format = 7
 
-// oldest is the first version that can still be read: it has no rows, leases have added to none, and there are no events.
+// oldest is the first version that can still be read: it has no rows, leases have added to none, there are no events,
+// and buckets know no floors.
 const oldest = 3
 
 // Records have keys by what they are of. In this order they are read back: a hold that has lapsed is
@@ -124,8 +125,11 @@ func appendBucket(b []byte, key string, from *bucket) []byte {
 	st := &from.state
 	rest := st.Rest
 	var entries []limit.Entry
-	if st.Log != nil {
-		entries, rest = st.Log.Entries[st.Rest:], 0 // those in sight
+	var floors []limit.Floor
+	if l := st.Log; l != nil {
+		if floors = l.Floors; len(l.Entries) > 0 {
+			entries, rest = l.Entries[st.Rest:], 0 // those in sight
+		}
 	}
 	for _, v := range []int64{
 		int64(from.idle()), int64(st.At), int64(st.End), st.Count, rest, st.Entered, st.Held, int64(len(entries)),
@@ -137,6 +141,9 @@ func appendBucket(b []byte, key string, from *bucket) []byte {
 		b = binary.AppendVarint(b, int64(e.At-at))
 		b = binary.AppendVarint(b, e.Units)
 		at = e.At
+	}
+	if len(floors) > 0 {
+		b = appendFloors(b, floors)
 	}
 	return appendSum(b, start, key)
 }
@@ -157,8 +164,30 @@ func decodeBucket(content []byte, to *bucket) error {
 			st.Log.Entries[i] = limit.Entry{At: at, Units: r.int()}
 		}
 	}
+	if len(r.rest) > 0 {
+		st.Log = &limit.Log{Floors: readFloors(&r)}
+	}
 	to.setIdle(idle)
 	return r.end()
+}
+
+func appendFloors(b []byte, floors []limit.Floor) []byte {
+	b = binary.AppendVarint(b, int64(len(floors)))
+	for i := range floors {
+		f := &floors[i]
+		for _, v := range []int64{f.Entered, f.Count, f.Rest, f.Holds} {
+			b = binary.AppendVarint(b, v)
+		}
+	}
+	return b
+}
+
+func readFloors(r *reader) []limit.Floor {
+	floors := make([]limit.Floor, r.count())
+	for i := range floors {
+		floors[i] = limit.Floor{Entered: r.int(), Count: r.int(), Rest: r.int(), Holds: r.int()}
+	}
+	return floors
 }
 
 // appendLease appends the record of a lease with all its holds.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/storetest"
 )
 
 // mostPerSubject is how many bytes a subject with three limits may take.
@@ -28,6 +30,23 @@ func TestMemoryOfASubject(t *testing.T) {
 	}
 	if s.Len() != 3*subjects {
 		t.Errorf("%d buckets, want %d", s.Len(), 3*subjects)
+	}
+}
+
+// What the holds of a token bucket take, which keeps a floor of each, the store knows.
+func TestMemoryOfFloors(t *testing.T) {
+	bytes := func(a limit.Algorithm) int64 {
+		s := open(t, memory.Options{Clock: storetest.NewClock(noon).Now})
+		for n := range limit.MaxFloors {
+			op := native("owner", "b", spec(a, hour))
+			op.Kind = store.Hold
+			apply(t, s, &store.Step{Lease: &store.Lease{ID: id(n), Lasts: limit.Second}, Ops: []store.Op{op}})
+		}
+		return s.Bytes()
+	}
+	const floors = limit.MaxFloors * int64(unsafe.Sizeof(limit.Floor{}))
+	if more := bytes(limit.TokenBucket) - bytes(limit.FixedWindow); more < floors || more > 2*floors {
+		t.Errorf("%d bytes more for a token bucket than for a window, want %d at least", more, floors)
 	}
 }
 

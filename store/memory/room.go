@@ -22,7 +22,7 @@ func (d *decision) need() int64 {
 		}
 		need += w.logGrowth()
 		if op.Kind == store.Hold && !d.refuse {
-			need += holdBytes + int64(len(op.Owner)+len(op.Bucket))
+			need += holdBytes + int64(len(op.Owner)+len(op.Bucket)) + w.floorGrowth()
 		}
 	}
 	if asked := d.step.Lease; asked != nil && d.lease == nil && (asked.Do == store.LeaseSettle || asked.Do == store.LeaseOpen && !d.refuse) {
@@ -52,6 +52,20 @@ func (w *work) logGrowth() int64 {
 		return int64(min(cap(l.Entries), limit.MaxLog)) * entryBytes
 	}
 	return entryBytes
+}
+
+// floorGrowth returns how much more memory the floors of the bucket's holds may take for another one: they double.
+func (w *work) floorGrowth() int64 {
+	if w.spec.Algorithm != limit.TokenBucket {
+		return 0
+	}
+	if l := w.state.Log; l != nil {
+		if len(l.Floors) < cap(l.Floors) || len(l.Floors) == limit.MaxFloors {
+			return 0
+		}
+		return int64(cap(l.Floors)) * floorBytes
+	}
+	return floorBytes
 }
 
 // room reports whether there is memory for what the step adds. Names that are known, and whose logs have

@@ -141,6 +141,7 @@ const (
 	aloneOverhead = 32
 	ownerBytes    = int64(unsafe.Sizeof(owner{})) + 56
 	entryBytes    = int64(unsafe.Sizeof(limit.Entry{}))
+	floorBytes    = int64(unsafe.Sizeof(limit.Floor{}))
 	holdBytes     = int64(unsafe.Sizeof(hold{})) + 16
 	leaseBytes    = int64(unsafe.Sizeof(lease{})) + 48
 )
@@ -152,7 +153,7 @@ const never = limit.Micros(1<<63 - 1)
 func (b *bucket) bytes() int64 {
 	n := bucketBytes
 	if b.state.Log != nil {
-		n += int64(cap(b.state.Log.Entries)) * entryBytes
+		n += int64(cap(b.state.Log.Entries))*entryBytes + int64(cap(b.state.Log.Floors))*floorBytes
 	}
 	return n
 }

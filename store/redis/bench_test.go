@@ -37,6 +37,52 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// BenchmarkOverlappingCalls opens a lease on one token bucket, or one window, and settles the oldest of those that are
+// open: so many overlap. It reports Redis's own CPU for the two.
+func BenchmarkOverlappingCalls(b *testing.B) {
+	server := redistest.Start(b)
+	for _, a := range []limit.Algorithm{limit.TokenBucket, limit.FixedWindow} {
+		for _, calls := range []int{1, 10, 60, 400} {
+			b.Run(fmt.Sprintf("%v, %d at once", a, calls), func(b *testing.B) {
+				s := newStore(b, redis.Options{URL: server.URL()})
+				op := store.Op{
+					Owner: []byte("company"), Bucket: fmt.Appendf(nil, "%v-%d-%d", a, calls, b.N), Manner: limit.Strict,
+					Spec: limit.Spec{Algorithm: a, Limit: 1 << 20, Burst: 1 << 50, Window: hour}, Kind: store.Hold, Amount: 300,
+				}
+				if a == limit.FixedWindow {
+					op.Spec.Limit, op.Spec.Burst = 1<<50, 0
+				}
+				var open []store.LeaseID
+				var out store.Outcome
+				apply := func(lease store.Lease, ops ...store.Op) {
+					if err := s.Apply(b.Context(), &store.Step{Lease: &lease, Ops: ops}, &out); err != nil || out.Refused {
+						b.Fatal(out, err)
+					}
+				}
+				call := func() {
+					var id store.LeaseID
+					_, _ = rand.Read(id[:]) // never fails
+					apply(store.Lease{ID: id, Do: store.LeaseOpen, Lasts: hour}, op)
+					open = append(open, id)
+				}
+				for range calls - 1 {
+					call()
+				}
+				look := server.Client(b)
+				before := redisCPU(b, look)
+				b.ResetTimer()
+				for range b.N {
+					call()
+					apply(store.Lease{ID: open[0], Do: store.LeaseSettle, Actual: []int64{30}})
+					open = open[1:]
+				}
+				b.StopTimer()
+				b.ReportMetric((redisCPU(b, look)-before)*1e6/float64(b.N), "redis-µs/call")
+			})
+		}
+	}
+}
+
 // BenchmarkApplyInACluster measures the same of three limits that lie in one shard or in three.
 func BenchmarkApplyInACluster(b *testing.B) {
 	nodes := redistest.StartCluster(b)

@@ -67,7 +67,7 @@ type lease struct {
 func (m *Model) clone() *Model {
 	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds, usage: maps.Clone(m.usage), events: m.events}
 	for name, b := range m.buckets {
-		c.buckets[name] = bucket{cloneState(b.state), slices.Clone(b.live)}
+		c.buckets[name] = bucket{b.state.Clone(), slices.Clone(b.live)}
 	}
 	if c.leases == nil {
 		c.leases = map[store.LeaseID]lease{}
@@ -76,13 +76,6 @@ func (m *Model) clone() *Model {
 		c.usage = map[sumName]columns{}
 	}
 	return c
-}
-
-func cloneState(st limit.State) limit.State {
-	if st.Log != nil {
-		st.Log = &limit.Log{Entries: slices.Clone(st.Log.Entries)}
-	}
-	return st
 }
 
 // lease returns the lease of that id, unless it is unknown or forgotten by now.

@@ -62,7 +62,7 @@ func (d *decision) look() {
 		}
 		d.lapse(name, d.now)
 		b, there := d.buckets[name]
-		s := &sight{spec: spec, state: cloneState(b.state), there: there && !b.mayBeForgotten(&spec, d.now)}
+		s := &sight{spec: spec, state: b.state.Clone(), there: there && !b.mayBeForgotten(&spec, d.now)}
 		s.now = spec.Advance(&s.state, d.now)
 		s.written = there && s.state.At < b.state.At // it has followed the clock back
 		d.sights[name] = s
@@ -389,10 +389,11 @@ func (d *decision) earliest(name bucketName) limit.Micros {
 	live := slices.Clone(d.buckets[name].live)
 	slices.SortStableFunc(live, func(a, b hold) int { return cmp.Compare(a.due, b.due) })
 	for _, h := range live[:min(len(live), store.Foreseen)] {
-		lapsed := cloneState(s.state)
+		lapsed := s.state.Clone()
 		s.spec.Settle(&lapsed, s.now, h.mark, h.amount, h.lapse)
 		// Less is counted now. (Where Rest is something else, the end of a hold leaves it as it is.)
-		if lapsed.Count+lapsed.Rest < s.state.Count+s.state.Rest {
+		counted := []int64{lapsed.Count, lapsed.Rest}
+		if slices.Compare(counted, []int64{s.state.Count, s.state.Rest}) < 0 {
 			return h.due
 		}
 	}

@@ -128,6 +128,7 @@ func walks() []test {
 		{"leases", testLeases},
 		{"notes", testNotes},
 		{"holds", testHolds},
+		{"overlapping holds", testOverlappingHolds},
 		{"waits for holds", testForeseen},
 		{"follows the clock back", testClockBack},
 		{"gives nothing back to what is forgotten", testForgottenGiveBack},

@@ -113,7 +113,7 @@ func (w *waiter) longest(op store.Op) limit.Micros {
 		}
 		return last - now
 	}
-	st := cloneState(b.state)
+	st := b.state.Clone()
 	at := op.Spec.Advance(&st, now)
 	return op.Spec.Judge(&st, at, max(1, op.Amount), 0).After(at - now).RetryAfter
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/rationhq/ration/limit"
@@ -47,14 +48,14 @@ func testHolds(t *testing.T, open Open) {
 			{0, "hold", 4, stand{0, 4, 6}},
 			{0, "charge", 6, stand{6, 4, 0}},
 			{30 * sec, "renew", 12, stand{1, 12, -3}},
-			{30 * sec, "settle", 0, stand{5, 0, 5}},
+			{30 * sec, "settle", 0, stand{1, 0, 9}}, // of their 6, 5 would have drained without the hold
 		}},
 		{"token_bucket: grown in another filling", limit.Spec{Algorithm: limit.TokenBucket, Limit: 10, Burst: 10, Window: minute}, []line{
 			{0, "hold", 4, stand{0, 4, 6}},
 			{60 * sec, "charge", 6, stand{2, 4, 4}},
 			{60 * sec, "renew", 7, stand{2, 7, 1}},
 			{72 * sec, "renew", 8, stand{0, 8, 2}},
-			{72 * sec, "settle", 5, stand{6, 0, 4}}, // of the 3 first, 2 count as drained
+			{72 * sec, "settle", 5, stand{5, 0, 5}}, // 4 were used before: it has grown by 1
 		}},
 		{"sliding_window: grown in its window, and in the next", limit.Spec{Algorithm: limit.SlidingWindow, Limit: 10, Window: minute}, []line{
 			{0, "hold", 4, stand{0, 4, 6}},
@@ -161,5 +162,28 @@ func testHolds(t *testing.T, open Open) {
 				}
 			}
 		})
+	}
+}
+
+// testOverlappingHolds: however many calls hold a part of a token bucket at once, and in whatever order they are settled,
+// it is left with what they have used.
+func testOverlappingHolds(t *testing.T, open Open) {
+	const calls, estimate, used = 50, 300, 30
+	clock := NewClock(noon)
+	s := open(t, clock)
+	spec := limit.Spec{Algorithm: limit.TokenBucket, Limit: 60, Burst: calls * estimate, Window: hour}
+	for i := range calls {
+		lease := opens(i, 1)
+		lease.Lasts = hour
+		if out := applyStep(t, s, &store.Step{Lease: lease, Ops: ops(holding("b", spec, estimate, 0))}); out.Refused {
+			t.Fatalf("call %d is refused", i)
+		}
+	}
+	for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(calls) { //nolint:gosec // the same each time
+		applyStep(t, s, &store.Step{Lease: settles(i, 1, used)})
+	}
+	now := apply(t, s, strict("b", spec, 0), wall()).Results[0]
+	if got, want := (stand{now.Used, now.Held, now.Remaining}), (stand{calls * used, 0, calls * (estimate - used)}); got != want {
+		t.Errorf("the bucket stands at %+v, want %+v", got, want)
 	}
 }

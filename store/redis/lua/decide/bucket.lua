@@ -2,7 +2,8 @@
 --
 --   version uint8 (1), at, ends, count, rest, entered, held, and until when Redis keeps it; where there have
 --   been holds, and of a log, also live, next, last, made: how many are live, when the first is due or may
---   be, when the last is, and how many have been made; behind that the entries of a log
+--   be, when the last is, and how many have been made; behind that the entries of a log, or, and then the
+--   version is 2, the floors of the holds on a token bucket
 --
 -- Numbers are of 7 bytes, little-endian. (Lua finds a string by a hash of every second byte of it. Of float64s
 -- these are not the ones that differ.)
@@ -65,20 +66,26 @@ local function read(key, spec)
   local b = new_bucket()
   b.key, b.spec, b.arithmetic, b.wrote, b.leased = key, spec, spec.arithmetic, false, false
   b.live, b.made, b.new_set, b.found, b.pending, b.state, b.size = 0, 0, false, raw ~= false, 0, nil, 0
+  b.floors, b.laid = nil, ''
   if not raw then
     b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.next, b.last, b.log = 0, 0, 0, 0, 0, 0, 0, 0, 0, ''
     return b
   end
   if type(raw) ~= 'string' then unreadable(raw) end
-  local size, version = #raw, 0
+  local size, version, expected = #raw, 0, 1
   b.size = size
   if size == STATE_SIZE and not logs then
     version, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until = unpack(STATE, raw)
   elseif size == WITH_HOLDS_SIZE or size > WITH_HOLDS_SIZE and logs then
     version, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.live, b.next, b.last, b.made =
       unpack(WITH_HOLDS, raw)
+  elseif size > WITH_HOLDS_SIZE and spec.algorithm == TOKEN_BUCKET then
+    expected, b.laid = 2, raw:sub(WITH_HOLDS_SIZE + 1)
+    if #b.laid % FLOOR_SIZE ~= 0 then unreadable() end
+    version, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.live, b.next, b.last, b.made =
+      unpack(WITH_HOLDS, raw)
   end
-  if version ~= 1 or not (b.count >= 0 and b.count <= MAX_AMOUNT) then unreadable() end
+  if version ~= expected or not (b.count >= 0 and b.count <= MAX_AMOUNT) then unreadable() end
   if logs then
     local stored = LOG_HEAD + b.entered * ENTRY_SIZE
     b.log, b.chunk_from = nil, nil
@@ -125,7 +132,8 @@ local function save(b)
   end
   local raw
   if b.made > 0 or logs then
-    raw = pack(WITH_HOLDS, 1, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.live, b.next, b.last, b.made)
+    local laid = logs and '' or lay(b)
+    raw = pack(WITH_HOLDS, laid == '' and 1 or 2, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until, b.live, b.next, b.last, b.made) .. laid
     b.state = nil
   else
     raw = pack(STATE, 1, b.at, b.ends, b.count, b.rest, b.entered, b.held, b.kept_until)

@@ -38,8 +38,7 @@ end
 
 -- limit.Settle.
 local function settle(s, b, t, h, actual)
-  b.arithmetic.release(s, b, h.mark_at, h.mark_entered, h.amount)
-  correct(s, b, t, h, h.amount, actual)
+  b.arithmetic.settle(s, b, t, h.mark_at, h.mark_entered, h.amount, actual)
 end
 
 -- Takes a hold from the live ones, and reports whether it was one. A bucket that knows of none is not the one that
@@ -94,7 +93,7 @@ local function lapse(b, left)
   local first = call('ZRANGE', holds, 0, 0, 'WITHSCORES')
   b.next = tonumber(first[2] or 0)
   if #first == 0 then -- also where somebody has deleted the set
-    b.live, b.held = 0, 0
+    b.live, b.held, b.floors, b.laid = 0, 0, nil, ''
     if b.spec.algorithm == CONCURRENCY then b.count = 0 end
     if b.spec.algorithm == SLIDING_WINDOW then b.entered = 0 end
   end

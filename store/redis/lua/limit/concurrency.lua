@@ -17,7 +17,7 @@ local function concurrency()
 
   function c.counts() return true end
 
-  function c.release(_, st, _, _, held)
+  function c.settle(_, st, _, _, _, held)
     st.count = less(st.count, held)
     st.held = less(st.held, held)
   end

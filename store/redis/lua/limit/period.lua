@@ -54,10 +54,6 @@ local function period()
     return mark_at == st.at and mark_entered == st.rest
   end
 
-  function p.release(s, st, mark_at, mark_entered, held)
-    if p.counts(s, st, 0, mark_at, mark_entered) then st.held = less(st.held, held) end
-  end
-
   function p.grow(s, st, now, mark_at, mark_entered, more)
     if p.counts(s, st, now, mark_at, mark_entered) then
       st.held = add(st.held, more)
@@ -68,6 +64,11 @@ local function period()
 
   function p.correct(s, st, now, mark_at, mark_entered, charged, actual)
     if p.counts(s, st, now, mark_at, mark_entered) then st.count = moved(st.count, st.held, charged, actual) end
+  end
+
+  function p.settle(s, st, now, mark_at, mark_entered, held, actual)
+    if p.counts(s, st, now, mark_at, mark_entered) then st.held = less(st.held, held) end
+    p.correct(s, st, now, mark_at, mark_entered, held, actual)
   end
 
   function p.idle(_, st)

@@ -167,8 +167,6 @@ local function sliding_log()
     return units > 0 and mark_at > now - s.window
   end
 
-  function l.release(_, st, _, _, held) st.held = less(st.held, held) end
-
   function l.correct(s, st, now, mark_at, mark_entered, charged, actual)
     if mark_at <= now - s.window then return end
     local i = number(st, mark_at, mark_entered)
@@ -182,6 +180,11 @@ local function sliding_log()
     elseif actual > charged then
       l.charge(s, st, now, actual - charged)
     end
+  end
+
+  function l.settle(s, st, now, mark_at, mark_entered, held, actual)
+    st.held = less(st.held, held)
+    l.correct(s, st, now, mark_at, mark_entered, held, actual)
   end
 
   function l.grow(s, st, now, mark_at, mark_entered, more)

@@ -36,15 +36,6 @@ local function sliding_window()
     return mark_entered == st.ends and (mark_at == st.at or mark_at == st.at - s.window)
   end
 
-  function w.release(s, st, mark_at, mark_entered, held)
-    if not w.counts(s, st, 0, mark_at, mark_entered) then return end
-    if mark_at == st.at then
-      st.held = less(st.held, held)
-    else
-      st.entered = less(st.entered, held)
-    end
-  end
-
   function w.grow(s, st, now, mark_at, mark_entered, more)
     if not w.counts(s, st, now, mark_at, mark_entered) then return mark_at, mark_entered end
     if mark_at == st.at then
@@ -64,6 +55,16 @@ local function sliding_window()
     else
       st.rest = moved(st.rest, st.entered, charged, actual)
     end
+  end
+
+  function w.settle(s, st, now, mark_at, mark_entered, held, actual)
+    if not w.counts(s, st, now, mark_at, mark_entered) then return end
+    if mark_at == st.at then
+      st.held = less(st.held, held)
+    else
+      st.entered = less(st.entered, held)
+    end
+    w.correct(s, st, now, mark_at, mark_entered, held, actual)
   end
 
   function w.idle(s, st) return add(st.at, 2 * s.window) end

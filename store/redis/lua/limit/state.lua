@@ -1,5 +1,6 @@
 -- A state is a table {at, ends, count, rest, entered, held}: limit.State, where the fields are
--- explained. `ends` is its End, which is a keyword here. A sliding log has more: see sliding_log.lua.
+-- explained. `ends` is its End, which is a keyword here. A sliding log has more, and a token bucket with live
+-- holds: see sliding_log.lua and token_bucket.lua.
 --
 -- A spec is a table {algorithm, limit, ceiling, window, calendar}; of a policy's limit no more is
 -- needed here. The algorithm is one of these codes.
