@@ -99,7 +99,7 @@ func TestAnthropicLimits(t *testing.T) {
 	// A debt of 60 is paid in 30 seconds, and half a second later one token is there: 30.5 seconds, rounded up.
 	wantHeaders(t, second, map[string]string{"retry-after": "31", "x-should-retry": "true"})
 
-	f.time = f.time.Add(30500 * time.Millisecond)
+	f.passed.Store(int64(30500 * time.Millisecond))
 	wantStatus(t, f.call(t, "messages", "", ""), http.StatusOK)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,14 +20,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // epoch is when tests begin that have a clock of their own.
 var epoch = time.Date(2026, time.November, 1, 12, 0, 0, 0, time.UTC)
 
-// fake is a server with a clock that stands still unless it is set.
+// fake is a server, with a clock of its own.
 type fake struct {
 	*server
-	time time.Time
-	http *httptest.Server
+	// passed is the time since epoch, for tests to set.
+	passed atomic.Int64
+	http   *httptest.Server
 }
 
 func newFake(t *testing.T, o options) *fake {
+	t.Helper()
+	return newFakeBy(t, o, func(f *fake) time.Duration { return time.Duration(f.passed.Load()) })
+}
+
+// newFakeBy is a server by a clock that tells the time since epoch.
+func newFakeBy(t *testing.T, o options, clock func(*fake) time.Duration) *fake {
 	t.Helper()
 	if o.Burst == 0 {
 		o.Burst = time.Minute
@@ -37,9 +45,9 @@ func newFake(t *testing.T, o options) *fake {
 	if o.Keep == 0 {
 		o.Keep = 100
 	}
-	f := &fake{time: epoch}
+	f := &fake{}
 	var err error
-	f.server, err = newServerAt(o, func() time.Time { return f.time })
+	f.server, err = newServerAt(o, func() time.Time { return epoch.Add(clock(f)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +56,7 @@ func newFake(t *testing.T, o options) *fake {
 	return f
 }
 
-// The requests of each API, of the fewest fields; %s stands for more of them.
+// paths of the APIs.
 var paths = map[string]string{"messages": "/v1/messages", "chat": "/v1/chat/completions", "responses": "/v1/responses"}
 
 // ask makes a request of an API with the key "key". More is added to its fields; words are a script, in headers.

@@ -132,7 +132,7 @@ func (x *exchange) step() int64 {
 
 // think is the time and the tokens of reasoning, of which nothing is seen.
 func (x *exchange) think(yield func(event) bool) bool {
-	left := x.plan.tokens.Reasoning
+	left := x.tokens.Reasoning
 	for left > 0 {
 		n := min(x.step(), left)
 		if !yield(event{output: n, reasoning: n}) {

@@ -168,7 +168,7 @@ func TestCallerHangsUp(t *testing.T) {
 	for api := range paths {
 		t.Run(api, func(t *testing.T) {
 			f := newFake(t, options{})
-			response, err := f.http.Client().Do(f.ask(t, api, `"stream":true,"max_tokens":null,"max_tokens":900000`,
+			response, err := f.http.Client().Do(f.ask(t, api, `"stream":true,"max_tokens":900000`,
 				"output-tokens=900000 chunk-tokens=1 tokens-per-second=1000 input-tokens=6"))
 			if err != nil {
 				t.Fatal(err)

@@ -80,16 +80,16 @@ func marshal(document any) ([]byte, error) {
 
 // wire writes the body of an answer as its script wants it: compressed, in pieces, and with a slow end.
 type wire struct {
-	http.ResponseWriter
-	control *http.ResponseController
-	zip     *gzip.Writer
-	split   int
-	pace    pace
+	response http.ResponseWriter
+	control  *http.ResponseController
+	zip      *gzip.Writer
+	split    int
+	pace     pace
 }
 
 // openWire writes the head of an answer.
 func openWire(w http.ResponseWriter, r *http.Request, s script, contentType string) *wire {
-	out := &wire{ResponseWriter: w, control: http.NewResponseController(w), split: s.split}
+	out := &wire{response: w, control: http.NewResponseController(w), split: s.split}
 	w.Header().Set("Content-Type", contentType)
 	if s.compress && acceptsGzip(r) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -159,7 +159,7 @@ func (p pieces) Write(data []byte) (int, error) {
 		if n := p.wire.split; n > 0 && n < len(piece) {
 			piece = piece[:n]
 		}
-		n, err := p.wire.ResponseWriter.Write(piece)
+		n, err := p.wire.response.Write(piece)
 		written += n
 		if err == nil && n < len(piece) {
 			err = io.ErrShortWrite
