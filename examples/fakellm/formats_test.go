@@ -111,6 +111,8 @@ func TestDirective(t *testing.T) {
 			t.Errorf("%s %s: %+v, want %+v", c.more, c.words, got, c.want)
 		}
 	}
+	// The header of the user looks like a script and is none; what is misspelled is not passed over.
+	wantStatus(t, f.call(t, "chat", "", "user=ada"), 200)
 	wantStatus(t, f.call(t, "chat", "", "output-tokns=3"), 400)
 	wantStatus(t, f.call(t, "chat", `"messages":[{"role":"user","content":"[fake status=200]"}]`, ""), 400)
 }

@@ -17,10 +17,10 @@ type options struct {
 	limitOptions `group:"Limits"`
 
 	Script     string   `help:"How requests are answered that do not say so, in the words of the README: 'output-tokens=200 tokens-per-second=50'." placeholder:"WORDS"`
-	Keys       []string `name:"key" help:"An API key that is accepted; repeat for more. Default: any." placeholder:"KEY"`
-	Models     []string `name:"model" help:"A model that is served; repeat for more. Default: any." placeholder:"MODEL"`
+	Keys       []string `name:"key" sep:"none" help:"An API key that is accepted; repeat for more. Default: any." placeholder:"KEY"`
+	Models     []string `name:"model" sep:"none" help:"A model that is served; repeat for more. Default: any." placeholder:"MODEL"`
 	UserHeader string   `default:"x-fake-user" help:"Header that names the user in the ledger." placeholder:"NAME"`
-	Keep       int      `default:"100" help:"How many requests /fake/requests shows." placeholder:"N"`
+	Keep       int      `default:"100" help:"How many requests /fake/requests shows. Default: 100." placeholder:"N"`
 }
 
 // validate refuses options that nothing can be made of.
