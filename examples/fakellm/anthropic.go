@@ -221,52 +221,67 @@ func (d anthropic) whole(x *exchange) any {
 	}
 }
 
+// anthropicEvent has its name twice, as the real ones do.
+func anthropicEvent(name string, more ...field) event {
+	return event{name: name, data: append(object{{"type", name}}, more...)}
+}
+
 func (d anthropic) events(x *exchange) iter.Seq[event] {
-	say := func(name string, more ...field) event {
-		return event{name: name, data: append(object{{"type", name}}, more...)}
-	}
 	return func(yield func(event) bool) {
 		// The real service begins to count before it begins to write; only the last count is to be relied on.
 		begun := anthropicMessage{
-			ID: x.id("msg_"), Type: "message", Role: "assistant", Model: x.model, Content: []any{}, Usage: d.usage(x, min(1, x.tokens.Output), 0),
+			ID: x.id("msg_"), Type: "message", Role: "assistant", Model: x.model, Content: []any{},
+			Usage: d.usage(x, min(1, x.tokens.Output), 0),
 		}
-		if !yield(say("message_start", field{"message", begun})) {
+		if !yield(anthropicEvent("message_start", field{"message", begun})) {
 			return
 		}
-		index := 0
+		blocks := 0
 		if x.plan.reasoning > 0 {
-			if !yield(say("content_block_start", field{"index", index}, field{"content_block", anthropicThinking{Type: "thinking"}})) ||
-				!yield(say("ping")) || !x.think(yield) ||
-				!yield(say("content_block_delta", field{"index", index}, field{"delta", object{{"type", "signature_delta"}, {"signature", x.id("")}}})) ||
-				!yield(say("content_block_stop", field{"index", index})) {
+			if !d.thinkingEvents(x, yield) {
 				return
 			}
-			index++
+			blocks++
 		}
-		if len(x.texts[0]) > 0 {
-			if !yield(say("content_block_start", field{"index", index}, field{"content_block", anthropicText{Type: "text"}})) {
-				return
-			}
-			if index == 0 && !yield(say("ping")) {
-				return
-			}
-			for n, text := range x.chunks(0) {
-				delta := say("content_block_delta", field{"index", index}, field{"delta", anthropicText{Type: "text_delta", Text: text}})
-				delta.output = n
-				if !yield(delta) {
-					return
-				}
-			}
-			if !yield(say("content_block_stop", field{"index", index})) {
-				return
-			}
+		if len(x.texts[0]) > 0 && !d.textEvents(x, blocks, yield) {
+			return
 		}
 		end := []field{{"delta", object{{"stop_reason", d.stopReason(x)}, {"stop_sequence", nil}}}}
 		if usage := d.finalUsage(x); usage != nil {
 			end = append(end, field{"usage", usage})
 		}
-		_ = yield(say("message_delta", end...)) && yield(say("message_stop"))
+		_ = yield(anthropicEvent("message_delta", end...)) && yield(anthropicEvent("message_stop"))
 	}
+}
+
+// thinkingEvents are the first block, of which nothing but a signature is seen.
+func (anthropic) thinkingEvents(x *exchange, yield func(event) bool) bool {
+	at := field{"index", 0}
+	signature := object{{"type", "signature_delta"}, {"signature", x.id("")}}
+	return yield(anthropicEvent("content_block_start", at, field{"content_block", anthropicThinking{Type: "thinking"}})) &&
+		yield(anthropicEvent("ping")) &&
+		x.think(yield) &&
+		yield(anthropicEvent("content_block_delta", at, field{"delta", signature})) &&
+		yield(anthropicEvent("content_block_stop", at))
+}
+
+// textEvents are the block of the given index.
+func (anthropic) textEvents(x *exchange, index int, yield func(event) bool) bool {
+	at := field{"index", index}
+	if !yield(anthropicEvent("content_block_start", at, field{"content_block", anthropicText{Type: "text"}})) {
+		return false
+	}
+	if index == 0 && !yield(anthropicEvent("ping")) {
+		return false
+	}
+	for n, text := range x.chunks(0) {
+		delta := anthropicEvent("content_block_delta", at, field{"delta", anthropicText{Type: "text_delta", Text: text}})
+		delta.output = n
+		if !yield(delta) {
+			return false
+		}
+	}
+	return yield(anthropicEvent("content_block_stop", at))
 }
 
 type anthropicError struct {

@@ -146,7 +146,8 @@ func (d chat) whole(x *exchange) any {
 	completion := d.completion(x, "chat.completion")
 	for i := range x.choices {
 		completion.Choices = append(completion.Choices, chatChoice{
-			Index: i, Message: chatMessage{Role: "assistant", Content: x.text(i), Annotations: []any{}}, FinishReason: d.finishReason(x),
+			Index: i, FinishReason: d.finishReason(x),
+			Message: chatMessage{Role: "assistant", Content: x.text(i), Annotations: []any{}},
 		})
 	}
 	if !x.noUsage {

@@ -18,8 +18,11 @@ var update = flag.Bool("update", false, "write testdata/ anew")
 // Answers byte by byte, headers included, as testdata/ has them. `go test ./examples/fakellm -run TestFormats -update`
 // writes them anew.
 func TestFormats(t *testing.T) {
-	everything := "input-tokens=25 cache-read-tokens=1000 cache-write-tokens=300 cache-write-1h-tokens=100 output-tokens=12 reasoning-tokens=5"
-	caps := map[string]string{"messages": `"max_tokens":7`, "chat": `"max_completion_tokens":7`, "responses": `"max_output_tokens":7`}
+	everything := "input-tokens=25 cache-read-tokens=1000 cache-write-tokens=300 cache-write-1h-tokens=100 " +
+		"output-tokens=12 reasoning-tokens=5"
+	caps := map[string]string{
+		"messages": `"max_tokens":7`, "chat": `"max_completion_tokens":7`, "responses": `"max_output_tokens":7`,
+	}
 	for api := range paths {
 		for _, c := range []struct{ name, more, words string }{
 			{"whole", ``, everything},
@@ -78,7 +81,7 @@ func TestDeterministic(t *testing.T) {
 	f := newFake(t, options{})
 	first := decode[anthropicMessage](t, f.call(t, "messages", "", "").body)
 	again := decode[anthropicMessage](t, f.call(t, "messages", "", "").body)
-	if fmt.Sprint(first.Content, *first.Usage.ByTTL, first.Usage.Output) != fmt.Sprint(again.Content, *again.Usage.ByTTL, again.Usage.Output) {
+	if fmt.Sprint(first.Content, first.Usage.Output) != fmt.Sprint(again.Content, again.Usage.Output) {
 		t.Errorf("%v, and then %v", first, again)
 	}
 	if first.ID == again.ID {
@@ -97,7 +100,8 @@ func TestDeterministic(t *testing.T) {
 // A prompt says how it is answered, the last time it does so; headers win.
 func TestDirective(t *testing.T) {
 	f := newFake(t, options{Script: "output-tokens=1 cache-read-tokens=7"})
-	messages := `"messages":[{"role":"user","content":"[fake output-tokens=2]"},{"role":"user","content":[{"type":"text","text":"[fake output-tokens=3 input-tokens=4]"}]}]`
+	messages := `"messages":[{"role":"user","content":"[fake output-tokens=2]"},
+		{"role":"user","content":[{"type":"text","text":"[fake output-tokens=3 input-tokens=4]"}]}]`
 	for _, c := range []struct {
 		more, words string
 		want        anthropicUsage

@@ -151,7 +151,9 @@ func (l *ledger) balance() balance {
 		b.Total.add(*c)
 	}
 	slices.SortFunc(b.Rows, func(x, y row) int {
-		return cmp.Or(cmp.Compare(x.API, y.API), cmp.Compare(x.Key, y.Key), cmp.Compare(x.User, y.User), cmp.Compare(x.Model, y.Model))
+		return cmp.Or(
+			cmp.Compare(x.API, y.API), cmp.Compare(x.Key, y.Key), cmp.Compare(x.User, y.User), cmp.Compare(x.Model, y.Model),
+		)
 	})
 	return b
 }

@@ -173,8 +173,8 @@ func (l *limiter) admit(a account, d demand, now time.Time) (standings, *refusal
 		if refused == nil || !ever || (!refused.never && wait > refused.retryAfter) {
 			left := max(0, want.from.level/partsPerToken)
 			refused = &refusal{
-				limit: want.limit, perMinute: want.from.perMinute, used: want.from.capacity/partsPerToken - left, asked: want.n,
-				retryAfter: wait, never: !ever,
+				limit: want.limit, perMinute: want.from.perMinute, used: want.from.capacity/partsPerToken - left,
+				asked: want.n, retryAfter: wait, never: !ever,
 			}
 		}
 	}

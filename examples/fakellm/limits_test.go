@@ -80,7 +80,8 @@ func TestLimitsAreExact(t *testing.T) {
 func TestAnthropicLimits(t *testing.T) {
 	f := newFake(t, options{limitOptions: limitOptions{InputTPM: 600, OutputTPM: 120}})
 
-	first := f.call(t, "messages", `"max_tokens":100000`, "input-tokens=100 cache-read-tokens=5000 cache-write-tokens=200 output-tokens=180")
+	first := f.call(t, "messages", `"max_tokens":100000`,
+		"input-tokens=100 cache-read-tokens=5000 cache-write-tokens=200 output-tokens=180")
 	wantStatus(t, first, http.StatusOK)
 	wantHeaders(t, first, map[string]string{
 		"anthropic-ratelimit-input-tokens-limit":      "600",

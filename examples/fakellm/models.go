@@ -7,7 +7,9 @@ import (
 )
 
 // sampleModels are listed where any model is served.
-var sampleModels = [...]string{"claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5", "gpt-5", "gpt-5-mini", "gpt-5-nano"}
+var sampleModels = [...]string{
+	"claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5", "gpt-5", "gpt-5-mini", "gpt-5-nano",
+}
 
 // released is when every model of this service appeared.
 var released = time.Date(2025, time.October, 1, 0, 0, 0, 0, time.UTC)

@@ -68,10 +68,11 @@ func (openAI) errorDetail(x *exchange, f *fault) openAIErrorDetail {
 			kind, short = limitRequests, "RPM"
 		}
 		if r.never {
-			message = fmt.Sprintf("Request too large for %s on %s per min (%s): Limit %d, Requested %d.", x.model, kind, short, r.perMinute, r.asked)
+			message = fmt.Sprintf("Request too large for %s on %s per min (%s): Limit %d, Requested %d.",
+				x.model, kind, short, r.perMinute, r.asked)
 		} else {
-			message = fmt.Sprintf("Rate limit reached for %s on %s per min (%s): Limit %d, Used %d, Requested %d. Please try again in %v.",
-				x.model, kind, short, r.perMinute, r.used, r.asked, upToMillisecond(r.retryAfter))
+			message = fmt.Sprintf("Rate limit reached for %s on %s per min (%s): Limit %d, Used %d, Requested %d. "+
+				"Please try again in %v.", x.model, kind, short, r.perMinute, r.used, r.asked, upToMillisecond(r.retryAfter))
 		}
 	case f.status == http.StatusTooManyRequests && kind == "":
 		kind, code = limitRequests, "rate_limit_exceeded"

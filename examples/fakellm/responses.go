@@ -127,9 +127,9 @@ func (responses) end(x *exchange) string {
 
 func (d responses) at(x *exchange, status string) response {
 	r := response{
-		ID: x.id("resp_"), Object: "response", CreatedAt: x.created.Unix(), Status: status, Model: x.model, Output: []any{},
-		ParallelToolCalls: true, ServiceTier: "default", Store: true, Temperature: 1, ToolChoice: "auto", Tools: []any{}, TopP: 1,
-		Truncation: "disabled", Metadata: map[string]string{},
+		ID: x.id("resp_"), Object: "response", CreatedAt: x.created.Unix(), Status: status, Model: x.model,
+		Output: []any{}, ParallelToolCalls: true, ServiceTier: "default", Store: true, Temperature: 1, ToolChoice: "auto",
+		Tools: []any{}, TopP: 1, Truncation: "disabled", Metadata: map[string]string{},
 	}
 	if x.limit > 0 {
 		r.MaxOutputTokens = &x.limit
@@ -149,7 +149,8 @@ func (d responses) at(x *exchange, status string) response {
 	if t := x.tokens; !x.noUsage {
 		r.Usage = &responseUsage{
 			Input: t.wholePrompt(), InputDetails: responseInputDetails{Cached: t.CacheRead, CacheWrite: t.CacheWrite},
-			Output: t.Output, OutputDetails: responseOutputDetails{Reasoning: t.Reasoning}, Total: t.wholePrompt() + t.Output,
+			Output: t.Output, OutputDetails: responseOutputDetails{Reasoning: t.Reasoning},
+			Total: t.wholePrompt() + t.Output,
 		}
 	}
 	return r
@@ -190,8 +191,9 @@ func (d responses) events(x *exchange) iter.Seq[event] {
 		}
 		item := 0
 		if x.plan.reasoning > 0 {
-			if !yield(say("response.output_item.added", field{"output_index", item}, field{"item", d.reasoning(x)})) || !x.think(yield) ||
-				!yield(say("response.output_item.done", field{"output_index", item}, field{"item", d.reasoning(x)})) {
+			at, thought := field{"output_index", item}, field{"item", d.reasoning(x)}
+			if !yield(say("response.output_item.added", at, thought)) || !x.think(yield) ||
+				!yield(say("response.output_item.done", at, thought)) {
 				return
 			}
 			item++
@@ -221,9 +223,10 @@ func (d responses) messageEvents(x *exchange, item int, say func(string, ...fiel
 		}
 	}
 	text := x.text(0)
+	message := d.message(x, d.end(x), d.text(text))
 	return yield(say("response.output_text.done", part(field{"text", text}, field{"logprobs", []any{}})...)) &&
 		yield(say("response.content_part.done", part(field{"part", d.text(text)})...)) &&
-		yield(say("response.output_item.done", field{"output_index", item}, field{"item", d.message(x, d.end(x), d.text(text))}))
+		yield(say("response.output_item.done", field{"output_index", item}, field{"item", message}))
 }
 
 // errorEvents tell of an error twice, as the real service does: by itself, and as the state of the response.

@@ -16,7 +16,7 @@ func TestRun(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out, in := io.Pipe()
-	program := program{Addr: "127.0.0.1:0", options: options{limitOptions: limitOptions{Burst: time.Minute}, UserHeader: "x-fake-user", Keep: 1}}
+	program := program{Addr: "127.0.0.1:0", options: options{limitOptions: limitOptions{Burst: time.Minute}}}
 	ended := make(chan error, 1)
 	go func() { ended <- program.run(ctx, in) }()
 	line, err := bufio.NewReader(out).ReadString('\n')

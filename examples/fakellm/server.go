@@ -166,7 +166,9 @@ func (s *server) answer(d dialect) http.HandlerFunc {
 		c := s.newCall(w, r, d)
 		f := c.receive()
 		c.account = account{provider: d.provider(), key: d.key(r), model: c.x.model}
-		c.entry = s.ledger.open(party{API: d.name(), Key: c.account.key, User: r.Header.Get(s.options.UserHeader), Model: c.x.model})
+		c.entry = s.ledger.open(party{
+			API: d.name(), Key: c.account.key, User: r.Header.Get(s.options.UserHeader), Model: c.x.model,
+		})
 
 		// A reset of the connection leaves by a panic, which the HTTP server knows how to take.
 		how := broken
@@ -269,7 +271,9 @@ func (c *call) run() outcome {
 
 // scriptedFault is the error that a script asks for.
 func (c *call) scriptedFault(status int) *fault {
-	return &fault{status: status, kind: c.x.errorType, code: c.x.errorType, retryAfter: c.x.retryAfter, message: "as the script says"}
+	return &fault{
+		status: status, kind: c.x.errorType, code: c.x.errorType, retryAfter: c.x.retryAfter, message: "as the script says",
+	}
 }
 
 // refuse answers with an error.

@@ -60,7 +60,13 @@ check("text of a streamed message", await stream.finalText(), message.content.at
 countMessage((await stream.finalMessage()).usage);
 
 const countChat = (u) =>
-  count("chat", u.prompt_tokens, u.prompt_tokens_details.cached_tokens, u.completion_tokens, u.completion_tokens_details.reasoning_tokens);
+  count(
+    "chat",
+    u.prompt_tokens,
+    u.prompt_tokens_details.cached_tokens,
+    u.completion_tokens,
+    u.completion_tokens_details.reasoning_tokens,
+  );
 const completion = await gpt.chat.completions.create({ model: "gpt", messages }, options);
 countChat(completion.usage);
 let text = "";
@@ -74,11 +80,18 @@ for await (const chunk of await gpt.chat.completions.create(
 check("text of a streamed completion", text, completion.choices[0].message.content);
 
 const countResponse = (u) =>
-  count("responses", u.input_tokens, u.input_tokens_details.cached_tokens, u.output_tokens, u.output_tokens_details.reasoning_tokens);
-const response = await gpt.responses.create({ model: "gpt", input: "How long is an hour?" }, options);
+  count(
+    "responses",
+    u.input_tokens,
+    u.input_tokens_details.cached_tokens,
+    u.output_tokens,
+    u.output_tokens_details.reasoning_tokens,
+  );
+const question = { model: "gpt", input: "How long is an hour?" };
+const response = await gpt.responses.create(question, options);
 countResponse(response.usage);
 text = "";
-for await (const event of await gpt.responses.create({ model: "gpt", input: "How long is an hour?", stream: true }, options)) {
+for await (const event of await gpt.responses.create({ ...question, stream: true }, options)) {
   if (event.type === "response.output_text.delta") text += event.delta;
   if (event.type === "response.completed") countResponse(event.response.usage);
 }
@@ -86,6 +99,8 @@ check("text of a streamed response", text, response.output_text);
 
 const limited = { headers: { "x-fake-status": "429" } };
 await refused("messages", Anthropic.RateLimitError, "rate_limit_error", () => claude.messages.create(ask, limited));
-await refused("chat", OpenAI.RateLimitError, "requests", () => gpt.chat.completions.create({ model: "gpt", messages }, limited));
-await refused("responses", OpenAI.RateLimitError, "requests", () => gpt.responses.create({ model: "gpt", input: "x" }, limited));
+await refused("chat", OpenAI.RateLimitError, "requests", () =>
+  gpt.chat.completions.create({ model: "gpt", messages }, limited),
+);
+await refused("responses", OpenAI.RateLimitError, "requests", () => gpt.responses.create(question, limited));
 console.log(JSON.stringify(used));

@@ -135,7 +135,8 @@ def responses():
 
     capped = gpt.responses.create(**ask, max_output_tokens=7, extra_headers=CAPPED)
     count_responses(capped.usage)
-    check("end of a capped response", (capped.status, capped.incomplete_details.reason), ("incomplete", "max_output_tokens"))
+    why = (capped.status, capped.incomplete_details.reason)
+    check("end of a capped response", why, ("incomplete", "max_output_tokens"))
 
 
 def refused(what, sdk, kind, call, **want):
@@ -152,21 +153,33 @@ def refused(what, sdk, kind, call, **want):
 def errors():
     limited = {"x-fake-status": "429", "x-fake-retry-after": "3s"}
     quota = {"x-fake-status": "429", "x-fake-error": "insufficient_quota"}
-    ask = {"model": "m", "max_tokens": 5, "messages": MESSAGES}
-    call = claude.messages.create
-    refusal = refused("Anthropic, limited", anthropic, anthropic.RateLimitError, lambda: call(**ask, extra_headers=limited), type="rate_limit_error")
-    check("Anthropic, when to come again", refusal.response.headers["retry-after"], "3")
-    check("Anthropic, id of the request", refusal.request_id[:4], "req_")
-    refused("Anthropic, overloaded", anthropic, anthropic.InternalServerError, lambda: call(**ask, extra_headers={"x-fake-status": "529"}), type="overloaded_error")
-    refused("Anthropic, in a stream", anthropic, anthropic.APIStatusError, lambda: list(call(**ask, stream=True, extra_headers={"x-fake-error-after": "2"})), type="overloaded_error")
-    for api, call in {
-        "chat": lambda headers, **more: gpt.chat.completions.create(model="m", messages=MESSAGES, extra_headers=headers, **more),
-        "responses": lambda headers, **more: gpt.responses.create(model="m", input="x", extra_headers=headers, **more),
-    }.items():
-        refusal = refused(api + ", limited", openai, openai.RateLimitError, lambda: call(limited), code="rate_limit_exceeded")
-        check(api + ", when to come again", refusal.response.headers["retry-after-ms"], "3000")
-        refused(api + ", out of quota", openai, openai.RateLimitError, lambda: call(quota), type="insufficient_quota", code="insufficient_quota")
-        refused(api + ", no key", openai, openai.AuthenticationError, lambda: call({"authorization": "none"}), code="invalid_api_key")
+    overloaded = {"x-fake-status": "529"}
+    broken = {"x-fake-error-after": "2"}
+
+    def message(headers, **more):
+        return claude.messages.create(model="m", max_tokens=5, messages=MESSAGES, extra_headers=headers, **more)
+
+    refusal = refused("a message, limited", anthropic, anthropic.RateLimitError, lambda: message(limited), type="rate_limit_error")
+    check("a message, when to come again", refusal.response.headers["retry-after"], "3")
+    check("a message, id of the request", refusal.request_id[:4], "req_")
+    for what, kind, call in [
+        ("a message, overloaded", anthropic.InternalServerError, lambda: message(overloaded)),
+        ("a message, broken off", anthropic.APIStatusError, lambda: list(message(broken, stream=True))),
+    ]:
+        refused(what, anthropic, kind, call, type="overloaded_error")
+
+    def completion(headers):
+        return gpt.chat.completions.create(model="m", messages=MESSAGES, extra_headers=headers)
+
+    def response(headers):
+        return gpt.responses.create(model="m", input="x", extra_headers=headers)
+
+    for what, call in {"a completion": completion, "a response": response}.items():
+        refusal = refused(what + ", limited", openai, openai.RateLimitError, lambda: call(limited), code="rate_limit_exceeded")
+        check(what + ", when to come again", refusal.response.headers["retry-after-ms"], "3000")
+        refused(what + ", out of quota", openai, openai.RateLimitError, lambda: call(quota), code="insufficient_quota")
+        keyless = {"authorization": "none"}
+        refused(what + ", no key", openai, openai.AuthenticationError, lambda: call(keyless), code="invalid_api_key")
 
 
 messages()
@@ -176,13 +189,11 @@ errors()
 
 # By the limits of the service itself, and with the SDKs' own retries: the second of two calls waits as it is told, and
 # is served. The key is another, so that the calls above took nothing of it.
-for client in (
-    anthropic.Anthropic(base_url=URL, api_key="patient", max_retries=1),
-    openai.OpenAI(base_url=URL + "/v1", api_key="patient", max_retries=1),
-):
-    for _ in range(2):
-        if isinstance(client, anthropic.Anthropic):
-            client.messages.create(model="slow", max_tokens=5, messages=MESSAGES, extra_headers={"x-fake-input-tokens": "60000"})
-        else:
-            client.responses.create(model="slow", input="x", extra_headers={"x-fake-input-tokens": "60000"})
+claude = anthropic.Anthropic(base_url=URL, api_key="patient", max_retries=1)
+gpt = openai.OpenAI(base_url=URL + "/v1", api_key="patient", max_retries=1)
+large = {"x-fake-input-tokens": "60000"}
+for _ in range(2):
+    claude.messages.create(model="m", max_tokens=5, messages=MESSAGES, extra_headers=large)
+for _ in range(2):
+    gpt.responses.create(model="m", input="x", extra_headers=large)
 print(json.dumps(used))
