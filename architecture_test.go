@@ -98,14 +98,16 @@ func layers() []layer {
 		{of: "subject/subjecttest", may: []string{"subject", "limit"}, mustNot: slices.Concat(transports, storage)},
 		// A state machine that is given the time, and knows of nobody whom it guards.
 		{of: "engine/breaker", mustNot: slices.Concat(transports, storage, []string{"context", "log/...", "net/...", "os/..."})},
+		// Hands on what happens. It must not know where that is kept, nor what a limit is.
+		{of: "engine/events", may: []string{"policy", "limit"}, mustNot: slices.Concat(transports, storage, []string{"net/...", "os/..."})},
 		// The use cases. They join policy and store, and must not know which store, nor who asks.
 		{
-			of: "engine", may: []string{"engine/breaker", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
+			of: "engine", may: []string{"engine/breaker", "engine/events", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
 			mustNot: slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{
-			of: "server/...", may: []string{"engine", "policy", "price", "subject", "limit", "gen/...", "server/..."},
+			of: "server/...", may: []string{"engine", "engine/events", "policy", "price", "subject", "limit", "gen/...", "server/..."},
 			testsMay: []string{"store", "store/memory", "store/redis/...", "subject/..."}, mustNot: storage,
 		},
 		// The Go client: it knows the API, and nothing of what is behind it.

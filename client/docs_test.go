@@ -7,24 +7,26 @@ import (
 	"testing"
 )
 
-// TestPage holds the Go of docs/client.md to the examples, which are compiled and run.
-func TestPage(t *testing.T) {
-	page, err := os.ReadFile("../docs/client.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestPages holds the Go of the pages to the examples, which are compiled and run.
+func TestPages(t *testing.T) {
 	source, err := os.ReadFile("example_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(shown) == 0 {
-		t.Fatal("the page shows no Go")
-	}
-	words := func(text string) string { return strings.Join(strings.Fields(text), " ") }
-	for _, s := range shown {
-		if !strings.Contains(words(string(source)), words(s[1])) {
-			t.Errorf("no example has\n%s", s[1])
+	for _, name := range []string{"client.md", "accounting.md"} {
+		page, err := os.ReadFile("../docs/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+		if len(shown) == 0 {
+			t.Errorf("%s shows no Go", name)
+		}
+		words := func(text string) string { return strings.Join(strings.Fields(text), " ") }
+		for _, s := range shown {
+			if !strings.Contains(words(string(source)), words(s[1])) {
+				t.Errorf("%s: no example has\n%s", name, s[1])
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 
 	"github.com/rationhq/ration/client"
 )
@@ -64,6 +65,45 @@ func Example() {
 // model stands for one.
 func model(_ context.Context, maxTokens int64) (text string, used client.Usage) {
 	return "…", client.Usage{Input: 90, Output: min(maxTokens, 110)}
+}
+
+// The least that an application does for a call.
+func ExampleClient_Reserve() {
+	addr, stop, err := start()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = stop() }()
+	ration, err := client.New(addr, client.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ration.Close()
+
+	ask := func(ctx context.Context, user, prompt string) (text string, err error) {
+		lease, err := ration.Reserve(ctx, client.Call{
+			Caller: client.Caller{Domain: "llm", Model: "small", Attributes: map[string]string{"user": user}},
+			Prompt: &client.Prompt{Characters: int64(len(prompt)), OutputCaps: map[string]int64{"max_tokens": 500}},
+		})
+		if err != nil {
+			return "", err // a *client.Refusal says why, and WriteResponse hands it on
+		}
+		defer lease.Close() // gives everything back, should the model fail
+		text, used := model(ctx, min(500, lease.Decision.MaxOutput))
+		_, err = lease.Settle(ctx, used)
+		return text, err
+	}
+	for range 4 {
+		_, err := ask(context.Background(), "carol", strings.Repeat("x", 400))
+		fmt.Println(errors.As(err, new(*client.Refusal)), err == nil)
+	}
+	// Output:
+	// false true
+	// false true
+	// false true
+	// true false
 }
 
 // A stream tells what it has written so far; the server renews the reservation, and says when the allowance ends.

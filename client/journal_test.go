@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rationhq/ration/client"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
@@ -321,7 +323,8 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// Variables that make this test's binary a process that reports usage until it is killed.
+// Variables that make this test's binary a process that reports usage until it is killed; without a journal it reserves, and waits
+// to be killed.
 const (
 	dyingTarget  = "RATION_TEST_TARGET"
 	dyingJournal = "RATION_TEST_JOURNAL"
@@ -357,6 +360,52 @@ func reportUntilKilled(target, journal string) {
 			panic(err)
 		}
 		fmt.Println("ok settle", lease.ID)
+	}
+}
+
+// reserveUntilKilled makes two calls of a model, and says of one of them what it has written so far.
+func reserveUntilKilled(target string) {
+	c, err := client.New(target, client.Options{})
+	if err != nil {
+		panic(err)
+	}
+	var last *client.Lease
+	for _, user := range []string{"silent", "streaming"} {
+		if last, err = c.Reserve(context.Background(), client.Call{
+			Caller: call(user, client.Usage{}).Caller, Estimate: client.Usage{Input: 100, Output: 300}, Lease: time.Second,
+		}); err != nil {
+			panic(err)
+		}
+		fmt.Println("reserved", last.ID)
+	}
+	if _, err := rationv1.NewAccountingServiceClient(c.Conn()).Progress(context.Background(), &rationv1.ProgressRequest{
+		ReservationId: last.ID, Usage: &rationv1.Usage{InputTokens: 100, OutputTokens: 40}, Lease: durationpb.New(time.Second),
+	}); err != nil {
+		panic(err)
+	}
+	fmt.Println("told", last.ID)
+	select {}
+}
+
+// TestKilledInACall: what a process has reserved that dies is given back when its leases are over, but for what the policy leaves
+// charged: the input, and what was told of a stream.
+func TestKilledInACall(t *testing.T) {
+	s := serve(t)
+	dieAfter(t, s.addr, "", 3)
+	c := connect(t, s.addr, client.Options{})
+	for _, want := range []struct {
+		user         string
+		tokens, cost int64
+	}{{"silent", 100, 100_000}, {"streaming", 140, 180_000}} {
+		eventually(t, "the lease lapses", func() error {
+			if spent, held := used(t, c, "user", want.user, "llm.user.tokens"); spent != want.tokens || held != 0 {
+				return fmt.Errorf("%s: %d tokens are used and %d held, want %d and none", want.user, spent, held, want.tokens)
+			}
+			return nil
+		})
+		if spent, held := used(t, c, "user", want.user, "llm.user.spend"); spent != want.cost || held != 0 {
+			t.Errorf("%s: %d nano-dollars are used and %d held, want %d and none", want.user, spent, held, want.cost)
+		}
 	}
 }
 

@@ -23,7 +23,10 @@ import (
 
 func TestMain(m *testing.M) {
 	if target := os.Getenv(dyingTarget); target != "" {
-		reportUntilKilled(target, os.Getenv(dyingJournal))
+		if journal := os.Getenv(dyingJournal); journal != "" {
+			reportUntilKilled(target, journal)
+		}
+		reserveUntilKilled(target)
 	}
 	goleak.VerifyTestMain(m)
 }

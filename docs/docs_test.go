@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -65,7 +66,7 @@ func TestExamples(t *testing.T) {
 	bin := tools(t, root)
 	for _, page := range []string{
 		"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md",
-		"docs/client.md", "docs/access.md",
+		"docs/client.md", "docs/access.md", "docs/events.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
@@ -75,6 +76,11 @@ func TestExamples(t *testing.T) {
 			s := newSite(t, root, bin)
 			if slices.ContainsFunc(all, func(e example) bool { return strings.HasPrefix(e.command, "redis-cli ") }) {
 				s.withRedis(t)
+			}
+			if slices.ContainsFunc(all, func(e example) bool { return strings.Contains(e.command, "openssl ") }) {
+				if _, err := exec.LookPath("openssl"); err != nil {
+					t.Fatalf("there is no openssl: %v (`make test` installs it)", err)
+				}
 			}
 			if slices.ContainsFunc(all, func(e example) bool { return strings.Contains(e.command, "~/") }) {
 				s.home = t.TempDir()
@@ -105,7 +111,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// serves says that an example is the server that those after it talk to.
+// serves says that an example is the server that those after it talk to, in place of one before it.
 func serves(e example) bool { return strings.Contains(e.command, "ration serve ") }
 
 // tools makes a directory with the programs that the pages call.
@@ -131,6 +137,7 @@ type site struct {
 	root, bin string
 	ports     map[string]string // by those of the pages
 	home      string            // of who runs the commands; empty: as outside
+	end       func()            // ends the server that runs; nil: none does
 }
 
 func newSite(t *testing.T, root, bin string) *site {
@@ -176,10 +183,13 @@ func (s *site) environment() []string {
 		"RATION_ADMIN_ADDR="+addr("8082"), "RATION_SERVER="+addr("8081"), "RATION_ADMIN="+addr("8082"))
 }
 
-// serve starts ration and waits until it is well; it ends with the test. It returns what tells what
-// ration has said so far.
+// serve starts ration and waits until it is well; it ends with the test, or when another is started. It returns what
+// tells what ration has said so far.
 func (s *site) serve(t *testing.T, name string, args ...string) (said func() string) {
 	t.Helper()
+	if s.end != nil {
+		s.end()
+	}
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +205,7 @@ func (s *site) serve(t *testing.T, name string, args ...string) (said func() str
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	s.end = sync.OnceFunc(func() {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
 		_ = c.Wait()
 		_ = output.Close()
@@ -203,14 +213,29 @@ func (s *site) serve(t *testing.T, name string, args ...string) (said func() str
 			t.Logf("%s said:\n%s", name, said())
 		}
 	})
+	t.Cleanup(s.end)
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if s.run("curl -s localhost:8080/healthcheck") == "OK" {
+		if s.isWell(strings.Join(args, " ")) {
 			return said
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("ration did not get ready")
 		}
 	}
+}
+
+// isWell reports whether the server that was started so answers. Over TLS it need not answer everybody: there it is
+// enough that it listens at the last of its addresses.
+func (s *site) isWell(started string) bool {
+	if !strings.Contains(started, "--http-tls") {
+		return s.run("curl -s localhost:8080/healthcheck") == "OK"
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", "127.0.0.1:"+s.ports["8082"])
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 func (s *site) run(command string) string {

@@ -6,6 +6,7 @@ package engine_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,9 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		}},
 		"money": {newPolicyBench(t, money, engine.Options{}), []engine.Descriptor{
 			entries("user=ann", "ration.model=haiku"), spending(3, "output_tokens", "record", "haiku"), spending(3, "input_tokens", "record", "tiny"),
+		}},
+		"thresholds": {newPolicyBench(t, strings.Replace(warned, "domain: llm", "domain: shop", 1), engine.Options{}), []engine.Descriptor{
+			entries("user=ann"), hits(3, "user=ann", "ration.phase=record", "ration.meter=output_tokens"),
 		}},
 		"usage without a price": {newPolicyBench(t, money, engine.Options{}), []engine.Descriptor{
 			spending(3, "output_tokens", "record", "haikoo"),

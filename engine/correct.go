@@ -120,7 +120,7 @@ func (e *Engine) placesOf(c *Correction, d *Decision, s *scratch) (places []Corr
 			periods, q := e.allows(l, &s.payers[i], limit.At(s.now))
 			switch why := notCorrected(m, l, q); {
 			case why == "":
-				o := opening{limit: l, periods: periods, quantity: q, match: m, descriptor: i, tier: s.payers[i].tier}
+				o := opening{limit: l, periods: periods, quantity: q, match: m, descriptor: i, tier: s.payers[i].tier, zone: s.payers[i].zone}
 				if s.open(d, o, store.Charge, 0, 0) == len(places) {
 					s.step.Ops[len(places)].Shadow = true // it is only looked at, and refuses nothing
 					places = append(places, Corrected{Subject: subject.Ref{Domain: c.Caller.Domain, Name: m.Subject}, Limit: l})

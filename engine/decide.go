@@ -49,6 +49,7 @@ type scratch struct {
 	note    []byte
 	// What rows point to.
 	rowBytes  []byte
+	labels    []byte // those of ops
 	additions []store.Addition
 	// unknownModels are those of the request that have no price.
 	unknownModels []string
@@ -253,7 +254,7 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative, s.tells = s.plain[:0], s.links[:0], 0, false
-	s.rowBytes, s.additions = s.rowBytes[:0], s.additions[:0]
+	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 
 // isEmpty says that the store has nothing to decide, and nothing to write.

@@ -9,6 +9,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/rationhq/ration/engine/events"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
 )
@@ -46,12 +47,14 @@ type Engine struct {
 	outage        outage
 	unpricedNoted rarely
 	overrideNoted rarely
+	unreadNoted   rarely
 	zones         sync.Map // *time.Location by name
 	opts          Options
 	metrics       *Metrics
 	current       atomic.Pointer[loaded]
 	notes         *lru.Cache[ReservationID, string]
 	scratch       sync.Pool
+	hub           *events.Hub
 }
 
 // keptNotes is how many reservations a process remembers that it has made, so as not to ask the store for
@@ -88,6 +91,7 @@ func New(s store.Store, opts Options) *Engine {
 	if e.opts.Log == nil {
 		e.opts.Log = slog.New(slog.DiscardHandler)
 	}
+	e.hub = e.newHub()
 	if opts.StoreWait > 0 {
 		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged, &e.outage.pressed)
 		e.metrics.breaker.watch(e.guard.breaker)
@@ -107,6 +111,7 @@ func (e *Engine) SetPolicy(p *policy.Policy) {
 		policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p),
 		overrides: newCache[overrideKey, *policy.Quantity](keptOverrides),
 	})
+	e.tellPolicy(p)
 }
 
 // Policy returns the policy in force and since when, or nil if none was loaded yet.
@@ -128,4 +133,5 @@ func (e *Engine) Close() {
 		e.guard.close()
 	}
 	e.locals.close()
+	e.hub.Close()
 }

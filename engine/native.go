@@ -87,7 +87,7 @@ func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor in
 		if q == nil {
 			continue // unlimited
 		}
-		o := opening{limit: l, periods: periods, quantity: q, match: m, descriptor: descriptor, tier: who.tier}
+		o := opening{limit: l, periods: periods, quantity: q, match: m, descriptor: descriptor, tier: who.tier, zone: who.zone}
 		of := measureOf(l)
 		charge, charged := want.charge.of(of)
 		held, holds := want.hold.of(of)
@@ -150,6 +150,7 @@ type opening struct {
 	quantity         *policy.Quantity
 	match            *policy.Match
 	tier, descriptor int
+	zone             *time.Location // of who pays; nil: nobody knows
 }
 
 // takePlace takes a place of a concurrency limit, where the request has an id by which it is freed
@@ -185,6 +186,7 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 		Amount: amount, Lapse: lapse, Class: o.class(s),
 		Shadow: o.limit.Shadow, CountRefusals: o.limit.CountDenied,
 	})
+	s.watch(&s.step.Ops[len(s.step.Ops)-1], &o)
 	s.links = append(s.links, link{len(d.Limits), o.descriptor})
 	d.Limits = append(d.Limits, Applied{
 		Limit: o.limit, Quantity: o.quantity, Tier: o.tier, Asks: kind == store.Charge || kind == store.Hold, Amount: amount,

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,11 +44,11 @@ func (e *Engine) storeChanged(c breaker.Change, why error) {
 	// Changes may be told of in another order than they came in: what the breaker says now is right.
 	switch open := e.guard.breaker.State() >= breaker.Open; {
 	case open && !o.open:
-		o.begin(e.opts.Log, e.guard.born.Add(c.Since), why)
+		o.begin(e, e.guard.born.Add(c.Since), why)
 		o.open = true
 	case !open && o.open:
 		o.open = false
-		o.end(e.opts.Log)
+		o.end(e)
 	}
 }
 
@@ -65,11 +64,11 @@ func (e *Engine) NoteReady(err error) {
 	defer o.mu.Unlock()
 	switch {
 	case err != nil:
-		o.begin(e.opts.Log, time.Now(), err)
+		o.begin(e, time.Now(), err)
 		o.unready = true
 	case o.unready:
 		o.unready = false
-		o.end(e.opts.Log)
+		o.end(e)
 	case !o.open:
 		o.forget()
 	}
@@ -77,23 +76,25 @@ func (e *Engine) NoteReady(err error) {
 
 func (o *outage) out() bool { return o.open || o.unready }
 
-func (o *outage) begin(log *slog.Logger, since time.Time, why error) {
+func (o *outage) begin(e *Engine, since time.Time, why error) {
 	if o.out() {
 		return
 	}
 	o.began = since
-	log.Warn("deciding without the store: limits do what their on_store_error says, rate_limit rules answer with "+
+	e.opts.Log.Warn("deciding without the store: limits do what their on_store_error says, rate_limit rules answer with "+
 		"an error", "error", why, "since", since)
+	e.tellOutage()
 }
 
-func (o *outage) end(log *slog.Logger) {
+func (o *outage) end(e *Engine) {
 	if o.out() {
 		return
 	}
 	decided := &o.decided
-	log.Warn("deciding with the store again", "after", time.Since(o.began).Round(time.Millisecond),
+	e.opts.Log.Warn("deciding with the store again", "after", time.Since(o.began).Round(time.Millisecond),
 		"allow", decided[policy.StoreErrorAllow].Swap(0), "deny", decided[policy.StoreErrorDeny].Swap(0),
 		"local", decided[policy.StoreErrorLocal].Swap(0), "errors", decided[policy.StoreErrorFail].Swap(0))
+	e.tellEndOfOutage(time.Since(o.began))
 }
 
 func (o *outage) forget() {

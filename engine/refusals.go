@@ -125,6 +125,7 @@ func (e *Engine) reportRefusal(domain *policy.Domain, model string, s *scratch, 
 	if verdict < Throttled || verdict > Blocked {
 		return
 	}
+	e.tellRefusal(domain, s, d, verdict)
 	s.step.Rows = s.step.Rows[:0]
 	var one addition
 	one[columnRefusals] = 1

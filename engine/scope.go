@@ -14,10 +14,10 @@ var ErrOutOfScope = errors.New("not permitted to the caller")
 
 // The ways out of a scope.
 var (
-	errDomainOutOfScope  = scopeError("the token is not for this domain: use one whose `domains` name it")
-	errSubjectOutOfScope = scopeError("the token is for some subjects alone, and the call is not only for those: " +
+	errDomainOutOfScope  = scopeError("the token or certificate is not for this domain: use one whose `domains` name it")
+	errSubjectOutOfScope = scopeError("the token or certificate is for some subjects alone, and the call is not only for those: " +
 		"name one of its `subjects`, and no other")
-	errUnknownOutOfScope = scopeError("the token is not for everybody, and the reservation, which was not made by Reserve, " +
+	errUnknownOutOfScope = scopeError("the token or certificate is not for everybody, and the reservation, which was not made by Reserve, " +
 		"does not say whose it is")
 )
 

@@ -169,6 +169,7 @@ func (e *Engine) locally(ctx context.Context, s *scratch, d *Decision, retry lim
 		}
 		op := s.step.Ops[s.firstNative+i]
 		op.Spec = a.Quantity.Local
+		op.Thresholds, op.Label = nil, nil // nobody would hear of them, and they are not those of a share
 		s.local.Ops = append(s.local.Ops, op)
 		s.localOf = append(s.localOf, i)
 		takes = takes || op.Amount > 0

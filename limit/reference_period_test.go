@@ -11,8 +11,9 @@ import (
 type periodReference struct {
 	bounds     func(s *limit.Spec, t limit.Micros) (start, end limit.Micros)
 	start, end limit.Micros
-	begun      bool // something was charged in it
-	steps      int  // of the clock, back, that were followed
+	begun      bool  // something was charged in it
+	steps      int   // of the clock, back, that were followed
+	told       int64 // the highest threshold that was crossed in it
 	total
 }
 
@@ -70,6 +71,19 @@ func (p *periodReference) spent(_ *limit.Spec, t limit.Micros) int64 {
 		return 0
 	}
 	return lessFloor(p.count, p.held)
+}
+
+// crossed returns those of the thresholds that are reached, above the highest that was returned before in the window.
+func (p *periodReference) crossed(s *limit.Spec, t limit.Micros, thresholds []int64) (reached []int64) {
+	for _, threshold := range thresholds {
+		if threshold > p.told && threshold <= p.spent(s, t) {
+			reached = append(reached, threshold)
+		}
+	}
+	if len(reached) > 0 {
+		p.told = reached[len(reached)-1]
+	}
+	return reached
 }
 
 func (p *periodReference) charge(_ *limit.Spec, n int64) {

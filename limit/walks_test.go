@@ -106,6 +106,7 @@ func (f family) walk(r *rapid.T) {
 		"look ahead":         w.lookAhead,
 		"forget when idle":   w.forget,
 		"settle all of them": w.settleAll,
+		"cross thresholds":   w.cross,
 	})
 }
 
@@ -308,6 +309,22 @@ func (w *walk) giveBack(r *rapid.T) {
 	amount := amounts(w.s.Ceiling()).Draw(r, "amount")
 	w.s.GiveBack(&w.st, w.now, amount)
 	w.ref.giveBack(&w.s, amount)
+}
+
+// cross asks which of some thresholds are reached. That is not seen by what else is asked.
+func (w *walk) cross(r *rapid.T) {
+	ref, is := w.ref.(*periodReference)
+	if !is {
+		return
+	}
+	spent := w.s.Describe(&w.st, w.now).Used
+	thresholds := rapid.SliceOfN(amounts(w.s.Ceiling(), spent, spent), 1, 4).Draw(r, "thresholds")
+	slices.Sort(thresholds)
+	thresholds = slices.DeleteFunc(slices.Compact(thresholds), func(t int64) bool { return t == limit.MaxAmount })
+	from, to := w.s.Crossed(&w.st, thresholds)
+	if want := ref.crossed(&w.s, w.now, thresholds); !slices.Equal(thresholds[from:to], want) {
+		r.Fatalf("of %d with %d spent the bucket crosses %d, want %d", thresholds, spent, thresholds[from:to], want)
+	}
 }
 
 // lookAhead asks a copy about a later instant, which changes nothing now.

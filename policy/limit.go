@@ -71,6 +71,8 @@ type Quantity struct {
 	localShare Share    // 0 where there is no Local
 	warnAt     []Share  // empty where none is due
 	warnings   []int64
+
+	warningShares []Share // of each of warnings
 }
 
 // fraction is a part of a capacity. The zero fraction is all of it.
@@ -93,12 +95,16 @@ func (q *Quantity) complete() {
 	if q.localShare > 0 {
 		q.Local = localSpec(q.Spec, q.localShare)
 	}
-	q.warnings = nil
+	q.warnings, q.warningShares = nil, nil
 	if most := q.Spec.Ceiling(); most > 0 {
 		for _, share := range q.warnAt {
-			q.warnings = append(q.warnings, most-(Whole-share).Of(most)) // rounded up
+			amount := most - (Whole - share).Of(most) // rounded up
+			if n := len(q.warnings); n > 0 && q.warnings[n-1] == amount {
+				q.warningShares[n-1] = share
+				continue
+			}
+			q.warnings, q.warningShares = append(q.warnings, amount), append(q.warningShares, share)
 		}
-		q.warnings = slices.Compact(q.warnings)
 	}
 }
 
@@ -106,6 +112,9 @@ func (q *Quantity) complete() {
 // this tier may use, each rounded up. There are none where the limit has no periods in which each would be due once,
 // and none of a limit that admits nothing.
 func (q *Quantity) Warnings() []int64 { return q.warnings }
+
+// WarningShares returns what part of the limit each of [Quantity.Warnings] is; the largest, where several are one amount.
+func (q *Quantity) WarningShares() []Share { return q.warningShares }
 
 func (l *Limit) place() place { return place{l.File, l.Line, l.Column} }
 

@@ -86,6 +86,17 @@ func (d *Domain) OwnerOf(subject Entry) []byte {
 	return appendEntry(append([]byte(nil), d.escaped...), subject.Key, subject.Value)
 }
 
+// ReadOwner reads the name of an owner ([Match.Owner]): the entries that lead to it, none for a whole domain and for
+// upstreams.
+func ReadOwner(owner []byte) (path []Entry) {
+	for _, part := range strings.Split(string(owner), "|")[1:] { // behind the domain
+		if key, value, ok := strings.Cut(part, "="); ok {
+			path = append(path, Entry{Key: unescape(key), Value: unescape(value)})
+		}
+	}
+	return path
+}
+
 // Path returns the entries that lead to the match, "user=alice"; none where it is of a whole domain, or of an upstream.
 func (m *Match) Path() (entries []string) {
 	path := string(m.Owner) + string(m.below)

@@ -17,14 +17,14 @@ import (
 	"github.com/rationhq/ration/server/recovery"
 )
 
-// mayAdminister reports why AdminService may not listen at an address: where no tokens are asked for, whoever reaches it
+// mayAdminister reports why AdminService may not listen at an address: where nobody is asked who calls, whoever reaches it
 // may change everything, so only those may who are on the same machine.
-func mayAdminister(at net.Addr, tokens *access.Tokens) error {
-	if isLocal(at) || tokens != nil {
+func mayAdminister(at net.Addr, callers *access.Callers) error {
+	if isLocal(at) || callers != nil {
 		return nil
 	}
 	return fmt.Errorf("listen for admin on %s: others than this machine reach it, and nobody could say who they are: "+
-		"give them tokens (--access FILE), listen on a loopback address (--admin-addr 127.0.0.1:8082), or not at all "+
+		"give them tokens, or name their certificates (--access FILE), listen on a loopback address (--admin-addr 127.0.0.1:8082), or not at all "+
 		"(--admin-addr '')", at)
 }
 
@@ -34,7 +34,7 @@ func newAdminGRPC(service rationv1.AdminServiceServer, guard *recovery.Guard, ga
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(receive),
 		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, gate.Unary),
-		grpc.ChainStreamInterceptor(gate.Stream, endStreams(stopping, guard)),
+		grpc.ChainStreamInterceptor(failure.Stream, gate.Stream, endStreams(stopping, guard)),
 	)
 	rationv1.RegisterAdminServiceServer(s, service)
 	reflection.Register(s)
@@ -49,7 +49,7 @@ func adminHandler(overGRPC http.Handler, service rationv1.AdminServiceServer, gu
 		switch {
 		case r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
 			overGRPC.ServeHTTP(w, r)
-		case gate.Tokens == nil && !namesThisMachine(r.Host):
+		case gate.Callers == nil && !namesThisMachine(r.Host):
 			gateway.Refuse(w, failure.New(codes.PermissionDenied, failure.NotPermitted, "the request was sent to a name: "+
 				"send it to an address or to localhost, so that no page in a browser can send it here by a name of its own"))
 		default:
@@ -68,10 +68,11 @@ func namesThisMachine(host string) bool {
 	return host == "" || host == "localhost" || net.ParseIP(host) != nil
 }
 
-// cleartext are the protocols of an address that serves gRPC and JSON without TLS.
-func cleartext() *http.Protocols {
+// gRPCToo are the protocols of an address that serves gRPC and JSON.
+func gRPCToo(overTLS bool) *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
-	p.SetUnencryptedHTTP2(true)
+	p.SetHTTP2(overTLS)
+	p.SetUnencryptedHTTP2(!overTLS)
 	return p
 }

@@ -80,7 +80,8 @@ type office struct {
 	rationv1.AdminServiceClient
 	rationv1.AccountingServiceClient
 	rationv1.UsageServiceClient
-	log *lockedBuffer
+	log  *lockedBuffer
+	halt context.CancelFunc // begins the end of the server
 }
 
 // everywhere runs a test over counters and a directory in memory, and over those in Redis.
@@ -135,6 +136,7 @@ func administerOver(t *testing.T, counters store.Store, directory subject.Direct
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	o.halt = stop
 	ended := make(chan error, 1)
 	go func() { ended <- o.Serve(ctx) }()
 	t.Cleanup(func() { // after the connections of clients are closed

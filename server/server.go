@@ -54,6 +54,8 @@ type Config struct {
 	Policies policy.Options
 	// TLS of the gRPC listener; nil serves plaintext.
 	TLS *tls.Config
+	// HTTPTLS and AdminTLS say that those listeners speak it too.
+	HTTPTLS, AdminTLS bool
 	// MaxConnectionAge asks clients to reconnect, so that load spreads to new replicas; calls under
 	// way have MaxConnectionAgeGrace to end. 0 means 24 h and 1 h.
 	MaxConnectionAge, MaxConnectionAgeGrace time.Duration
@@ -63,8 +65,8 @@ type Config struct {
 	DrainDelay time.Duration
 	// StopTimeout bounds the wait for calls under way after that; 0 means 10 s.
 	StopTimeout time.Duration
-	// Access are the tokens that callers of ration.v1 need, on every listener; nil: InsecureAPI says who may call.
-	Access *access.Tokens
+	// Access are those who may call ration.v1, on every listener; nil: InsecureAPI says who may.
+	Access *access.Callers
 	// InsecureAPI lets everybody call AccountingService and UsageService who reaches a listener; else only callers on the same
 	// machine may, on listeners that nobody else reaches.
 	InsecureAPI bool
@@ -148,25 +150,28 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 		name, addr string
 		handler    func(net.Addr) (http.Handler, error)
 		write      time.Duration // how long an answer may take; 0: as long as it takes
+		tls        bool
 		protocols  *http.Protocols
 	}{
 		{"HTTP", config.HTTPAddr, func(at net.Addr) (http.Handler, error) {
 			s.gates["HTTP"] = gateOn(at, "--http-addr", &config)
-			g := gateway.New(gateway.Options{Unary: s.gates["HTTP"].Unary, Guard: guard})
+			g := gateway.New(gateway.Options{
+				Unary: s.gates["HTTP"].Unary, Guard: guard, Stream: chain(s.gates["HTTP"].Stream, endStreams(s.stopping, guard)),
+			})
 			own(g)
 			return public(service, g, h), nil
-		}, 30 * time.Second, nil},
-		{"metrics", config.MetricsAddr, func(net.Addr) (http.Handler, error) { return metricsHandler(metrics), nil }, 30 * time.Second, nil},
-		{"debug", config.DebugAddr, func(net.Addr) (http.Handler, error) { return debug.New(e), nil }, 0, nil}, // a profile takes its time
+		}, 30 * time.Second, config.HTTPTLS, nil},
+		{"metrics", config.MetricsAddr, func(net.Addr) (http.Handler, error) { return metricsHandler(metrics), nil }, 30 * time.Second, false, nil},
+		{"debug", config.DebugAddr, func(net.Addr) (http.Handler, error) { return debug.New(e), nil }, 0, false, nil}, // a profile takes its time
 		{"admin", config.AdminAddr, func(at net.Addr) (http.Handler, error) {
 			if err := mayAdminister(at, config.Access); err != nil {
 				return nil, err
 			}
-			gate := &access.Gate{Tokens: config.Access}
+			gate := &access.Gate{Callers: config.Access}
 			service := admin.New(e, config.Directory, config.Policies)
 			s.admin = newAdminGRPC(service, guard, gate, s.stopping)
 			return adminHandler(s.admin, service, guard, gate), nil
-		}, 30 * time.Second, cleartext()},
+		}, 30 * time.Second, config.AdminTLS, gRPCToo(config.AdminTLS)},
 	} {
 		if site.addr == "" {
 			continue
@@ -184,6 +189,12 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 			ErrorLog: slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 		}
 		s.web = append(s.web, web)
+		if site.tls && config.TLS != nil {
+			web.TLSConfig = forWeb(config.TLS)
+			web.Handler = untilExpired(handler)
+			s.serve = append(s.serve, func() error { return web.ServeTLS(l, "", "") })
+			continue
+		}
 		s.serve = append(s.serve, func() error { return web.Serve(l) })
 	}
 	return s, nil
@@ -199,7 +210,7 @@ func (s *Server) Addr(name string) string { return s.addrs[name] }
 // Restricted reports whether AccountingService and UsageService are served at that address, but answer nobody.
 func (s *Server) Restricted(name string) bool {
 	g, listens := s.gates[name]
-	return listens && g.Tokens == nil && g.Closed
+	return listens && g.Callers == nil && g.Closed
 }
 
 func open(addr string) (net.Listener, error) {
@@ -233,7 +244,7 @@ func newGRPC(
 		grpc.MaxConcurrentStreams(streams),
 		// Envoy's service runs none of these.
 		grpc.ChainUnaryInterceptor(failure.Unary, guard.Unary, gate.Unary),
-		grpc.ChainStreamInterceptor(gate.Stream, endStreams(stopping, guard)),
+		grpc.ChainStreamInterceptor(failure.Stream, gate.Stream, endStreams(stopping, guard)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      orElse(config.MaxConnectionAge, 24*time.Hour),
 			MaxConnectionAgeGrace: orElse(config.MaxConnectionAgeGrace, time.Hour),

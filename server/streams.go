@@ -2,14 +2,14 @@ package server
 
 import (
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/server/failure"
 	"github.com/rationhq/ration/server/recovery"
 )
 
 // endStreams ends, once stopping is closed, the calls that would last as long as their client likes:
-// those that watch the health or use reflection. Nothing is lost with them, and the graceful end of
+// those that watch events or the health, or use reflection. Nothing is lost with them, and the graceful end of
 // the server would wait for them in vain.
 func endStreams(stopping <-chan struct{}, guard *recovery.Guard) grpc.StreamServerInterceptor {
 	return func(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -20,7 +20,16 @@ func endStreams(stopping <-chan struct{}, guard *recovery.Guard) grpc.StreamServ
 		case err := <-done:
 			return err
 		case <-stopping:
-			return status.Error(codes.Unavailable, "the server stops")
+			return failure.Unavailable(failure.Stopping, "the server stops", engine.Soon().Duration())
 		}
+	}
+}
+
+// chain runs inner within outer, as a gRPC server does.
+func chain(outer, inner grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return outer(service, stream, info, func(service any, stream grpc.ServerStream) error {
+			return inner(service, stream, info, handler)
+		})
 	}
 }

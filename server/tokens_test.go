@@ -36,7 +36,7 @@ import (
 // gated is a server that asks for tokens, on addresses that others reach too.
 type gated struct {
 	*server.Server
-	tokens  *access.Tokens
+	tokens  *access.Callers
 	metrics *prometheus.Registry
 	log     *lockedBuffer
 	// token are those that were made, by their names; entries is how they stand in the file.
@@ -47,7 +47,7 @@ type gated struct {
 // gatedBy serves two domains to callers with tokens, each NAME: and what stands in the file beside its name and hash.
 func gatedBy(t *testing.T, now func() time.Time, entries map[string]string) *gated {
 	t.Helper()
-	g := &gated{tokens: access.NewTokens(now), metrics: prometheus.NewRegistry(), log: &lockedBuffer{}, token: map[string]string{}}
+	g := &gated{tokens: access.NewCallers(now), metrics: prometheus.NewRegistry(), log: &lockedBuffer{}, token: map[string]string{}}
 	for name, rest := range entries {
 		token, hash := access.NewToken()
 		g.token[name] = token

@@ -7,13 +7,13 @@ import (
 	"github.com/rationhq/ration/server/access"
 )
 
-// gateOn returns the gate of a listener. Where there is a file of tokens, it is asked everywhere. Without one, whoever is
+// gateOn returns the gate of a listener. Where there is a file of callers, it is asked everywhere. Without one, whoever is
 // on the same machine may call everything, others only what tells nothing of usage, unless the operator lets them in.
 func gateOn(at net.Addr, flag string, config *Config) *access.Gate {
 	return &access.Gate{
-		Tokens: config.Access,
-		Closed: !config.InsecureAPI && !isLocal(at),
-		Cure: fmt.Sprintf("give them tokens (--access FILE), listen on a loopback address (%s localhost:PORT), or let everybody "+
+		Callers: config.Access,
+		Closed:  !config.InsecureAPI && !isLocal(at),
+		Cure: fmt.Sprintf("give them tokens, or name their certificates (--access FILE), listen on a loopback address (%s localhost:PORT), or let everybody "+
 			"in who reaches it (--insecure-api)", flag),
 	}
 }

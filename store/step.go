@@ -69,8 +69,9 @@ type Op struct {
 	Shadow bool
 	// Quota: refuses only together with all other quotas of the step.
 	Quota bool
-	// Thresholds are amounts in use, ascending, of which each that is crossed makes an [Event]: at most
-	// [MaxThresholds], each in 1…2^53−2. Only of fixed windows and calendars, in the strict manner.
+	// Thresholds are amounts used, ascending, of which each that is reached makes an [Event]: at most
+	// [MaxThresholds], each in 1…2^53−2. Only of fixed windows and calendars, in the strict manner. Ops on one bucket
+	// may have different ones: what is not above the highest that was told of in its period is not told of any more.
 	Thresholds []int64
 	// Label is what events of the op are told with, at most [MaxLabel] bytes. The store knows nothing of what is in it.
 	Label []byte
@@ -161,8 +162,10 @@ func (o *Op) validate(l *Lease) error {
 	case l != nil && l.Do == LeaseRenew && (o.Kind != Charge || o.Amount > 0):
 		return fmt.Errorf("%w: a step that renews a lease has no ops but checks", ErrInvalid)
 	}
-	if err := o.validateThresholds(); err != nil {
-		return err
+	if len(o.Thresholds) > 0 {
+		if err := o.validateThresholds(); err != nil {
+			return err
+		}
 	}
 	if err := o.Spec.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

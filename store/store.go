@@ -2,10 +2,11 @@
 //
 // It knows the arithmetic (package limit) and nothing of policies, descriptors or transports.
 // Implementations: store/memory and store/redis; store/storetest is the suite that any must pass. Both are
-// [Usage] too.
+// [Usage] and [Outbox] too.
 //
 // Read [Store] first: its comments state every obligation. Then step.go, which says what can be
-// asked, lease.go for what outlives a step, and row.go for what is added up of usage.
+// asked, lease.go for what outlives a step, row.go for what is added up of usage, and event.go for what is told when
+// a threshold is reached.
 package store
 
 import (
@@ -59,10 +60,11 @@ type Store interface {
 	//  6. A lease that step.Lease opens is opened if the verdict admits.
 	//  7. What step.Rows say is added up if the verdict admits, and the step is no repeat; a row OfLease as
 	//     said there.
+	//  8. Of each strict bucket that an op with Thresholds names, it is told which of them are reached ([Event]).
 	//
 	// A strict bucket that has followed the clock back, so that its [limit.State] stands at an earlier
 	// instant than before, is written also where the step is refused, checks only, or is a repeat: what it
-	// says of the time to wait holds from there on.
+	// says of the time to wait holds from there on. And so is one of which something is told.
 	//
 	// On an error nothing of step was written, or (only ErrUnavailable and the errors of ctx) it is
 	// unknown whether all of it was, or some, or nothing. A store never repeats a write whose outcome it does

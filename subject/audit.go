@@ -22,7 +22,9 @@ type Row struct {
 	// Revision is that of the subject after it.
 	Revision              uint64
 	Actor, Action, Reason string
-	Changes               []FieldChange
+	// Credential is by what the actor was known; empty: nobody asked.
+	Credential string
+	Changes    []FieldChange
 	// Omitted is how many changes the row had no room for.
 	Omitted int
 }
@@ -40,14 +42,15 @@ type FieldChange struct {
 const maxChanges = 16 << 10
 
 type rowRecord struct {
-	Domain  string        `json:"domain"`
-	Name    string        `json:"name"`
-	Actor   string        `json:"actor"`
-	Action  string        `json:"action"`
-	Reason  string        `json:"reason"`
-	At      limit.Micros  `json:"at,omitempty"`
-	Changes []FieldChange `json:"changes,omitempty"`
-	Omitted int           `json:"omitted,omitempty"`
+	Domain     string        `json:"domain"`
+	Name       string        `json:"name"`
+	Actor      string        `json:"actor"`
+	Credential string        `json:"credential,omitempty"`
+	Action     string        `json:"action"`
+	Reason     string        `json:"reason"`
+	At         limit.Micros  `json:"at,omitempty"`
+	Changes    []FieldChange `json:"changes,omitempty"`
+	Omitted    int           `json:"omitted,omitempty"`
 }
 
 func encodeRow(of Ref, by By, old, next *Subject) ([]byte, error) {
@@ -59,7 +62,9 @@ func encodeRow(of Ref, by By, old, next *Subject) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := rowRecord{Domain: of.Domain, Name: of.Name, Actor: by.Actor, Action: by.Action, Reason: by.Reason, At: by.At}
+	r := rowRecord{
+		Domain: of.Domain, Name: of.Name, Actor: by.Actor, Credential: by.Credential, Action: by.Action, Reason: by.Reason, At: by.At,
+	}
 	room := maxChanges
 	union := maps.Clone(before)
 	maps.Copy(union, after)
@@ -163,7 +168,7 @@ func ReadRow(text string) (Row, error) {
 	}
 	row := Row{
 		ID: id, At: r.At, Subject: Ref{r.Domain, r.Name}, Revision: revision,
-		Actor: r.Actor, Action: r.Action, Reason: r.Reason, Changes: r.Changes, Omitted: r.Omitted,
+		Actor: r.Actor, Credential: r.Credential, Action: r.Action, Reason: r.Reason, Changes: r.Changes, Omitted: r.Omitted,
 	}
 	if row.At == 0 {
 		row.At = at

@@ -86,6 +86,8 @@ const (
 // By says who changes something, and why. Actor and Reason are required.
 type By struct {
 	Actor, Reason string
+	// Credential is by what the service knew who calls, "token ops", whatever they call themselves; empty: it did not ask.
+	Credential string
 	// Action is what the audit row calls it; empty: create, change or delete.
 	Action string
 	// At is the instant that the audit row names; 0: that of the directory's clock.

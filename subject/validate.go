@@ -26,6 +26,7 @@ const (
 	MaxLabel      = 128
 	MaxReason     = 1024
 	MaxActor      = 256
+	MaxCredential = 256
 	MaxAction     = 64
 	// MaxRecord is for everything that is kept of a subject together, as it is written down.
 	MaxRecord = 64 << 10
@@ -175,6 +176,7 @@ func (p *problems) ref(r Ref) {
 func (b *By) validate(p *problems) {
 	p.text("actor", b.Actor, MaxActor, false)
 	p.text("reason", b.Reason, MaxReason, false)
+	p.text("credential", b.Credential, MaxCredential, true)
 	p.text("action", b.Action, MaxAction, true)
 	p.expires("at", b.At)
 }

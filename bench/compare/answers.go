@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rationhq/ration/bench/internal/loadgen"
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
 
 // What the policies in bench/policy say.
@@ -22,11 +23,17 @@ const (
 	limitsDomain = "limits"
 	highLimit    = 4_000_000_000 // per hour, of all descriptors under load in the plain domain
 	probeLimit   = 3             // per day, of the descriptor "probe" of both
+
+	accountsDomain = "accounts"      // nothing is kept of usage
+	rowsDomain     = "accounts-rows" // rows of usage are
+	accountLimit   = 4_000_000_000   // tokens per month, of both
 )
 
 // An examiner asks a server what shows whether it is worth measuring.
 type examiner struct {
-	service rlsv3.RateLimitServiceClient
+	service    rlsv3.RateLimitServiceClient
+	accounting rationv1.AccountingServiceClient
+	usage      rationv1.UsageServiceClient
 	// counts is false for a server of which no more is expected than that it answers OK.
 	counts bool
 }
@@ -39,10 +46,17 @@ func checkAnswers(ctx context.Context, addr string, counts bool, asked []scenari
 		return err
 	}
 	defer connection.Close()
-	e := examiner{service: rlsv3.NewRateLimitServiceClient(connection), counts: counts}
+	e := examiner{
+		service: rlsv3.NewRateLimitServiceClient(connection), accounting: rationv1.NewAccountingServiceClient(connection),
+		usage: rationv1.NewUsageServiceClient(connection), counts: counts,
+	}
 	check := func() error {
 		var err error
 		for _, mix := range mixes(asked) {
+			if mix.Account != nil {
+				err = errors.Join(err, e.checkAccount(ctx, mix))
+				continue
+			}
 			err = errors.Join(err, e.checkMix(ctx, mix))
 		}
 		for _, domain := range []string{plainDomain, limitsDomain} {
@@ -95,8 +109,8 @@ func (e examiner) checkMix(ctx context.Context, mix loadgen.Mix) error {
 	if err != nil {
 		return err
 	}
-	if was, is := before.Statuses[0].LimitRemaining, again.Statuses[0].LimitRemaining; was != is {
-		return fmt.Errorf("descriptor %q: %d remaining in the first call, and %d when it and another one have ended: "+
+	if was, is := after.Statuses[0].LimitRemaining, again.Statuses[0].LimitRemaining; is <= was {
+		return fmt.Errorf("descriptor %q: %d remaining in the second call, and %d in a third when both have ended: "+
 			"nothing was set free", mix.Descriptors[0], was, is)
 	}
 	return e.follow(ctx, mix, key, ids[2])

@@ -23,9 +23,9 @@ import (
 type launcher struct {
 	// binaries are the paths that {bin:NAME} stands for.
 	binaries map[string]string
-	// policy is the absolute path of the plain policy, limitsPolicy that of the one in ration's own language, and
-	// rulesPolicy that of the directory with many rules.
-	policy, limitsPolicy, rulesPolicy string
+	// policy is the absolute path of the plain policy, limitsPolicy that of the one in ration's own language,
+	// accountsPolicy that of the directory with those of the suite accounts, and rulesPolicy that of the one with many rules.
+	policy, limitsPolicy, accountsPolicy, rulesPolicy string
 	// redisServer is the program that a contestant's Redis is started with.
 	redisServer string
 	// dir is where every instance gets a directory of its own.
@@ -176,6 +176,8 @@ func (l launcher) fill(text string, ports *freePorts, dir string) (string, error
 			return filepath.Dir(l.policy), nil
 		case "limits_policy":
 			return l.limitsPolicy, nil
+		case "accounts_policy":
+			return l.accountsPolicy, nil
 		case "rules_policy":
 			return l.rulesPolicy, nil
 		case "dir":

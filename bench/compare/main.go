@@ -36,6 +36,8 @@ plain: closed-{1,16,128}x{1,3} (callers x descriptors), hot-16x1, open-half-own,
 
 limits: ALGORITHM-{16,128}x{1,3,6} (callers x limits), reserve-{16,128}x6
 
+accounts: account-{16,128}x{1,3}, account-rows-{16,128}x{1,3} (callers x limits)
+
 rules: rules-{16,128}x{10,10000} (callers x rules)
 
 All are explained in bench/README.md.
@@ -62,14 +64,15 @@ type options struct {
 	Contestant  []string          `group:"Contestants" sep:"none" help:"A further contestant, written as one YAML flow mapping; repeat for more." placeholder:"YAML"`
 	Policy      string            `group:"Contestants" default:"bench/policy/plain/policy.yaml" help:"The policy of the plain suite, in the format of envoyproxy/ratelimit."`
 	Limits      string            `group:"Contestants" name:"limits-policy" default:"bench/policy/limits/policy.yaml" help:"The policy of the suites limits and memory."`
+	Accounts    string            `group:"Contestants" name:"accounts-policy" default:"bench/policy/accounts" help:"The directory with the policies of the suite accounts."`
 	RedisServer string            `group:"Contestants" default:"redis-server" help:"Program to start a contestant's Redis with."`
 
 	Quick       bool          `group:"Load" help:"A subset of the scenarios in two minutes or so, and a tenth of the subjects."`
-	Suite       []suite       `group:"Load" sep:"none" help:"Run this suite only: plain, limits, rules or memory; repeat for more." placeholder:"NAME"`
+	Suite       []suite       `group:"Load" sep:"none" help:"Run this suite only: plain, limits, accounts, rules or memory; repeat for more." placeholder:"NAME"`
 	Scenario    []string      `group:"Load" sep:"none" help:"Run this scenario only, or those that match a pattern with *; repeat for more." placeholder:"NAME"`
 	Rounds      int           `group:"Load" help:"How often everything is repeated. Default: 3, quick 2."`
-	Warmup      time.Duration `group:"Load" help:"Unmeasured load before each measurement. Default: 400ms, quick 250ms; half of it in the suites limits and rules."`
-	Duration    time.Duration `group:"Load" help:"Length of each measurement. Default: 2s, quick 1.5s; half of it in the suites limits and rules."`
+	Warmup      time.Duration `group:"Load" help:"Unmeasured load before each measurement. Default: 400ms, quick 250ms; half of it in the suites limits, accounts and rules."`
+	Duration    time.Duration `group:"Load" help:"Length of each measurement. Default: 2s, quick 1.5s; half of it in the suites limits, accounts and rules."`
 	Keys        int           `group:"Load" default:"10000" help:"Number of different keys."`
 	Subjects    int           `group:"Load" help:"Number of subjects in the suite memory. Default: 1000000, quick 100000." placeholder:"N"`
 	Connections int           `group:"Load" default:"2" help:"HTTP/2 connections that all callers share."`
@@ -148,6 +151,10 @@ func (o options) compare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	accountsPolicy, err := existing("--accounts-policy", o.Accounts)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "bench-compare-")
 	if err != nil {
 		return err
@@ -168,7 +175,7 @@ func (o options) compare(ctx context.Context) (err error) {
 	maps.Copy(binaries, o.Bin)
 	comparison := comparison{
 		launcher: launcher{
-			binaries: binaries, policy: policy, limitsPolicy: limitsPolicy, rulesPolicy: rulesPolicy,
+			binaries: binaries, policy: policy, limitsPolicy: limitsPolicy, accountsPolicy: accountsPolicy, rulesPolicy: rulesPolicy,
 			redisServer: o.RedisServer, dir: dir, connections: o.Connections,
 		},
 		contestants: contestants, scenarios: scenarios, pace: o.pace(), progress: os.Stderr,
@@ -205,7 +212,7 @@ func (o options) compare(ctx context.Context) (err error) {
 	return writeFile(o.Out, document.write)
 }
 
-// existing returns the absolute path of a file that a flag names, which must be there.
+// existing returns the absolute path of a file or directory that a flag names, which must be there.
 func existing(flag, path string) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err == nil {

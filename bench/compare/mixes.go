@@ -49,6 +49,14 @@ func subjectMix(subjects int) loadgen.Mix {
 	return loadgen.Mix{Domain: limitsDomain, Descriptors: []string{"subject={key}"}, Keys: subjects}
 }
 
+// accountMix reserves and settles the call of a model under that many limits.
+func accountMix(domain string, limits int) loadgen.Mix {
+	return loadgen.Mix{Domain: domain, Account: &loadgen.Account{
+		Attributes: []string{fmt.Sprintf("account_%d={key}", limits)}, Model: "bench-model",
+		Estimate: loadgen.Tokens{Input: 400, Output: 1000}, Used: loadgen.Tokens{Input: 380, Output: 250},
+	}}
+}
+
 const (
 	fewRules  = 10
 	manyRules = 10_000

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -98,5 +99,31 @@ func TestLimitsPolicyHasWhatTheScenariosAreNamedAfter(t *testing.T) {
 	}
 	if n := len(got["subject"].Limits); n != limitsPerSubject {
 		t.Errorf("%d limits remember a subject, want %d", n, limitsPerSubject)
+	}
+}
+
+// The policies of the accounts have the limits that the scenarios are named after, and differ by the rows of usage.
+func TestAccountsPolicies(t *testing.T) {
+	var texts []string
+	for _, want := range []string{accountsDomain, rowsDomain} {
+		file := "../policy/accounts/" + want + ".yaml"
+		domain, got := readPolicy(t, file)
+		if domain != want {
+			t.Errorf("%s: domain %q", file, domain)
+		}
+		for _, count := range []int{1, 3} {
+			if n := len(got[fmt.Sprintf("account_%d", count)].Limits); n != count {
+				t.Errorf("%s: %d limits, want %d", file, n, count)
+			}
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), "\nanonymous:")
+		texts = append(texts, strings.Replace(rest, "\nusage: off\n", "\n", 1))
+	}
+	if texts[0] != texts[1] {
+		t.Errorf("they differ in more than usage:\n%s\n%s", texts[0], texts[1])
 	}
 }

@@ -26,7 +26,7 @@ func TestRationPlaysEverySuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scenarios, err := choice{names: []string{"closed-16x3", "*-16x6", "rules-16x10000"}}.scenarios()
+	scenarios, err := choice{names: []string{"closed-16x3", "*-16x6", "account*-16x3", "rules-16x10000"}}.scenarios()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,10 +40,14 @@ func TestRationPlaysEverySuite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	accountsPolicy, err := filepath.Abs("../policy/accounts")
+	if err != nil {
+		t.Fatal(err)
+	}
 	comparison := &comparison{
 		launcher: launcher{
 			binaries: map[string]string{"ration": buildRation(t)}, policy: policies[0], limitsPolicy: policies[1],
-			rulesPolicy: rulesPolicy, dir: t.TempDir(), connections: 2,
+			accountsPolicy: accountsPolicy, rulesPolicy: rulesPolicy, dir: t.TempDir(), connections: 2,
 		},
 		contestants: contestants, scenarios: scenarios, progress: &bytes.Buffer{},
 		pace: pace{Rounds: 1, Warmup: time.Millisecond, Duration: 40 * time.Millisecond, Keys: 500, Subjects: 20_000},
@@ -76,7 +80,7 @@ func TestPoliciesAreWithoutMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := exec.CommandContext(t.Context(), buildRation(t), "check", "--strict",
-		"../policy/plain/policy.yaml", "../policy/limits/policy.yaml", rulesPolicy)
+		"../policy/plain/policy.yaml", "../policy/limits/policy.yaml", "../policy/accounts", rulesPolicy)
 	if output, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}

@@ -18,9 +18,11 @@ const (
 	limits suite = "limits" // `limits:` of ration's own language
 	rules  suite = "rules"  // a policy of many rules, beside one of few
 	memory suite = "memory" // what a million subjects take: no scenario, see footprint.go
+
+	accounts suite = "accounts" // calls of models, reserved and settled with ration.v1
 )
 
-var allSuites = []suite{plain, limits, rules, memory}
+var allSuites = []suite{plain, limits, accounts, rules, memory}
 
 // A scenario is one way of asking that contestants are measured with.
 type scenario struct {
@@ -54,7 +56,7 @@ func (s scenario) open() bool { return s.Callers == 0 }
 const saturation = "closed-128x1"
 
 func allScenarios() []scenario {
-	return slices.Concat(plainScenarios(), algorithmScenarios(), reservationScenarios(), rulesScenarios())
+	return slices.Concat(plainScenarios(), algorithmScenarios(), reservationScenarios(), accountScenarios(), rulesScenarios())
 }
 
 func plainScenarios() []scenario {
@@ -124,6 +126,26 @@ func reservationScenarios() []scenario {
 			Suite: limits, Row: "hold and settle", Column: fmt.Sprintf("%d callers, 6 limits", callers),
 			Mix: reservationMix(), Limits: 6, Callers: callers, Brief: true, Quick: callers == 128,
 		})
+	}
+	return all
+}
+
+// accountScenarios reserve and settle calls of models, with and without rows of usage.
+func accountScenarios() []scenario {
+	var all []scenario
+	for _, kind := range []struct{ name, row, domain string }{
+		{"account", "no rows of usage", accountsDomain}, {"account-rows", "rows of usage", rowsDomain},
+	} {
+		for _, callers := range []int{16, 128} {
+			for _, count := range []int{1, 3} {
+				all = append(all, scenario{
+					Name:  fmt.Sprintf("%s-%dx%d", kind.name, callers, count),
+					Title: "Calls of a model, each reserved and settled; both count as decisions",
+					Suite: accounts, Row: kind.row, Column: fmt.Sprintf("%d callers, %s", callers, counted(count, "limit")),
+					Mix: accountMix(kind.domain, count), Limits: count, Callers: callers, Brief: true, Quick: callers == 128,
+				})
+			}
+		}
 	}
 	return all
 }

@@ -26,7 +26,7 @@ func (d document) write(w io.Writer) error {
 	d.setting(&out)
 	for _, base := range d.against {
 		d.overview(&out, base)
-		for _, suite := range []suite{limits, rules} {
+		for _, suite := range []suite{limits, accounts, rules} {
 			d.matrices(&out, suite, base)
 		}
 	}
@@ -185,10 +185,14 @@ func (d document) matrices(out *strings.Builder, suite suite, base string) {
 
 // rows says what the rows of a suite's matrix are.
 func (s suite) rows() string {
-	if s == rules {
+	switch s {
+	case rules:
 		return "rules"
+	case accounts:
+		return "calls of models"
+	default:
+		return "algorithm"
 	}
-	return "algorithm"
 }
 
 // rules sets a policy of many rules in relation to one of few. The floor, which has no policy, shows how exact that is.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,9 +18,11 @@ import (
 
 // accessFile is the file of --access, which may change.
 type accessFile struct {
-	path   string
-	tokens *access.Tokens
-	log    *slog.Logger
+	path  string
+	known *access.Callers
+	// verified says that certificates of clients are asked for.
+	verified bool
+	log      *slog.Logger
 	// last is what was read last, good or bad; nil: nothing could be read.
 	last []byte
 	// failed is what was said of it last, so that it is said once.
@@ -36,39 +39,62 @@ func (f *serveFlags) openAccess(env *environment, log *slog.Logger) (*accessFile
 		return nil, nil
 	}
 	if f.InsecureAPI {
-		return nil, misused("%s lets everybody in, and %s only who has a token: leave one of them out",
+		return nil, misused("%s lets everybody in, and %s only who has a token or a certificate: leave one of them out",
 			env.origin("insecure-api"), env.origin("access"))
 	}
-	a := &accessFile{path: f.Access, tokens: access.NewTokens(nil), log: log, again: make(chan struct{}, 1)}
+	a := &accessFile{path: f.Access, known: access.NewCallers(nil), verified: f.TLSClientCA != "", log: log, again: make(chan struct{}, 1)}
 	data, err := a.read()
 	if err != nil {
 		return nil, err
 	}
-	list, err := access.Parse(data)
+	list, err := a.parse(data)
 	if err != nil {
-		return nil, a.wrong(err)
+		return nil, err
 	}
 	a.last = data
-	a.tokens.Set(list)
+	a.known.Set(list)
 	return a, nil
 }
 
 func (a *accessFile) read() ([]byte, error) {
 	file, err := os.Open(a.path)
 	if err != nil {
-		return nil, fmt.Errorf("tokens of --access: %w", err)
+		return nil, fmt.Errorf("--access: %w", err)
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, access.MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("tokens of --access: %w", err)
+		return nil, fmt.Errorf("--access: %w", err)
 	}
 	return data, nil
 }
 
-// wrong says where the problems of a file are, each on a line.
-func (a *accessFile) wrong(err error) error {
-	return fmt.Errorf("%s: %s", a.path, strings.ReplaceAll(err.Error(), "\n", "\n"+a.path+": "))
+// parse reads what the file holds. An error says where in it, each problem on a line.
+func (a *accessFile) parse(data []byte) (*access.List, error) {
+	list, err := access.Parse(data)
+	if err == nil && list.Certificates() > 0 && !a.verified {
+		err = errors.New("it names certificates, but none are asked for: set --tls-client-ca, to the authorities that sign them")
+	}
+	if err == nil {
+		return list, nil
+	}
+	var lines []string
+	for _, problem := range problemsOf(err) {
+		separator := ": "
+		if _, placed := errors.AsType[*access.Problem](problem); placed {
+			separator = ":"
+		}
+		lines = append(lines, a.path+separator+problem.Error())
+	}
+	return nil, errors.New(strings.Join(lines, "\n"))
+}
+
+// problemsOf takes errors apart that were joined.
+func problemsOf(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // watch puts every new version of the file in force until ctx ends. A bad one leaves what was.
@@ -101,32 +127,38 @@ func (a *accessFile) look() {
 	}
 	var list *access.List
 	if a.last = data; err == nil {
-		if list, err = access.Parse(data); err != nil {
-			err = a.wrong(err)
-		}
+		list, err = a.parse(data)
 	}
 	if err != nil {
 		if err.Error() != a.failed {
 			a.failed = err.Error()
-			a.tokens.Failed()
-			a.log.Error("the new tokens are not used, those before stay in force", "problem", a.failed)
+			a.known.Failed()
+			a.log.Error("the new file of --access is not used, what was before stays in force", "problem", a.failed)
 		}
 		return
 	}
 	a.failed = ""
-	a.tokens.Set(list)
-	a.log.Info("tokens in force", "file", a.path, "tokens", list.Len())
+	a.known.Set(list)
+	a.log.Info("a new file of --access is in force", "file", a.path, "tokens", list.Tokens(), "certificates", list.Certificates())
 }
 
 // warnPlaintext says at which addresses others can read the tokens that are sent.
 func (f *serveFlags) warnPlaintext(s *server.Server, log *slog.Logger) {
-	for _, name := range []string{"gRPC", "HTTP", "admin"} {
-		host, _, err := net.SplitHostPort(s.Addr(name))
-		if err != nil || name == "gRPC" && f.TLSCert != "" {
+	for _, l := range []struct {
+		name, cure string
+		tls        bool
+	}{
+		{"gRPC", "--tls-cert", f.TLSCert != ""},
+		{"HTTP", "--http-tls", f.HTTPTLS},
+		{"admin", "--admin-tls", f.AdminTLS},
+	} {
+		host, _, err := net.SplitHostPort(s.Addr(l.name))
+		if err != nil || l.tls {
 			continue // a socket file, none, or TLS
 		}
 		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
-			log.Warn("tokens come to this address in plaintext: let something in front of it speak TLS", "listener", name, "addr", s.Addr(name))
+			log.Warn("tokens come to this address in plaintext: let it speak TLS, or something in front of it",
+				"listener", l.name, "addr", s.Addr(l.name), "set", l.cure)
 		}
 	}
 }

@@ -71,14 +71,14 @@ func TestAccessIsReadAgain(t *testing.T) {
 	soon(first, 401)
 
 	writeTokens(t, file, "tokens: [ { name: app, sha256: "+first+", may: account } ]\n")
-	problems := p.waitForLog(t, "the new tokens are not used, those before stay in force", 1)
-	if want := file + ": tokens[0] (\"app\"): sha256 is the token itself"; !strings.HasPrefix(problems[0].Problem, want) {
+	problems := p.waitForLog(t, "the new file of --access is not used, what was before stays in force", 1)
+	if want := file + ":1:32: tokens[0] (\"app\"): sha256 is the token itself"; !strings.HasPrefix(problems[0].Problem, want) {
 		t.Errorf("it says %q, want %q", problems[0].Problem, want)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	p.waitForLog(t, "the new tokens are not used, those before stay in force", 2)
+	p.waitForLog(t, "the new file of --access is not used, what was before stays in force", 2)
 	if got := checkAs(t, at.HTTP, second); got != 200 {
 		t.Errorf("without a good file the token of before: %d", got)
 	}
@@ -101,8 +101,8 @@ func TestAccessThatCannotWork(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.yaml")
 	writeTokens(t, file, "tokens: [ { name: a }, { may: read } ]\n")
 	code, _, stderr := runs(t, nil, "serve", "--access", file)
-	if code != exitFailed || !strings.Contains(stderr, "ration: "+file+`: tokens[0] ("a"): sha256`) ||
-		!strings.Contains(stderr, "\nration: "+file+`: tokens[1] (""): name is missing`) {
+	if code != exitFailed || !strings.Contains(stderr, "ration: "+file+`:1:11: tokens[0] ("a"): sha256`) ||
+		!strings.Contains(stderr, "\nration: "+file+`:1:24: tokens[1] (""): name is missing`) {
 		t.Errorf("a bad file: exit code %d, %s", code, stderr)
 	}
 	if code, _, stderr = runs(t, nil, "serve", "--access", file+".none"); code != exitFailed || !strings.Contains(stderr, file+".none") {
@@ -132,7 +132,7 @@ func TestTokenNew(t *testing.T) {
 	if code != exitOK || !strings.HasPrefix(token, access.Prefix) || strings.Count(token, "\n") != 1 {
 		t.Fatalf("exit code %d, %q", code, token)
 	}
-	if l, err := access.Parse([]byte("tokens:\n" + entry)); err != nil || l.Len() != 1 || strings.Contains(entry, strings.TrimSpace(token)) {
+	if l, err := access.Parse([]byte("tokens:\n" + entry)); err != nil || l.Tokens() != 1 || strings.Contains(entry, strings.TrimSpace(token)) {
 		t.Errorf("%s: %v", entry, err)
 	}
 	for _, want := range []string{"may: [account, read]", `domains: ["llm"]`, `subjects: ["user=team-*"]`, `expires: "2027-01-01"`} {

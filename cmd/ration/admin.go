@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rationhq/ration/client"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
@@ -31,7 +33,17 @@ func (f *subjectFlags) named() *rationv1.SubjectName {
 	return &rationv1.SubjectName{Domain: f.Domain, Key: key, Name: name}
 }
 
-func (f *changeFlags) actor() *rationv1.Actor { return &rationv1.Actor{Name: f.As, Reason: f.Reason} }
+// actor says who makes a change. Who shows a token or a certificate is known by it to the server.
+func (f *changeFlags) actor() *rationv1.Actor {
+	name := f.As
+	if name == "" && f.Token == "" && f.Cert == "" {
+		name = os.Getenv("USER")
+		if you, err := user.Current(); name == "" && err == nil {
+			name = you.Username // without USER, as in a container
+		}
+	}
+	return &rationv1.Actor{Name: name, Reason: f.Reason}
+}
 
 // directory makes a method of AdminService one that call can use.
 func directory[Request, Answer any](
@@ -60,20 +72,18 @@ type subjectGetCmd struct {
 // Run implements the command.
 func (c *subjectGetCmd) Run(to streams) error {
 	request := &rationv1.GetSubjectRequest{Subject: c.named()}
-	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.GetSubject), func(r *rationv1.GetSubjectResponse) *answer {
-			return subjectAnswer(r.GetSubject()).of(r)
-		})
+	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.GetSubject), showSubject[*rationv1.GetSubjectResponse])
 }
 
 // subjectAnswer says what is known of a subject.
 func subjectAnswer(s *rationv1.Subject) *answer {
 	a := subjectsAnswer([]*rationv1.Subject{s})
 	for _, k := range s.GetKeys() {
-		a.after = append(a.after, fmt.Sprintf("key %s %s, since %s", k.GetFingerprint(), k.GetLabel(), when(k.GetCreatedAt())))
+		a.after = append(a.after, visible(fmt.Sprintf("key %s %s, since %s", k.GetFingerprint(), k.GetLabel(), when(k.GetCreatedAt()))))
 	}
 	for _, o := range s.GetOverrides() {
-		a.after = append(a.after, fmt.Sprintf("override %s: %s, until %s: %s", o.GetLimit(), o.GetQuantity(), until(o.GetExpiresAt()), o.GetReason()))
+		a.after = append(a.after, visible(fmt.Sprintf("override %s: %s, until %s: %s",
+			o.GetLimit(), o.GetQuantity(), until(o.GetExpiresAt()), o.GetReason())))
 	}
 	for _, g := range s.GetGrants() {
 		a.after = append(a.after, grantLine(g))
@@ -81,8 +91,17 @@ func subjectAnswer(s *rationv1.Subject) *answer {
 	return a
 }
 
+// showSubject shows the answer that is a subject.
+func showSubject[Answer interface {
+	proto.Message
+	GetSubject() *rationv1.Subject
+}](r Answer) *answer {
+	return subjectAnswer(r.GetSubject()).of(r)
+}
+
 func grantLine(g *rationv1.AllowanceGrant) string {
-	return fmt.Sprintf("grant %s: %s + %d, until %s: %s", g.GetId(), g.GetLimit(), g.GetAmount(), until(g.GetExpiresAt()), g.GetReason())
+	return visible(fmt.Sprintf("grant %s: %s + %s, until %s: %s",
+		g.GetId(), g.GetLimit(), amountOf(g.GetMeter(), g.GetAmount()), until(g.GetExpiresAt()), g.GetReason()))
 }
 
 func subjectsAnswer(all []*rationv1.Subject) *answer {
@@ -116,10 +135,7 @@ func (c *subjectSetCmd) Run(to streams) error {
 		Subject: c.named(), Tier: c.Tier, TimeZone: c.TimeZone, BillingDay: c.BillingDay, Suspended: c.Suspended,
 		Attributes: attributesOf(c.Attribute), Revision: c.Revision, Actor: c.actor(),
 	}
-	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.PutSubject), func(r *rationv1.PutSubjectResponse) *answer {
-			return subjectAnswer(r.GetSubject()).of(r)
-		})
+	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.PutSubject), showSubject[*rationv1.PutSubjectResponse])
 }
 
 // pageFlags are for lists.
@@ -162,9 +178,12 @@ type subjectDeleteCmd struct {
 func (c *subjectDeleteCmd) Run(to streams) error {
 	request := &rationv1.DeleteSubjectRequest{Subject: c.named(), Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.DeleteSubject), func(r *rationv1.DeleteSubjectResponse) *answer {
-			return (&answer{before: []string{"deleted"}}).of(r)
-		})
+		directory(rationv1.AdminServiceClient.DeleteSubject), done[*rationv1.DeleteSubjectResponse]("deleted"))
+}
+
+// done shows the answer of a change after which there is nothing to show.
+func done[Answer proto.Message](what string) func(Answer) *answer {
+	return func(r Answer) *answer { return (&answer{before: []string{what}}).of(r) }
 }
 
 // keyCmd is ration key.
@@ -221,9 +240,7 @@ type keyDeleteCmd struct {
 func (c *keyDeleteCmd) Run(to streams) error {
 	request := &rationv1.DeleteKeyRequest{Subject: c.named(), Fingerprint: c.Fingerprint, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.DeleteKey), func(r *rationv1.DeleteKeyResponse) *answer {
-			return (&answer{before: []string{"deleted"}}).of(r)
-		})
+		directory(rationv1.AdminServiceClient.DeleteKey), done[*rationv1.DeleteKeyResponse]("deleted"))
 }
 
 // overrideCmd is ration override.
@@ -247,10 +264,7 @@ func (c *overrideSetCmd) Run(to streams) error {
 		Subject: c.named(), Actor: c.actor(),
 		Override: &rationv1.Override{Limit: c.Limit, Quantity: c.Quantity, ExpiresAt: c.Expires.message()},
 	}
-	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.PutOverride), func(r *rationv1.PutOverrideResponse) *answer {
-			return subjectAnswer(r.GetSubject()).of(r)
-		})
+	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.PutOverride), showSubject[*rationv1.PutOverrideResponse])
 }
 
 // overrideDeleteCmd is ration override delete.
@@ -263,10 +277,7 @@ type overrideDeleteCmd struct {
 // Run implements the command.
 func (c *overrideDeleteCmd) Run(to streams) error {
 	request := &rationv1.DeleteOverrideRequest{Subject: c.named(), Limit: c.Limit, Actor: c.actor()}
-	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.DeleteOverride), func(r *rationv1.DeleteOverrideResponse) *answer {
-			return subjectAnswer(r.GetSubject()).of(r)
-		})
+	return call(&c.remoteFlags, c.Admin, to, request, directory(rationv1.AdminServiceClient.DeleteOverride), showSubject[*rationv1.DeleteOverrideResponse])
 }
 
 // grantCmd is ration grant.
@@ -289,7 +300,7 @@ func (c *grantCmd) Run(to streams) error {
 		directory(rationv1.AdminServiceClient.Grant), func(r *rationv1.GrantResponse) *answer {
 			g := r.GetGrant()
 			a := &answer{columns: []string{"grant", "limit", "amount", "expires_at", "reason"}}
-			a.row(g.GetId(), g.GetLimit(), g.GetAmount(), when(g.GetExpiresAt()), g.GetReason())
+			a.row(g.GetId(), g.GetLimit(), amountOf(g.GetMeter(), g.GetAmount()), when(g.GetExpiresAt()), g.GetReason())
 			return a.of(r)
 		})
 }
@@ -305,9 +316,7 @@ type revokeCmd struct {
 func (c *revokeCmd) Run(to streams) error {
 	request := &rationv1.RevokeRequest{Subject: c.named(), Id: c.ID, Actor: c.actor()}
 	return call(&c.remoteFlags, c.Admin, to, request,
-		directory(rationv1.AdminServiceClient.Revoke), func(r *rationv1.RevokeResponse) *answer {
-			return (&answer{before: []string{"revoked"}}).of(r)
-		})
+		directory(rationv1.AdminServiceClient.Revoke), done[*rationv1.RevokeResponse]("revoked"))
 }
 
 // adjustCmd is ration adjust.
@@ -356,9 +365,10 @@ func (c *changesCmd) Run(to streams) error {
 	request := &rationv1.ListChangesRequest{Domain: c.Domain, Name: c.Subject, PageSize: c.N, PageToken: c.Page}
 	return call(&c.remoteFlags, c.Admin, to, request,
 		directory(rationv1.AdminServiceClient.ListChanges), func(r *rationv1.ListChangesResponse) *answer {
-			a := &answer{columns: []string{"time", "who", "why", "action", "subject", "before", "after"}}
+			a := &answer{columns: []string{"time", "who", "known_by", "why", "action", "subject", "before", "after"}}
 			for _, ch := range r.GetChanges() {
-				a.row(when(ch.GetTime()), ch.GetActor().GetName(), ch.GetActor().GetReason(), ch.GetAction(), ch.GetName(), ch.GetBefore(), ch.GetAfter())
+				a.row(when(ch.GetTime()), ch.GetActor().GetName(), ch.GetCredential(), ch.GetActor().GetReason(), ch.GetAction(), ch.GetName(),
+					ch.GetBefore(), ch.GetAfter())
 			}
 			c.more(a, r.GetNextPageToken())
 			return a.of(r)

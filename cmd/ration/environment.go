@@ -104,7 +104,7 @@ func try(flag *kong.Flag, value any) error {
 // unknown returns the variables that are set and look like ration's own, but are not. Kubernetes
 // sets some of that kind in a namespace that has a Service named ration.
 func (e *environment) unknown(app *kong.Application) []string {
-	known := map[string]bool{}
+	known := map[string]bool{webhookSecret: true}
 	for _, command := range app.Children {
 		for _, flag := range command.Flags {
 			for _, name := range flag.Envs {

@@ -25,13 +25,16 @@ type serveFlags struct {
 	MetricsAddr address `group:"listen" default:":9090" placeholder:"ADDR" help:"/metrics for Prometheus. Default :9090."`
 	DebugAddr   address `group:"listen" default:"127.0.0.1:6070" placeholder:"ADDR" help:"/rlconfig and /debug/pprof/: keep it private. Default 127.0.0.1:6070."`
 	AdminAddr   address `group:"listen" default:"127.0.0.1:8082" placeholder:"ADDR" help:"ration.v1.AdminService, over gRPC and as JSON: for this machine alone, unless --access says who calls. Default 127.0.0.1:8082."`
-	Access      string  `group:"listen" placeholder:"FILE" help:"Tokens that callers of ration.v1 need, at every address; read again when it changes. ration token new makes them. None: no tokens are asked for."`
+	Access      string  `group:"listen" placeholder:"FILE" help:"Tokens and certificates, of which callers of ration.v1 need one, at every address; read again when it changes. ration token new makes tokens. None: nobody is asked who calls."`
 	InsecureAPI bool    `group:"listen" name:"insecure-api" help:"Let everybody call ration.v1.AccountingService and UsageService who reaches --grpc-addr or --http-addr. Without it, only callers on the same machine may, on loopback addresses."`
 
-	TLSCert      string   `group:"tls" name:"tls-cert" placeholder:"FILE" help:"PEM file of the certificate and its chain. None: plaintext."`
-	TLSKey       string   `group:"tls" name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`
-	TLSClientCA  string   `group:"tls" name:"tls-client-ca" placeholder:"FILE" help:"PEM file of authorities: clients must show a certificate of theirs."`
-	TLSClientSAN []string `group:"tls" name:"tls-client-san" sep:"none" placeholder:"NAME" help:"Name that the client's certificate must be for: DNS, IP, URI or email; may be given several times, then one of them is enough."`
+	TLSCert           string   `group:"tls" name:"tls-cert" placeholder:"FILE" help:"PEM file of the certificate and its chain. None: plaintext."`
+	TLSKey            string   `group:"tls" name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`
+	TLSClientCA       string   `group:"tls" name:"tls-client-ca" placeholder:"FILE" help:"PEM file of authorities: clients must show a certificate of theirs."`
+	TLSClientSAN      []string `group:"tls" name:"tls-client-san" sep:"none" placeholder:"NAME" help:"Name that the client's certificate must be for: DNS, IP, URI or email; may be given several times, then one of them is enough."`
+	TLSClientOptional bool     `group:"tls" name:"tls-client-optional" help:"Let clients in that show no certificate: callers of ration.v1 then need a token. One that is shown has to be good all the same."`
+	HTTPTLS           bool     `group:"tls" name:"http-tls" help:"TLS on --http-addr too, by all of these."`
+	AdminTLS          bool     `group:"tls" name:"admin-tls" help:"TLS on --admin-addr too, by all of these."`
 
 	ResponseHeaders         bool       `group:"answers" help:"Add the three limit headers to responses."`
 	ResponseHeaderLimit     headerName `group:"answers" default:"RateLimit-Limit" placeholder:"NAME" help:"Name of the first. Default RateLimit-Limit."`
@@ -39,6 +42,9 @@ type serveFlags struct {
 	ResponseHeaderReset     headerName `group:"answers" default:"RateLimit-Reset" placeholder:"NAME" help:"Name of the third. Default RateLimit-Reset."`
 	ResponseMetadata        bool       `group:"answers" help:"Describe the request, and the metadata of the rules that admitted it, as dynamic metadata."`
 	ResponseBody            bool       `group:"answers" help:"Give refused requests a body (application/problem+json) and Retry-After."`
+
+	WebhookURL        string `group:"webhook" name:"webhook-url" placeholder:"URL" help:"Where events of thresholds (warn_at) are sent, as https://example.com/hook. None: nowhere."`
+	WebhookSecretFile string `group:"webhook" placeholder:"FILE" help:"File with the secret that signs them, whsec_ and base64. None: it is in RATION_WEBHOOK_SECRET."`
 
 	MaxConnectionAge      period `group:"lifecycle" default:"24h" placeholder:"DURATION" help:"Ask clients to reconnect after it, so that load reaches new replicas; 0: never. Default 24h."`
 	MaxConnectionAgeGrace period `group:"lifecycle" default:"1h" placeholder:"DURATION" help:"Time that calls have to end then; 0: any. Default 1h."`

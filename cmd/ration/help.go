@@ -106,6 +106,7 @@ const (
 	groupListen    = "listen"
 	groupTLS       = "tls"
 	groupAnswers   = "answers"
+	groupWebhook   = "webhook"
 	groupLifecycle = "lifecycle"
 	groupLog       = "log"
 )
@@ -115,8 +116,9 @@ func groups() []kong.Group {
 		{Key: groupPolicy, Title: "Policies: what is limited, and how"},
 		{Key: groupStore, Title: "Store: where counters are kept"},
 		{Key: groupListen, Title: "Addresses: host:port, :port, unix:/path, or empty for none"},
-		{Key: groupTLS, Title: "TLS of the gRPC address: files that change are read again"},
+		{Key: groupTLS, Title: "TLS: files that change are read again"},
 		{Key: groupAnswers, Title: "Answers"},
+		{Key: groupWebhook, Title: "Webhook: who is told of thresholds"},
 		{Key: groupLifecycle, Title: "Connections and the end"},
 		{Key: groupLog, Title: "Output"},
 	}

@@ -96,4 +96,5 @@ func (p *policies) reject(err error) {
 		p.log.Error("the new policy is not used, the one before stays in force", "problem", line)
 	}
 	p.health.PolicyFailed(time.Now(), lines)
+	p.engine.TellPolicyRefused(lines)
 }

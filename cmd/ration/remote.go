@@ -14,6 +14,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -36,6 +37,7 @@ type remoteCommands struct {
 	Record   recordCmd   `cmd:"" help:"Count usage that nobody has reserved."`
 	Usage    usageCmd    `cmd:"" help:"Show how somebody's limits stand, or what was used in a time."`
 	Top      topCmd      `cmd:"" help:"Show who has used most."`
+	Watch    watchCmd    `cmd:"" help:"Show what happens: thresholds that are crossed, refusals, outages, new policies."`
 	Explain  explainCmd  `cmd:"" help:"Show which limits apply to a call, why, and which binds."`
 	Subject  subjectCmd  `cmd:"" help:"Show or change what is known of a subject: its tier and so on."`
 	Key      keyCmd      `cmd:"" help:"Let an API key stand for a subject, or no more."`
@@ -58,26 +60,31 @@ func asksServer(args []string) bool {
 	return false
 }
 
-// remoteFlags say how to reach a server, and how to print what it says.
+// reachFlags say how to reach a server.
+type reachFlags struct {
+	Token string `placeholder:"TEXT" help:"Shown to the server. Better in RATION_TOKEN, which ps does not tell."`
+	TLS   bool   `name:"tls" help:"Speak TLS to the server."`
+	CA    string `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
+	Cert  string `name:"cert" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
+	Key   string `name:"cert-key" placeholder:"FILE" help:"PEM file of its key."`
+	Wait  period `env:"-" default:"5s" placeholder:"DURATION" help:"How long to try. Default 5s."`
+}
+
+// remoteFlags say so, and how to print what the server says.
 type remoteFlags struct {
-	Token  string      `placeholder:"TEXT" help:"Shown to the server. Better in RATION_TOKEN, which ps does not tell."`
-	TLS    bool        `name:"tls" help:"Speak TLS to the server."`
-	CA     string      `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
-	Cert   string      `name:"cert" env:"-" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
-	Key    string      `name:"cert-key" env:"-" placeholder:"FILE" help:"PEM file of its key."`
-	Wait   period      `env:"-" default:"5s" placeholder:"DURATION" help:"How long to try. Default 5s."`
+	reachFlags
 	Format printFormat `env:"-" short:"o" default:"table" placeholder:"FORMAT" help:"table, json (all that the server says) or csv. Default table."`
 }
 
 // serverFlags reach AccountingService and UsageService.
 type serverFlags struct {
-	Server string `default:"localhost:8081" placeholder:"ADDR" help:"The server's gRPC address. Default localhost:8081."`
+	Server string `default:"localhost:8081" placeholder:"ADDR" help:"The server's gRPC address; https://… is --tls. Default localhost:8081."`
 	remoteFlags
 }
 
 // adminFlags reach AdminService.
 type adminFlags struct {
-	Admin string `default:"localhost:8082" placeholder:"ADDR" help:"The server's address for changes. Default localhost:8082."`
+	Admin string `default:"localhost:8082" placeholder:"ADDR" help:"The server's address for changes; https://… is --tls. Default localhost:8082."`
 	remoteFlags
 }
 
@@ -85,7 +92,7 @@ type adminFlags struct {
 type changeFlags struct {
 	adminFlags
 	Reason string `env:"-" required:"" placeholder:"TEXT" help:"Why: kept with the change."`
-	As     string `env:"USER" placeholder:"NAME" help:"Who makes the change, where the token does not say so. You."`
+	As     string `env:"-" placeholder:"NAME" help:"Who makes the change. Whose the token or the certificate is; without either, you."`
 }
 
 // printFormat is how answers are printed.
@@ -100,15 +107,21 @@ func (f *printFormat) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// connect returns a client of the server at addr, and the time that there is for a call.
-func (f *remoteFlags) connect(addr string) (c *client.Client, ctx context.Context, end func(), err error) {
+// client returns a client of the server at addr.
+func (f *reachFlags) client(addr string) (c *client.Client, err error) {
 	options := client.Options{Token: f.Token}
-	if f.TLS || f.CA != "" || f.Cert != "" {
+	addr, secure := strings.CutPrefix(addr, "https://")
+	if secure || f.TLS || f.CA != "" || f.Cert != "" {
 		if options.TLS, err = (certs.Client{CA: f.CA, Cert: f.Cert, Key: f.Key}).Config(); err != nil {
-			return nil, nil, nil, fmt.Errorf("TLS: %w", err)
+			return nil, fmt.Errorf("TLS: %w", err)
 		}
 	}
-	if c, err = client.New(addr, options); err != nil {
+	return client.New(addr, options)
+}
+
+// connect returns a client of the server at addr, and the time that there is for a call.
+func (f *remoteFlags) connect(addr string) (c *client.Client, ctx context.Context, end func(), err error) {
+	if c, err = f.client(addr); err != nil {
 		return nil, nil, nil, err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -128,9 +141,20 @@ type answer struct {
 func (a *answer) row(cells ...any) {
 	var row []string
 	for _, c := range cells {
-		row = append(row, fmt.Sprint(c))
+		row = append(row, visible(fmt.Sprint(c)))
 	}
 	a.rows = append(a.rows, row)
+}
+
+// visible returns a text of somebody else's so that it shows what it is: with a tab, a line end or what turns the direction
+// of writing in it, one could make a line of a table look like another.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 func (f *remoteFlags) print(to io.Writer, a *answer) error {

@@ -108,6 +108,9 @@ func TestRemoteTLS(t *testing.T) {
 	p := serve(t, "--policy", "../../examples/accounting.yaml", "--tls-cert", own.Cert, "--tls-key", own.Key, "--tls-client-ca", authority.File)
 	reserve := strings.Fields("reserve user=alice --domain llm --dry-run --input 1 --wait 2s --server localhost:" + port(t, p.addrs(t).GRPC))
 	trusting := slices.Concat(reserve, []string{"--ca", authority.File})
+	byURL := slices.Clone(reserve) // of https://, trusting the system's authorities alone: what fails is the handshake
+	byURL[len(byURL)-1] = "https://" + byURL[len(byURL)-1]
+	says(t, exitFailed, byURL, `ration: https://localhost:\d+: .*tls: failed to verify certificate.*`)
 	for _, c := range []struct {
 		args []string
 		code int
@@ -177,6 +180,8 @@ func TestOperating(t *testing.T) {
 	do(exitOK, "override set bob llm.user.tokens 5_000/month --reason trial", `override llm\.user\.tokens: 5_000/month, until never: trial`)
 	do(exitRefused, "reserve --dry-run user=bob --model small --input 100 --output 5000", `At most 4,900 output tokens would fit`)
 	do(exitOK, "grant bob llm.user.tokens 200 --id g1 --reason sorry", `g1 +llm\.user\.tokens +200 `)
+	do(exitOK, "grant bob llm.user.spend $5 --id g2 --reason sorry", `g2 +llm\.user\.spend +\$5\.00 `)
+	do(exitOK, "subject get bob", `grant g2: llm\.user\.spend \+ \$5\.00, until `)
 	do(exitOK, "record user=bob --model small --input 1500 --output 200", `recorded, cost \$0\.0025`)
 	do(exitOK, "usage user=bob", `llm\.user\.tokens +tokens +5200 +1700 +0 +3500 `)
 	do(exitOK, "usage --from 2026-01-01 --by model --every total", `small +1 +0 +1500 +0 +0 +200 +\$0\.0025 +1700`)
@@ -186,7 +191,7 @@ func TestOperating(t *testing.T) {
 	do(exitOK, "reset user=bob --limit llm.user.tokens --reason fix", `llm\.user\.tokens +tokens +5200 +0 `)
 	do(exitOK, "revoke bob g1 --reason oops", `revoked`)
 	do(exitOK, "override delete bob llm.user.tokens --reason over", `user=bob +pro`)
-	do(exitOK, "changes bob --format csv -n 1", `,carol,over,delete_override,bob,`)
+	do(exitOK, "changes bob --format csv -n 1", `,carol,,over,delete_override,bob,`)
 	do(exitOK, "subject delete bob --reason bye", `deleted`)
 	do(exitFailed, "subject get bob", `nothing is known of a subject "bob"`)
 }
@@ -245,10 +250,10 @@ func TestReportsAndChanges(t *testing.T) {
 		Attributes: map[string]string{"org": "acme", "desk": "7"},
 		Keys:       []*rationv1.Key{{Fingerprint: "01234567", Label: "ci", CreatedAt: day}},
 		Overrides:  []*rationv1.Override{{Limit: "llm.user.tokens", Quantity: "unlimited", Reason: "trial"}},
-		Grants:     []*rationv1.AllowanceGrant{{Id: "g1", Limit: "llm.user.spend", Amount: 5e9, ExpiresAt: day, Reason: "sorry"}},
+		Grants:     []*rationv1.AllowanceGrant{{Id: "g1", Limit: "llm.user.spend", Amount: 5e9, Meter: rationv1.Meter_METER_COST, ExpiresAt: day, Reason: "sorry"}},
 	}
 	const (
-		actor    = `"actor":{"name":"carol","reason":"ticket 7"}`
+		actor    = `"actor":{"reason":"ticket 7"}` // the server knows by the token
 		who      = `"subject":{"domain":"llm","name":"alice"}`
 		subjects = `SUBJECT +TIER +TIME ZONE +BILLING DAY +SUSPENDED +KEYS +OVERRIDES +GRANTS +ATTRIBUTES`
 		aliceRow = `user=alice +pro +Europe/Berlin +15 +false +1 +1 +1 +desk=7 org=acme`
@@ -257,7 +262,7 @@ func TestReportsAndChanges(t *testing.T) {
 	)
 	of := []string{
 		`key 01234567 ci, since 2026-11-01T00:00:00Z`, `override llm\.user\.tokens: unlimited, until never: trial`,
-		`grant g1: llm\.user\.spend \+ 5000000000, until 2026-11-01T00:00:00Z: sorry`,
+		`grant g1: llm\.user\.spend \+ \$5\.00, until 2026-11-01T00:00:00Z: sorry`,
 	}
 	whole := append([]string{subjects, aliceRow}, of...)
 	for _, c := range []struct {
@@ -358,7 +363,7 @@ func TestReportsAndChanges(t *testing.T) {
 		{
 			"grant alice llm.user.spend $5 --id g1 --reason ticket_7", "AdminService/Grant",
 			`{` + who + `,"limit":"llm.user.spend","amount":"$5","id":"g1",` + actor + `}`, &rationv1.GrantResponse{Grant: alice.GetGrants()[0]},
-			[]string{`GRANT +LIMIT +AMOUNT +EXPIRES AT +REASON`, `g1 +llm\.user\.spend +5000000000 +2026-11-01T00:00:00Z +sorry`},
+			[]string{`GRANT +LIMIT +AMOUNT +EXPIRES AT +REASON`, `g1 +llm\.user\.spend +\$5\.00 +2026-11-01T00:00:00Z +sorry`},
 		},
 		{"revoke alice g1 --reason ticket_7", "AdminService/Revoke", `{` + who + `,"id":"g1",` + actor + `}`, &rationv1.RevokeResponse{}, []string{`revoked`}},
 		{
@@ -373,11 +378,11 @@ func TestReportsAndChanges(t *testing.T) {
 		{
 			"changes alice", "AdminService/ListChanges", `{"domain":"llm","name":"alice","pageSize":100}`,
 			&rationv1.ListChangesResponse{Changes: []*rationv1.Change{{
-				Time: day, Actor: &rationv1.Actor{Name: "carol", Reason: "ticket 7"}, Action: "put_subject", Name: "alice", Before: "{}", After: `{"tier":"pro"}`,
+				Time: day, Actor: &rationv1.Actor{Name: "carol", Reason: "ticket 7"}, Credential: "token ops", Action: "put_subject", Name: "alice", Before: "{}", After: `{"tier":"pro"}`,
 			}}},
 			[]string{
-				`TIME +WHO +WHY +ACTION +SUBJECT +BEFORE +AFTER`,
-				`2026-11-01T00:00:00Z +carol +ticket 7 +put_subject +alice +{} +{"tier":"pro"}`,
+				`TIME +WHO +KNOWN BY +WHY +ACTION +SUBJECT +BEFORE +AFTER`,
+				`2026-11-01T00:00:00Z +carol +token ops +ticket 7 +put_subject +alice +{} +{"tier":"pro"}`,
 			},
 		},
 	} {
@@ -402,6 +407,21 @@ func TestReportsAndChanges(t *testing.T) {
 			t.Errorf("ration %s shows %q", c.args, s.token)
 		}
 	}
+}
+
+// TestTablesCannotBeForged: whoever makes a change chooses its name and its reason, and not what the table says of it.
+func TestTablesCannotBeForged(t *testing.T) {
+	s := newStandIn(t)
+	s.answer = &rationv1.ListChangesResponse{Changes: []*rationv1.Change{{
+		Actor: &rationv1.Actor{Name: "ann\ttoken root", Reason: "r\n2026  bob\u202e"}, Credential: "token ops", Action: "grant", Name: "a\x1b[2K",
+	}}}
+	says(t, exitOK, []string{"changes", "--domain", "llm", "--admin", s.addr},
+		`WHO +KNOWN BY +WHY +ACTION +SUBJECT`, `ann\x{fffd}token root  token ops  r\x{fffd}2026  bob\x{fffd}  grant   a\x{fffd}\[2K`)
+	s.answer = &rationv1.GetSubjectResponse{Subject: &rationv1.Subject{
+		Key: "user", Name: "bob", Grants: []*rationv1.AllowanceGrant{{Id: "g", Limit: "l", Reason: "x\ngrant h: l + 5"}},
+	}}
+	says(t, exitOK, []string{"subject", "get", "bob", "--domain", "llm", "--admin", s.addr},
+		`SUBJECT.*`, `user=bob.*`, `grant g: l \+ 0, until never: x\x{fffd}grant h: l \+ 5`)
 }
 
 // TestAddKeyReadsTheKey: the key comes by the standard input, and only its hash leaves the machine.

@@ -21,6 +21,7 @@ import (
 	"github.com/rationhq/ration/server"
 	"github.com/rationhq/ration/server/health"
 	"github.com/rationhq/ration/server/rls"
+	"github.com/rationhq/ration/server/webhook"
 )
 
 // serveCmd is ration serve.
@@ -70,6 +71,10 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log, StoreWait: c.storeWait(), Local: newLocal,
 		Subjects: people.cache,
 	})
+	hook, err := c.openWebhook(env, e, log)
+	if err != nil {
+		return err
+	}
 	h := &health.State{}
 	rules := &policies{engine: e, metrics: metrics, health: h, log: log}
 	if err := rules.load(c.Policy, c.options()); err != nil {
@@ -82,11 +87,14 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	registry.MustRegister(metrics, people, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
 	config := c.config(log)
-	config.TLS = serverTLS
+	config.TLS, config.HTTPTLS, config.AdminTLS = serverTLS, c.HTTPTLS, c.AdminTLS
 	config.Directory, config.Policies = people, c.options()
 	if callers != nil {
-		config.Access = callers.tokens
-		registry.MustRegister(callers.tokens)
+		config.Access = callers.known
+		registry.MustRegister(callers.known)
+	}
+	if hook != nil {
+		registry.MustRegister(hook)
 	}
 	s, err := server.New(config, e, h, registry)
 	if err != nil {
@@ -101,7 +109,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		p, _ := e.Policy()
 		fmt.Fprint(to.err, c.banner(s, p))
 	}
-	if err := untilSignalled(s, rules, callers, check, signals, log); err != nil {
+	if err := untilSignalled(s, rules, callers, check, hook, signals, log); err != nil {
 		return err // the process ends, and does not wait for a store that may hang
 	}
 	e.Close()
@@ -113,7 +121,7 @@ const sameSignal = 500 * time.Millisecond
 
 // untilSignalled serves until a signal ends it, while the policy and the store are watched.
 func untilSignalled(
-	s *server.Server, rules *policies, callers *accessFile, check *storeCheck, signals <-chan os.Signal, log *slog.Logger,
+	s *server.Server, rules *policies, callers *accessFile, check *storeCheck, hook *webhook.Sender, signals <-chan os.Signal, log *slog.Logger,
 ) error {
 	background, stop := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -121,6 +129,9 @@ func untilSignalled(
 	watching.Go(func() { check.watch(background) })
 	if callers != nil {
 		watching.Go(func() { callers.watch(background) })
+	}
+	if hook != nil {
+		watching.Go(func() { hook.Run(background) })
 	}
 	watching.Go(func() { collectRarely(background) })
 	defer watching.Wait()
@@ -138,7 +149,7 @@ func untilSignalled(
 		case got := <-signals:
 			switch {
 			case got == syscall.SIGHUP:
-				log.Info("reading the policies and tokens again, as SIGHUP asks")
+				log.Info("reading the policies, and who may call, again, as SIGHUP asks")
 				rules.reload()
 				if callers != nil {
 					callers.reload()

@@ -9,7 +9,7 @@ import (
 	"github.com/rationhq/ration/cmd/ration/certs"
 )
 
-// serverTLS returns the TLS of the gRPC address, or nil for plaintext.
+// serverTLS returns the TLS of the gRPC address, and of others that ask for it; nil for plaintext.
 func (f *serveFlags) serverTLS(env *environment, log *slog.Logger) (*tls.Config, error) {
 	switch {
 	case f.TLSCert == "" && f.TLSKey != "":
@@ -19,13 +19,21 @@ func (f *serveFlags) serverTLS(env *environment, log *slog.Logger) (*tls.Config,
 	case f.TLSClientCA == "" && len(f.TLSClientSAN) > 0:
 		return nil, misused("%s is set, but --tls-client-ca is not: names are checked in certificates of an authority",
 			env.origin("tls-client-san"))
+	case f.TLSClientCA == "" && f.TLSClientOptional:
+		return nil, misused("%s is set, but --tls-client-ca is not: no certificates of clients are asked for",
+			env.origin("tls-client-optional"))
+	case f.TLSCert == "" && f.HTTPTLS:
+		return nil, misused("%s is set, but --tls-cert is not: TLS needs a certificate", env.origin("http-tls"))
+	case f.TLSCert == "" && f.AdminTLS:
+		return nil, misused("%s is set, but --tls-cert is not: TLS needs a certificate", env.origin("admin-tls"))
 	case f.TLSCert == "":
 		return nil, nil
 	case f.TLSKey == "":
 		return nil, misused("%s is set, but --tls-key is not: TLS needs both", env.origin("tls-cert"))
 	}
 	config, err := certs.Server{
-		Cert: f.TLSCert, Key: f.TLSKey, ClientCA: f.TLSClientCA, ClientSANs: f.TLSClientSAN, Log: log,
+		Cert: f.TLSCert, Key: f.TLSKey, ClientCA: f.TLSClientCA, ClientSANs: f.TLSClientSAN,
+		ClientOptional: f.TLSClientOptional, Log: log,
 	}.Config()
 	if err != nil {
 		return nil, misused("TLS (%s): %w", env.origin("tls-cert"), err)

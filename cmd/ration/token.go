@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -38,6 +39,9 @@ func (c *tokenNewCmd) Run(to streams) error {
 	}
 	entry += " }"
 	if _, err := access.Parse([]byte("tokens:\n  - " + entry + "\n")); err != nil {
+		if p, ok := errors.AsType[*access.Problem](err); ok {
+			err = errors.New(p.Text) // the place means nothing to whom there is no file
+		}
 		return misused("%w", err)
 	}
 	fmt.Fprintf(to.err, "  - %s\n", entry)

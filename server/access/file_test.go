@@ -18,10 +18,15 @@ func TestParse(t *testing.T) {
 		{"a word without brackets", one("may: admin, expires: 2027-01-01T12:00:00+01:00"), ""},
 		{"upper-case digits", strings.Replace(one("may: read"), hash, strings.ToUpper(hash), 1), ""},
 		{"nobody", "tokens: []", ""},
-		{"nothing", "", "it has no `tokens:`"},
-		{"no list", "tokens:", "it has no `tokens:`"},
+		{"nothing", "", "it has neither `tokens:` nor `certificates:`"},
+		{"an empty map", "{}", "it has neither `tokens:` nor `certificates:`"},
+		{"no map", "- a", "1:1: it has neither `tokens:` nor `certificates:`"},
+		{"no list", "tokens:", "1:8: it has no list in `tokens:`"},
+		{"another section", "token: []", "1:1: \"token\" is unknown: the file has `tokens:` and `certificates:`"},
+		{"a section twice", "tokens: []\ntokens: []", `2:1: "tokens" stands there twice`},
+		{"no entry", "tokens: [ a ]", "1:11: tokens[0]: it is not `{ name: …"},
 		{"two documents", "tokens: []\n---\ntokens: []", "more than one document"},
-		{"a word that is none", one("may: read, subject: [user=a]"), "field subject not found"},
+		{"a word that is none", one("may: read, subject: [user=a]"), `2:103: tokens[0] ("app"): field "subject" is unknown`},
 		{"no name", "tokens: [ { sha256: " + hash + ", may: read } ]", `tokens[0] (""): name is missing`},
 		{"no hash", "tokens: [ { name: a, may: read } ]", "sha256 is not the 64 hexadecimal digits"},
 		{"a hash too long", "tokens: [ { name: a, sha256: " + hash + "00, may: read } ]", "sha256 is not the 64 hexadecimal digits"},
@@ -31,13 +36,34 @@ func TestParse(t *testing.T) {
 		{"an unknown right", one("may: write"), `may "write" is unknown: use account, read or admin`},
 		{"an empty domain", one(`may: read, domains: [""]`), "domains has an empty name"},
 		{"no subject", one("may: read, subjects: [alice]"), `subjects "alice" is not KEY=VALUE`},
+		{"no domains", one("may: read, domains: []"), "domains is empty: leave it out for all"},
+		{"no subjects", one("may: read, subjects: []"), "subjects is empty: leave it out for all"},
+		{"no word", one("may: read, expires:"), "it is no word"},
+		{"an empty day", one(`may: read, expires: ""`), `expires "" is no instant`},
+		{"two names", "tokens: [ { name: [ a, b ], sha256: " + hash + ", may: read } ]", "name is not one word"},
+		{"a name twice", "tokens: [ { name: a, name: b, sha256: " + hash + ", may: read } ]", `"name" stands there twice`},
+		{"a long name", "tokens: [ { name: " + strings.Repeat("a", 201) + ", sha256: " + hash + ", may: read } ]", "name has 201 bytes: 200 are the most"},
+		{"a name on two lines", "tokens: [ { name: \"a\\nb\", sha256: " + hash + ", may: read } ]", "cannot be printed"},
+		{"a certificate among tokens", "tokens: [ { name: a, dns: a.example, may: read } ]", "dns is of a certificate: put the entry below `certificates:`"},
 		{"two stars", one("may: read, subjects: [user=*a*]"), "is not KEY=VALUE"},
 		{"a star in the key", one("may: read, subjects: ['u*=a']"), "is not KEY=VALUE"},
 		{"an administrator of one domain", one("may: [read, admin], domains: [llm]"), "admin is for every domain"},
 		{"an administrator of subjects", one("may: admin, subjects: [user=a]"), "admin is for every domain"},
 		{"no day", one("may: read, expires: tomorrow"), `expires "tomorrow" is no instant`},
-		{"the same name", one("may: read") + "  - { name: app, sha256: 00" + hash[2:] + ", may: read }", "another token has the same name"},
+		{"the same name", one("may: read") + "  - { name: app, sha256: 00" + hash[2:] + ", may: read }", "another token or certificate has the same name"},
 		{"the same token", one("may: read") + "  - { name: b, sha256: " + hash + ", may: read }", `it is the same token as "app"`},
+		{"certificates", "certificates:\n  - { name: a, uri: 'spiffe://example/a', may: account }\n  - { name: b, dns: b.example, may: [read], subjects: user=b }\n  - { name: c, common_name: C and sons, may: admin }", ""},
+		{"a certificate without a name", "certificates: [ { name: a, may: read } ]", `1:17: certificates[0] ("a"): it names no certificate`},
+		{"two names of one", "certificates: [ { name: a, uri: 'spiffe://e/a', dns: a.e, may: read } ]", "it says dns beside uri: a certificate is named by one of them"},
+		{"a hash of one", "certificates: [ { name: a, sha256: " + hash + ", may: read } ]", "sha256 is of a token: put the entry below `tokens:`"},
+		{"no URI", "certificates: [ { name: a, uri: example/a, may: read } ]", `uri "example/a" is no URI: write it as it stands in the certificate`},
+		{"a URI as none has it", "certificates: [ { name: a, uri: 'SPIFFE://e/a', may: read } ]", "is no URI"},
+		{"a star in a URI", "certificates: [ { name: a, uri: 'spiffe://e/*', may: read } ]", "has a star: names are compared as they are"},
+		{"no DNS name", "certificates: [ { name: a, dns: 'https://a.example', may: read } ]", "is no DNS name"},
+		{"an empty common name", "certificates: [ { name: a, common_name: '', may: read } ]", `common_name "" is empty`},
+		{"the same certificate", "certificates: [ { name: a, dns: A.example, may: read }, { name: b, dns: a.example, may: admin } ]", `it is the same certificate as "a"`},
+		{"the name of a token", one("may: read") + "certificates: [ { name: app, dns: a.example, may: read } ]", "another token or certificate has the same name"},
+		{"a certificate for no domain", "certificates: [ { name: a, dns: a.example, may: admin, domains: [ llm ] } ]", "admin is for every domain"},
 		{"too large", "tokens: []\n" + strings.Repeat("#", access.MaxFile), "are read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -61,7 +87,7 @@ func TestParse(t *testing.T) {
 // All mistakes are told at once.
 func TestParseTellsAll(t *testing.T) {
 	_, err := access.Parse([]byte("tokens: [ { name: a }, { name: b, sha256: " + hash + " }, { name: c, sha256: " + hash + ", may: read } ]"))
-	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), `tokens[1] ("b")`) {
+	if err == nil || strings.Count(err.Error(), "\n") != 2 || !strings.Contains(err.Error(), `tokens[1] ("b")`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -75,7 +101,7 @@ func TestNewToken(t *testing.T) {
 			t.Fatalf("%s, %s", token, digits)
 		}
 		known[token], known[digits] = true, true
-		if l, err := access.Parse([]byte("tokens: [ { name: a, sha256: '" + digits + "', may: read } ]")); err != nil || l.Len() != 1 {
+		if l, err := access.Parse([]byte("tokens: [ { name: a, sha256: '" + digits + "', may: read } ]")); err != nil || l.Tokens() != 1 {
 			t.Fatal(err)
 		}
 	}
@@ -86,6 +112,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("tokens:\n  - { name: app, sha256: " + hash + ", may: [account], domains: [llm], subjects: [user=a*], expires: 2027-01-01 }"))
 	f.Add([]byte("tokens: [ &a { name: b, <<: *a } ]"))
 	f.Add([]byte("tokens: [ { sha256: [ 1 ] } ]"))
+	f.Add([]byte("certificates: [ { name: a, uri: 'spiffe://e/a', may: read }, { name: b, dns: b.e, may: [ admin ] } ]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if l, err := access.Parse(data); err == nil && l == nil {
 			t.Error("neither tokens nor an error")

@@ -1,7 +1,7 @@
 // Package admin serves ration.v1.AdminService: what operators change in a running server.
 //
 // It checks what is asked against the policy in force, and hands it to the directory of subjects, or, for corrections of
-// what was used, to the engine. It must not know where either keeps things, nor who may call it. Read [Service.change]
+// what was used, to the engine. It must not know where either keeps things, nor who may call it; who does is written down with the change. Read [Service.change]
 // first.
 package admin
 
@@ -17,6 +17,7 @@ import (
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/access"
 	"github.com/rationhq/ration/server/failure"
 	"github.com/rationhq/ration/subject"
 )
@@ -37,15 +38,24 @@ func New(e *engine.Engine, directory subject.Directory, policies policy.Options)
 // now is when somebody asks, for what ends at an instant. Decisions go by the store's clock, which is near it.
 func now() limit.Micros { return limit.At(time.Now()) }
 
-// by says who changes something; what is missing is an error.
-func by(a *rationv1.Actor, action string) (subject.By, error) {
+// by says who changes something; what is missing is an error. Actors call themselves what they like: the credential is
+// what they have shown.
+func by(ctx context.Context, a *rationv1.Actor, action string) (subject.By, error) {
+	who := subject.By{Actor: a.GetName(), Reason: a.GetReason(), Action: action}
+	if caller := access.CallerOf(ctx); caller != nil {
+		who.Credential = caller.Credential()
+		if strings.TrimSpace(who.Actor) == "" {
+			who.Actor = caller.Name
+		}
+	}
 	switch {
-	case strings.TrimSpace(a.GetName()) == "":
-		return subject.By{}, wrong("actor.name", "it is empty: say who makes the change")
-	case strings.TrimSpace(a.GetReason()) == "":
+	case strings.TrimSpace(who.Actor) == "":
+		return subject.By{}, wrong("actor.name", "it is empty, and no token or certificate is asked for that would tell: say "+
+			"who makes the change")
+	case strings.TrimSpace(who.Reason) == "":
 		return subject.By{}, wrong("actor.reason", "it is empty: say why the change is made")
 	}
-	return subject.By{Actor: a.GetName(), Reason: a.GetReason(), Action: action}, nil
+	return who, nil
 }
 
 func wrong(field, why string, args ...any) error {
@@ -85,15 +95,21 @@ func key(domain *policy.Domain, said string) (string, error) {
 	return "", wrong("subject.key", "%.100q names no subjects in the policy; these do: %s", said, strings.Join(known, ", "))
 }
 
+// intent returns to whom something is to be done, and by whom.
+func intent(ctx context.Context, n *rationv1.SubjectName, a *rationv1.Actor, action string) (subject.Ref, subject.By, error) {
+	of, err := ref(n)
+	if err != nil {
+		return subject.Ref{}, subject.By{}, err
+	}
+	who, err := by(ctx, a, action)
+	return of, who, err
+}
+
 // change lets apply change a subject, which is made if there is none.
 func (s *Service) change(
 	ctx context.Context, n *rationv1.SubjectName, a *rationv1.Actor, action string, apply func(*subject.Subject) error,
 ) (*rationv1.Subject, error) {
-	of, err := ref(n)
-	if err != nil {
-		return nil, err
-	}
-	who, err := by(a, action)
+	of, who, err := intent(ctx, n, a, action)
 	if err != nil {
 		return nil, err
 	}
@@ -120,11 +136,7 @@ func (s *Service) change(
 func (s *Service) changeKnown(
 	ctx context.Context, n *rationv1.SubjectName, a *rationv1.Actor, action string, apply func(*subject.Subject) error,
 ) (*rationv1.Subject, error) {
-	of, err := ref(n)
-	if err != nil {
-		return nil, err
-	}
-	who, err := by(a, action)
+	of, who, err := intent(ctx, n, a, action)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +162,7 @@ func (s *Service) apply(
 	case err != nil:
 		return nil, failure.Of(err)
 	}
-	return subjectMessage(&got, now()), nil
+	return s.subjectMessage(&got, now()), nil
 }
 
 func unknown(of subject.Ref) error {

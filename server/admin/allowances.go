@@ -105,7 +105,7 @@ func (s *Service) Grant(ctx context.Context, r *rationv1.GrantRequest) (*rationv
 	if err != nil {
 		return nil, err
 	}
-	return &rationv1.GrantResponse{Grant: grantMessage(&g)}, nil
+	return &rationv1.GrantResponse{Grant: s.grantMessage(r.GetSubject().GetDomain(), &g)}, nil
 }
 
 func overridden(s *subject.Subject, path string) bool {

@@ -13,6 +13,7 @@ import (
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/server/api"
 	"github.com/rationhq/ration/server/failure"
 	"github.com/rationhq/ration/subject"
 )
@@ -104,7 +105,7 @@ func (s *Service) GetSubject(ctx context.Context, r *rationv1.GetSubjectRequest)
 	case !found:
 		return nil, unknown(of)
 	}
-	return &rationv1.GetSubjectResponse{Subject: subjectMessage(&got, now())}, nil
+	return &rationv1.GetSubjectResponse{Subject: s.subjectMessage(&got, now())}, nil
 }
 
 // ListSubjects implements rationv1.AdminServiceServer.
@@ -126,7 +127,7 @@ func (s *Service) ListSubjects(ctx context.Context, r *rationv1.ListSubjectsRequ
 	}
 	out := &rationv1.ListSubjectsResponse{}
 	for i := range page {
-		out.Subjects = append(out.Subjects, subjectMessage(&page[i], now()))
+		out.Subjects = append(out.Subjects, s.subjectMessage(&page[i], now()))
 	}
 	if len(page) == size {
 		out.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(page[size-1].Name))
@@ -145,11 +146,7 @@ func noToken() error { return wrong("page_token", "it is not the next_page_token
 
 // DeleteSubject implements rationv1.AdminServiceServer.
 func (s *Service) DeleteSubject(ctx context.Context, r *rationv1.DeleteSubjectRequest) (*rationv1.DeleteSubjectResponse, error) {
-	of, err := ref(r.GetSubject())
-	if err != nil {
-		return nil, err
-	}
-	who, err := by(r.GetActor(), "delete_subject")
+	of, who, err := intent(ctx, r.GetSubject(), r.GetActor(), "delete_subject")
 	if err != nil {
 		return nil, err
 	}
@@ -220,12 +217,12 @@ func (s *Service) DeleteKey(ctx context.Context, r *rationv1.DeleteKeyRequest) (
 }
 
 // subjectMessage tells of a subject what counts now. Of API keys it holds no hash.
-func subjectMessage(s *subject.Subject, now limit.Micros) *rationv1.Subject {
-	current := s.Clone()
+func (s *Service) subjectMessage(of *subject.Subject, now limit.Micros) *rationv1.Subject {
+	current := of.Clone()
 	current.DropExpired(now)
 	out := &rationv1.Subject{
-		Domain: s.Domain, Key: s.Key, Name: s.Name, Tier: s.Tier, TimeZone: s.Zone, BillingDay: int32(s.Anchor),
-		Suspended: s.Suspended, Attributes: s.Attributes, Revision: int64(min(s.Revision, math.MaxInt64)),
+		Domain: of.Domain, Key: of.Key, Name: of.Name, Tier: of.Tier, TimeZone: of.Zone, BillingDay: int32(of.Anchor),
+		Suspended: of.Suspended, Attributes: of.Attributes, Revision: int64(min(of.Revision, math.MaxInt64)),
 	}
 	for i := range current.APIKeys {
 		out.Keys = append(out.Keys, keyMessage(&current.APIKeys[i]))
@@ -237,7 +234,7 @@ func subjectMessage(s *subject.Subject, now limit.Micros) *rationv1.Subject {
 		})
 	}
 	for i := range current.Grants {
-		out.Grants = append(out.Grants, grantMessage(&current.Grants[i]))
+		out.Grants = append(out.Grants, s.grantMessage(of.Domain, &current.Grants[i]))
 	}
 	return out
 }
@@ -246,8 +243,14 @@ func keyMessage(k *subject.APIKey) *rationv1.Key {
 	return &rationv1.Key{Fingerprint: k.Hash.Fingerprint(), Label: k.Label, CreatedAt: instant(k.Created)}
 }
 
-func grantMessage(g *subject.Grant) *rationv1.AllowanceGrant {
-	return &rationv1.AllowanceGrant{Id: g.ID, Limit: g.Limit, Amount: g.Amount, ExpiresAt: instant(g.Expires), Reason: g.Reason}
+func (s *Service) grantMessage(domain string, g *subject.Grant) *rationv1.AllowanceGrant {
+	out := &rationv1.AllowanceGrant{Id: g.ID, Limit: g.Limit, Amount: g.Amount, ExpiresAt: instant(g.Expires), Reason: g.Reason}
+	if d, err := s.engine.Domain(domain); err == nil {
+		if l, _ := d.LimitNamed(g.Limit); l != nil {
+			out.Meter = api.Meter(l.Meter)
+		}
+	}
+	return out
 }
 
 // instant is absent of what never comes.

@@ -38,7 +38,7 @@ func (s *Service) correct(
 	ctx context.Context, correct func(context.Context, *engine.Correction, *engine.Decision) error,
 	action string, actor *rationv1.Actor, c engine.Correction,
 ) ([]*rationv1.LimitStatus, error) {
-	who, err := by(actor, action)
+	who, err := by(ctx, actor, action)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func limitsOf(d *engine.Decision) []*rationv1.LimitStatus {
 func limitStatus(a *engine.Applied, now limit.Micros) *rationv1.LimitStatus {
 	s := &a.Status
 	out := &rationv1.LimitStatus{
-		Limit: a.Limit.Path, Name: a.Limit.Name, Meter: meterOf(a.Limit.Meter), Quantity: a.Quantity.Rate(a.Limit.Meter),
+		Limit: a.Limit.Path, Name: a.Limit.Name, Meter: Meter(a.Limit.Meter), Quantity: a.Quantity.Rate(a.Limit.Meter),
 		Capacity: a.Quantity.Spec.Ceiling(), Used: s.Used, Held: s.Held, Remaining: s.Remaining, Amount: a.Amount,
 		Refuses: a.Over, Shadow: a.Limit.Shadow, TooLarge: a.TooLarge,
 	}
@@ -116,7 +116,8 @@ func ruleStatus(s *engine.Status, now limit.Micros) *rationv1.LimitStatus {
 	return out
 }
 
-func meterOf(m policy.Meter) rationv1.Meter {
+// Meter returns what a limit counts.
+func Meter(m policy.Meter) rationv1.Meter {
 	switch m {
 	case policy.Requests:
 		return rationv1.Meter_METER_REQUESTS
@@ -177,7 +178,7 @@ func chargesOf(s *engine.Settlement) []*rationv1.Charge {
 	for i := range s.Limits {
 		a := &s.Limits[i]
 		all = append(all, &rationv1.Charge{
-			Limit: a.Limit.Path, Meter: meterOf(a.Limit.Meter), Held: a.Reserved, Charged: a.Amount,
+			Limit: a.Limit.Path, Meter: Meter(a.Limit.Meter), Held: a.Reserved, Charged: a.Amount,
 		})
 	}
 	return all

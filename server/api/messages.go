@@ -1,10 +1,13 @@
 package api
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/engine/events"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/price"
@@ -43,3 +46,16 @@ func Span(m limit.Micros) *durationpb.Duration { return span(m) }
 
 // Usage says what was used.
 func Usage(u price.Usage) *rationv1.Usage { return usageMessage(u) }
+
+// Event says what has happened.
+func Event(e *events.Event) *rationv1.WatchEventsResponse {
+	out := &rationv1.WatchEventsResponse{
+		Id: e.ID, Kind: string(e.Kind), Time: timestamppb.New(e.At.Time()), Domain: e.Domain, Subject: e.Subject(), Limit: e.Limit,
+		Message: e.Message, ThresholdPercent: e.Percent, Used: e.Used, Capacity: e.Capacity, ResetsAt: instant(e.ResetsAt),
+	}
+	// What callers have named themselves need not be text.
+	for _, text := range []*string{&out.Domain, &out.Subject, &out.Limit, &out.Message} {
+		*text = strings.ToValidUTF8(*text, "\ufffd")
+	}
+	return out
+}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/engine/events"
 	"github.com/rationhq/ration/subject"
 )
 
@@ -39,6 +40,12 @@ func Of(err error) error {
 		return New(codes.NotFound, UnknownReservation, err.Error())
 	case errors.Is(err, engine.ErrUnknownDomain):
 		return New(codes.FailedPrecondition, UnknownDomain, err.Error())
+	case errors.Is(err, events.ErrTooSlow):
+		return New(codes.Aborted, TooSlow, err.Error())
+	case errors.Is(err, events.ErrCrowded):
+		return Unavailable(Crowded, err.Error(), engine.Soon().Duration())
+	case errors.Is(err, events.ErrClosed):
+		return Unavailable(Stopping, err.Error(), engine.Soon().Duration())
 	case errors.Is(err, engine.ErrNoPolicy):
 		return New(codes.FailedPrecondition, NoPolicy, err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
@@ -123,6 +130,15 @@ func Complete(err error) error {
 		return Unavailable(reason, s.Message(), engine.Soon().Duration())
 	}
 	return with(s, info(reason))
+}
+
+// Stream completes the errors of ration.v1, as Unary does. It is a grpc.StreamServerInterceptor.
+func Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	err := handler(service, stream)
+	if strings.HasPrefix(info.FullMethod, "/ration.v1.") {
+		err = Complete(err)
+	}
+	return err
 }
 
 // Unary completes the errors of ration.v1; those of other services are theirs. It is a grpc.UnaryServerInterceptor.

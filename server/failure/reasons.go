@@ -32,9 +32,13 @@ const (
 	KeyTaken           Reason = "KEY_TAKEN"           // the API key belongs to another subject
 	UnknownSubject     Reason = "UNKNOWN_SUBJECT"     // nothing is known of the subject, or it has no such thing
 	NotAuthenticated   Reason = "NOT_AUTHENTICATED"   // nobody knows who calls
-	NotPermitted       Reason = "NOT_PERMITTED"       // the token does not permit the method
-	OutOfScope         Reason = "OUT_OF_SCOPE"        // the token is not for the domain, or not for the subjects
+	NotPermitted       Reason = "NOT_PERMITTED"       // the caller may not call the method
+	OutOfScope         Reason = "OUT_OF_SCOPE"        // the caller is not for the domain, or not for the subjects
 	NotServed          Reason = "NOT_SERVED"          // this version does not have the method
+	Stopping           Reason = "STOPPING"            // the server ends, and a stream with it
+	TooSlow            Reason = "TOO_SLOW"            // a watcher does not take its events
+	Crowded            Reason = "CROWDED"             // too many watch
+	TokenChanged       Reason = "TOKEN_CHANGED"       // what the caller of a stream may do has changed
 	Internal           Reason = "INTERNAL"            // a mistake of ration
 	UnknownMethod      Reason = "UNKNOWN_METHOD"      // over HTTP: the path names none
 	MethodNotAllowed   Reason = "METHOD_NOT_ALLOWED"  // over HTTP: it is called by POST

@@ -1,5 +1,5 @@
 // Package gateway serves gRPC services over HTTP/JSON, for callers without gRPC: POST /PACKAGE.SERVICE/METHOD with the
-// request as protobuf JSON in the body, answered by the response.
+// request as protobuf JSON in the body, answered by the response; by a line for each, where there are many.
 //
 // It needs no code of its own for a service: what grpc-go registers with a server, it registers with a [Gateway], which
 // is a grpc.ServiceRegistrar too. It must not know any service. Read [Gateway.ServeHTTP] first.
@@ -20,7 +20,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -40,6 +42,10 @@ const DefaultTimeout = 15 * time.Second
 type Options struct {
 	// Unary runs around every call, as it does in a gRPC server; nil: nothing does.
 	Unary grpc.UnaryServerInterceptor
+	// Stream runs around every call with many answers, likewise. It may return before the handler does.
+	Stream grpc.StreamServerInterceptor
+	// Heartbeat is how often a stream that is silent has an empty line; 0: DefaultHeartbeat.
+	Heartbeat time.Duration
 	// Guard catches panics; nil catches them silently.
 	Guard *recovery.Guard
 	// Timeout is how long a call may take; 0: DefaultTimeout.
@@ -50,6 +56,7 @@ type Options struct {
 type Gateway struct {
 	opts    Options
 	methods map[string]method // by path
+	streams map[string]serverStream
 }
 
 type method struct {
@@ -65,14 +72,22 @@ func New(opts Options) *Gateway {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
 	}
-	return &Gateway{opts: opts, methods: map[string]method{}}
+	if opts.Heartbeat <= 0 {
+		opts.Heartbeat = DefaultHeartbeat
+	}
+	return &Gateway{opts: opts, methods: map[string]method{}, streams: map[string]serverStream{}}
 }
 
 // RegisterService implements grpc.ServiceRegistrar, before the first call is served. It serves the methods that have one
-// request and one answer.
+// request, and one answer or a stream of them.
 func (g *Gateway) RegisterService(service *grpc.ServiceDesc, impl any) {
 	for _, m := range service.Methods {
 		g.methods["/"+service.ServiceName+"/"+m.MethodName] = method{impl, m.Handler}
+	}
+	for i := range service.Streams {
+		if desc := &service.Streams[i]; desc.ServerStreams && !desc.ClientStreams {
+			g.streams["/"+service.ServiceName+"/"+desc.StreamName] = serverStream{impl, desc}
+		}
 	}
 }
 
@@ -92,6 +107,10 @@ func (g *Gateway) Prefixes() []string {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if m, ok := g.streams[r.URL.Path]; ok {
+		g.serveStream(w, r, m)
+		return
+	}
 	m, ok := g.methods[r.URL.Path]
 	if !ok {
 		answerError(w, http.StatusNotFound, failure.New(codes.Unimplemented, failure.UnknownMethod,
@@ -103,7 +122,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, httpStatus, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(asMetadata(r), g.opts.Timeout)
+	ctx, cancel := context.WithTimeout(asCall(r), g.opts.Timeout)
 	defer cancel()
 	response, err := g.call(ctx, m, body)
 	if err != nil {
@@ -114,14 +133,21 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, response)
 }
 
-// asMetadata returns the context of a call with what interceptors look for in the metadata of gRPC: who calls.
-func asMetadata(r *http.Request) context.Context {
+// asCall returns the context of a call with what interceptors look for, as gRPC has it: the authorization in the metadata,
+// and the connection with its certificates as the peer. No other header gets there: what a client says of its certificate
+// is not what it has shown.
+func asCall(r *http.Request) context.Context {
+	ctx := r.Context()
+	if r.TLS != nil {
+		info := credentials.TLSInfo{State: *r.TLS, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
+		ctx = peer.NewContext(ctx, &peer.Peer{AuthInfo: info})
+	}
 	const authorization = "authorization"
 	sent := r.Header.Values(authorization)
 	if len(sent) == 0 {
-		return r.Context()
+		return ctx
 	}
-	return metadata.NewIncomingContext(r.Context(), metadata.MD{authorization: sent})
+	return metadata.NewIncomingContext(ctx, metadata.MD{authorization: sent})
 }
 
 // read returns the body of a call. The type of the body is insisted on: a page in somebody's browser can send others

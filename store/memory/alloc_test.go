@@ -44,6 +44,24 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Nor does one with thresholds that are not reached, or were told of.
+func TestThresholdsDoNotAllocate(t *testing.T) {
+	s := open(t, memory.Options{})
+	step := &store.Step{Ops: []store.Op{warning(native("owner", "b", spec(limit.FixedWindow, hour)), 1, 1<<39)}}
+	var out store.Outcome
+	allocs := testing.AllocsPerRun(1000, func() {
+		if err := s.Apply(t.Context(), step, &out); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations per step, want 0", allocs)
+	}
+	if n := len(eventsOf(t, s).all); n != 1 {
+		t.Errorf("%d events, want that of the first threshold", n)
+	}
+}
+
 // Nor does a step that reports where there is something reported already.
 func TestReportDoesNotAllocate(t *testing.T) {
 	s := open(t, memory.Options{})

@@ -44,6 +44,9 @@ func TestCrashedAnswersTheSame(t *testing.T) {
 			if !reflect.DeepEqual(a, b) || fmt.Sprint(errA) != fmt.Sprint(errB) {
 				r.Fatalf("step %+v:\n     kept %+v %v\n crashing %+v %v", step, a, errA, b, errB)
 			}
+			if rapid.IntRange(0, 3).Draw(r, "deliver") == 0 {
+				deliverSome(r, kept, crashing)
+			}
 		}
 		// What is on disk is whole steps up to the last; a copy while a flush of nothing but lapses is
 		// under way may be torn, which opening it would say.
@@ -59,6 +62,12 @@ func TestCrashedAnswersTheSame(t *testing.T) {
 		if a, b := usageOf(r, kept), usageOf(r, back); !reflect.DeepEqual(a, b) {
 			r.Fatalf("usage:\n       kept %+v\nafter crash %+v", a, b)
 		}
+		sameEvents := func() {
+			if a, b := eventsOf(r, kept), eventsOf(r, back); !reflect.DeepEqual(a, b) {
+				r.Fatalf("events:\n       kept %+v\nafter crash %+v", a, b)
+			}
+		}
+		sameEvents()
 		for range 3 {
 			var a, b store.Outcome
 			survey := surveyStep()
@@ -73,6 +82,7 @@ func TestCrashedAnswersTheSame(t *testing.T) {
 					r.Fatalf("%s of %q:\n        kept %+v\n after crash %+v", survey.Ops[i].Bucket, survey.Ops[i].Owner, a.Results[i], b.Results[i])
 				}
 			}
+			sameEvents()                      // those of the survey, too
 			clock.Advance(200 * limit.Second) // leases are due in between
 		}
 		if err := back.Close(); err != nil {
@@ -91,6 +101,9 @@ func surveyStep() *store.Step {
 		for _, owner := range []string{"", "anna", "bert"} {
 			op := native(owner, a.String(), spec(a, 1800*limit.Second))
 			op.Spec.Limit, op.Spec.Burst, op.Amount = 20, 20, 0
+			if a == limit.FixedWindow || a == limit.CalendarWindow {
+				op = warning(op, 1, 3, 8, 20)
+			}
 			step.Ops = append(step.Ops, op)
 		}
 	}

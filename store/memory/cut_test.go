@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,12 +12,16 @@ import (
 	"github.com/rationhq/ration/store"
 )
 
-// pairs is a disk that looks at what it is given: buckets that are always charged together.
+// pairs is a disk that looks at what it is given: buckets that are always charged together, and their events.
 type pairs struct {
 	t     *testing.T
 	turns int
 	left  map[string]int64 // of each pair, what was written last of its left bucket
 	right map[string]int64
+	// highest is the highest threshold that each bucket was told of, by its record, and told by its events, of which
+	// there are so many.
+	highest, told map[string]int64
+	events        int
 }
 
 func (p *pairs) close() error { return nil }
@@ -26,6 +31,9 @@ func (p *pairs) write(records []record) error {
 		p.turns++
 	}
 	for _, r := range records {
+		if r.key[0] == keyEvent {
+			p.event(r)
+		}
 		if r.key[0] != keyBucket {
 			continue
 		}
@@ -43,6 +51,9 @@ func (p *pairs) write(records []record) error {
 		} else {
 			p.right[pair] = b.state.Count
 		}
+		if told := b.state.Entered - 1; told > 0 {
+			p.highest[r.key[1:]] = told
+		}
 	}
 	for pair, left := range p.left {
 		if right := p.right[pair]; left != right {
@@ -50,17 +61,36 @@ func (p *pairs) write(records []record) error {
 				p.turns, pair, left, right)
 		}
 	}
+	if !maps.Equal(p.told, p.highest) {
+		p.t.Errorf("transaction %d: the buckets were told of %v, and the events say %v", p.turns, p.highest, p.told)
+	}
 	return nil
 }
 
-// Every transaction holds whole steps only, however often it is cut, and at last all of them.
+func (p *pairs) event(r record) {
+	content, err := checked(r.key, r.value)
+	if err == nil {
+		err = decodeEvent(content, &event{})
+	}
+	_, _, _, threshold, ok := splitEventKey(r.key)
+	if err != nil || !ok {
+		p.t.Errorf("an event is not readable: %v", err)
+	}
+	bucket := r.key[1 : len(r.key)-eventTail]
+	p.told[bucket] = max(p.told[bucket], threshold)
+	p.events++
+}
+
+// Every transaction holds whole steps only, with their events, however often it is cut, and at last all of them.
 func TestTransactionsHoldWholeSteps(t *testing.T) {
 	s := newStore(Options{})
 	for i := range s.shards {
 		s.shards[i].ledger.on, s.leases[i].ledger.on = true, true
 	}
 	s.journal = newJournal()
-	disk := &pairs{t: t, left: map[string]int64{}, right: map[string]int64{}}
+	disk := &pairs{
+		t: t, left: map[string]int64{}, right: map[string]int64{}, highest: map[string]int64{}, told: map[string]int64{},
+	}
 	f := &flusher{store: s, disk: disk, stop: make(chan struct{})}
 	const callers, turns = 4, 1000
 	var spending sync.WaitGroup
@@ -74,6 +104,9 @@ func TestTransactionsHoldWholeSteps(t *testing.T) {
 				op := store.Op{
 					Owner: []byte("left"), Bucket: pair, Manner: limit.Strict, Amount: 1,
 					Spec: limit.Spec{Algorithm: limit.FixedWindow, FirstUse: true, Limit: 1 << 40, Window: 1 << 45},
+				}
+				if len(out.Results) > 0 { // it is told of about every 2000th that is used
+					op.Thresholds = []int64{out.Results[0].Used/2000*2000 + 2000}
 				}
 				right := op
 				right.Owner = []byte("right")
@@ -105,5 +138,8 @@ func TestTransactionsHoldWholeSteps(t *testing.T) {
 	if !t.Failed() && sum != steps.Load() {
 		t.Errorf("%d steps are on disk, want %d", sum, steps.Load())
 	}
-	t.Logf("%d steps in %d transactions", steps.Load(), disk.turns)
+	if n := int(s.outbox.count.Load()); n < 100 || disk.events != n {
+		t.Errorf("%d events are on disk, of %d: want all, and at least 100", disk.events, n)
+	}
+	t.Logf("%d steps in %d transactions, %d events are kept", steps.Load(), disk.turns, disk.events)
 }

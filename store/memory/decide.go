@@ -21,6 +21,7 @@ type decision struct {
 	replay bool // the step was done before: only plain ops are written
 	refuse bool // the overall verdict
 	wrote  bool // something was written, now or when the step was first done
+	told   bool // there are events of it
 
 	places []int // the shards of the step's ops, then of the holds of its lease, and then of its rows
 	work   []work
@@ -86,7 +87,7 @@ func (d *decision) moved() []hold {
 
 // look finds the buckets, as they are at now.
 func (d *decision) look(now limit.Micros) {
-	d.now, d.replay, d.refuse, d.wrote = now, false, false, false
+	d.now, d.replay, d.refuse, d.wrote, d.told = now, false, false, false, false
 	d.work, d.ops, d.holds = d.work[:0], d.ops[:0], d.holds[:0]
 	for i := range d.step.Ops {
 		op := &d.step.Ops[i]
@@ -194,6 +195,7 @@ func (d *decision) decide(state store.LeaseState, out *store.Outcome) error {
 	}
 	d.endLease(state)
 	d.write(opened)
+	d.tell()
 	d.writeRows()
 	d.commit(opened)
 	out.Refused, out.Lease = d.refuse, state

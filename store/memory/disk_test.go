@@ -20,7 +20,7 @@ import (
 )
 
 // filled makes a directory with some of everything in it, and returns its file and what there is.
-func filled(t *testing.T, clock *storetest.Clock) (file string, content []store.Outcome) {
+func filled(t *testing.T, clock *storetest.Clock) (file string, there content) {
 	t.Helper()
 	dir := t.TempDir()
 	s := openDir(t, dir, memory.Options{Clock: clock.Now})
@@ -31,19 +31,30 @@ func filled(t *testing.T, clock *storetest.Clock) (file string, content []store.
 			op.Kind = store.Hold
 			step.Ops = append(step.Ops, op)
 		}
+		told := warning(native(fmt.Sprint("owner ", i), "told of", spec(limit.CalendarWindow, 0)), 1)
+		step.Ops = append(step.Ops, told)
 		apply(t, s, step)
 	}
+	deliver(t, s, eventsOf(t, s).all[:30])
 	long := native("", strings.Repeat("n", store.MaxBucketName), spec(limit.TokenBucket, 3600*limit.Second))
 	long.Spec.Limit = 1
-	apply(t, s, &store.Step{Ops: []store.Op{long}})
+	longTold := warning(native("", strings.Repeat("t", store.MaxBucketName), spec(limit.CalendarWindow, 0)), 1)
+	longTold.Label = []byte(strings.Repeat("l", store.MaxLabel))
+	apply(t, s, &store.Step{Ops: []store.Op{long, longTold}})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "ration.db"), contentOf(t, dir, clock)
 }
 
+// content is what filled has put into a directory.
+type content struct {
+	answers []store.Outcome
+	events  told
+}
+
 // contentOf opens a directory and asks what filled has put there.
-func contentOf(t *testing.T, dir string, clock *storetest.Clock) (content []store.Outcome) {
+func contentOf(t *testing.T, dir string, clock *storetest.Clock) (there content) {
 	t.Helper()
 	s := openDir(t, dir, memory.Options{Clock: clock.Now})
 	defer s.Close()
@@ -54,23 +65,28 @@ func contentOf(t *testing.T, dir string, clock *storetest.Clock) (content []stor
 			op.Amount = 0
 			step.Ops = append(step.Ops, op)
 		}
-		content = append(content, apply(t, s, step))
+		there.answers = append(there.answers, apply(t, s, step))
 	}
 	long := native("", strings.Repeat("n", store.MaxBucketName), spec(limit.TokenBucket, 3600*limit.Second))
 	long.Spec.Limit, long.Amount = 1, 0
-	return append(content, apply(t, s, &store.Step{Ops: []store.Op{long}}))
+	there.answers = append(there.answers, apply(t, s, &store.Step{Ops: []store.Op{long}}))
+	there.events = eventsOf(t, s)
+	return there
 }
 
 // A name as long as may be, and one of everything else, is found again.
 func TestContentIsFoundAgain(t *testing.T) {
-	_, content := filled(t, storetest.NewClock(noon))
-	for i, out := range content {
+	_, there := filled(t, storetest.NewClock(noon))
+	for i, out := range there.answers {
 		if i < 60 && (out.Lease != store.LeaseReplayed || len(out.Results) != 6 || out.Results[0].Held != 1) {
 			t.Errorf("reservation %d: %+v, want it replayed, and 1 unit held", i, out)
 		}
 	}
-	if used := content[60].Results[0].Used; used != 1 {
+	if used := there.answers[60].Results[0].Used; used != 1 {
 		t.Errorf("the bucket with the long name has used %d, want 1", used)
+	}
+	if all, left := len(there.events.all), len(there.events.undelivered); all != 61 || left != 31 {
+		t.Errorf("%d events, of which %d are not delivered, want 61 and 31", all, left)
 	}
 }
 
@@ -169,8 +185,8 @@ func TestForeignDirectory(t *testing.T) {
 // A file of another version is refused, and says so.
 func TestOtherFormats(t *testing.T) {
 	for format, says := range map[uint32]string{
-		2: "was written by an older ration: it has format 2, and this one knows 5",
-		6: "was written by a newer ration: it has format 6, and this one knows 5",
+		2: "was written by an older ration: it has format 2, and this one knows 6",
+		7: "was written by a newer ration: it has format 7, and this one knows 6",
 	} {
 		clock := storetest.NewClock(noon)
 		file, _ := filled(t, clock)
@@ -194,7 +210,7 @@ func TestFormatBefore(t *testing.T) {
 		t.Errorf("there is something else in it: %+v, want %+v", got, want)
 	}
 	changeFile(t, file, func(tx *bbolt.Tx) error {
-		if got := format(tx); string(got) != string(memory.FormatRecord(5)) {
+		if got := format(tx); string(got) != string(memory.FormatRecord(6)) {
 			t.Errorf("it says to be of format %v", got)
 		}
 		return nil

@@ -67,7 +67,12 @@ func TestReopenedAnswersTheSame(t *testing.T) {
 				if a, b := usageOf(r, kept), usageOf(r, reopened); !reflect.DeepEqual(a, b) {
 					r.Fatalf("usage:\n    kept %+v\nreopened %+v", a, b)
 				}
-			case 1, 2:
+				if a, b := eventsOf(r, kept), eventsOf(r, reopened); !reflect.DeepEqual(a, b) {
+					r.Fatalf("events:\n    kept %+v\nreopened %+v", a, b)
+				}
+			case 1:
+				deliverSome(r, kept, reopened)
+			case 2, 3:
 				clock.Advance(limit.Micros(rapid.Int64Range(0, 900_000_000).Draw(r, "µs")))
 			default:
 				step := randomStep(r)
@@ -114,8 +119,11 @@ func randomStep(r *rapid.T) *store.Step {
 		op.Amount = rapid.Int64Range(1, 5).Draw(r, "amount")
 		op.Lapse = rapid.Int64Range(0, op.Amount).Draw(r, "lapse")
 		op.Spec.Limit, op.Spec.Burst = 20, 20
+		if a == limit.FixedWindow || a == limit.CalendarWindow {
+			op = warning(op, rapid.SampledFrom([][]int64{nil, {1, 3, 8}, {2, 16, 20}}).Draw(r, "thresholds")...)
+		}
 		if a == limit.FixedWindow && rapid.Bool().Draw(r, "plain") && op.Kind <= store.GiveBack {
-			op.Manner, op.Bucket = limit.Plain, []byte("plain")
+			op.Manner, op.Bucket, op.Thresholds = limit.Plain, []byte("plain"), nil
 		}
 		switch {
 		case renews:
@@ -139,6 +147,14 @@ func randomStep(r *rapid.T) *store.Step {
 		})
 	}
 	return step
+}
+
+// deliverSome says of some events of two stores that they are delivered.
+func deliverSome(r *rapid.T, a, b *memory.Store) {
+	all := eventsOf(r, a).all
+	all = all[:rapid.IntRange(0, len(all)).Draw(r, "delivered")]
+	deliver(r, a, all)
+	deliver(r, b, all)
 }
 
 // usageOf returns what is known of the rows of randomStep in some days from noon on.

@@ -12,15 +12,16 @@ import (
 )
 
 // format is the version of everything in this file, and of the file on disk.
-const format = 5
+const format = 6
 
-// oldest is the first version that can still be read: it has no rows, and leases have added to none.
+// oldest is the first version that can still be read: it has no rows, leases have added to none, and there are no events.
 const oldest = 3
 
 // Records have keys by what they are of. In this order they are read back: a hold that has lapsed is
 // known before its lease comes.
 const (
 	keyBucket = 'b' // length of the owner's name, its name, the bucket's
+	keyEvent  = 'e' // as a bucket, then start of the period, threshold
 	keyLapse  = 'h' // id of the lease, index of a hold of it
 	keyLease  = 'l' // id of the lease
 	keyRow    = 'r' // see rowKey
@@ -44,6 +45,31 @@ func splitBucketKey(key string) (owner, name string) {
 func validBucketKey(key string) bool {
 	n, size := binary.Uvarint([]byte(key[1:]))
 	return size > 0 && n < uint64(len(key)-1-size)
+}
+
+// eventKey is that of an event: what is behind the first byte says all that tells it from others.
+func eventKey(owner, name []byte, start limit.Micros, threshold int64) string {
+	b := make([]byte, 0, 4+len(owner)+len(name)+eventTail)
+	b = append(b, keyEvent)
+	b = binary.AppendUvarint(b, uint64(len(owner)))
+	b = append(b, owner...)
+	b = append(b, name...)
+	b = binary.BigEndian.AppendUint64(b, uint64(start))
+	return string(binary.BigEndian.AppendUint64(b, uint64(threshold)))
+}
+
+// eventTail is how long the start and the threshold are in a key.
+const eventTail = 16
+
+// splitEventKey is the inverse of eventKey; ok says that key is one.
+func splitEventKey(key string) (owner, name string, start limit.Micros, threshold int64, ok bool) {
+	at := len(key) - eventTail
+	if at < 1 || !validBucketKey(key[:at]) {
+		return "", "", 0, 0, false
+	}
+	tail := []byte(key[at:])
+	owner, name = splitBucketKey(key[:at])
+	return owner, name, limit.Micros(binary.BigEndian.Uint64(tail)), int64(binary.BigEndian.Uint64(tail[8:])), true
 }
 
 func leaseKey(id store.LeaseID) string { return string(keyLease) + string(id[:]) }
@@ -232,6 +258,32 @@ func decodeSpec(r *reader, s *limit.Spec, known calendars) error {
 	}
 	s.Calendar = known[name]
 	return s.Validate()
+}
+
+// appendEvent appends the record of an event: what its key does not say.
+func appendEvent(b []byte, key string, from *event) []byte {
+	start := len(b)
+	delivered := byte(0)
+	if from.delivered {
+		delivered = 1
+	}
+	b = append(b, delivered)
+	e := &from.told
+	for _, v := range []int64{int64(e.At), int64(e.Which), e.Used, e.Limit, int64(e.End)} {
+		b = binary.AppendVarint(b, v)
+	}
+	b = appendText(b, string(e.Label))
+	return appendSum(b, start, key)
+}
+
+// decodeEvent reads what appendEvent has written before the checksum.
+func decodeEvent(content []byte, to *event) error {
+	r := reader{rest: content}
+	to.delivered = r.byte() != 0
+	e := &to.told
+	e.At, e.Which, e.Used, e.Limit, e.End = limit.Micros(r.int()), int(r.int()), r.int(), r.int(), limit.Micros(r.int())
+	e.Label = []byte(r.text())
+	return r.end()
 }
 
 // rowKey is that of a sum: its kind, its stripe, when its period began, then with their lengths the group and the

@@ -200,6 +200,10 @@ func (sh *shard) freeze() {
 			arena = l.freezeRow(&sh.usage, c, arena)
 			continue
 		}
+		if c.key[0] == keyEvent {
+			arena = l.freezeEvent(&sh.events, c, arena)
+			continue
+		}
 		start := len(arena)
 		switch c.kind {
 		case changeRemoved:

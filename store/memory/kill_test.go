@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -87,9 +89,15 @@ func (p spender) buckets() []store.Op {
 	}
 	for i := range ops {
 		ops[i].Amount = 0
+		if ops[i].Spec.Algorithm == limit.FixedWindow {
+			ops[i] = warning(ops[i], doubled...)
+		}
 	}
 	return ops
 }
+
+// doubled are the thresholds of the spenders' buckets.
+var doubled = []int64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
 
 // counts are what is counted of a spender.
 type counts struct{ charges, used, held int64 }
@@ -130,9 +138,11 @@ func TestKilledAHundredTimes(t *testing.T) {
 	dir := t.TempDir()
 	var before [spenders]counts
 	steps, lost, worst := 0, 0, int64(0)
+	var events told
 	for round := range kills {
 		acks := spendAndKill(t, dir, round)
 		s := openDir(t, dir, memory.Options{})
+		found := eventsOf(t, s)
 		for i := range before {
 			p := spender{round, i}
 			now := p.read(t, s)
@@ -151,12 +161,17 @@ func TestKilledAHundredTimes(t *testing.T) {
 		}
 		checkShared(t, s, before[:])
 		checkUsage(t, s, before[:])
+		events = checkEvents(t, s, before[:], events, found)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Logf("%d steps were acknowledged; %d charges without a lease were lost, the oldest of them %.1f ms old",
 		steps, lost, float64(worst)/1000)
+	t.Logf("%d events were told", len(events.all))
+	if len(events.all) < 10*spenders {
+		t.Errorf("only %d events: too few to prove anything", len(events.all))
+	}
 	if steps < 10*kills*spenders {
 		t.Errorf("only %d steps in %d rounds: the kills come too early to prove anything", steps, kills)
 	}
@@ -292,6 +307,47 @@ func checkUsage(t *testing.T, s *memory.Store, each []counts) {
 		sum = sum.plus(c)
 	}
 	check("", sum)
+}
+
+// checkEvents holds the events to the buckets, which were just looked at: of each it is told of all that it has
+// reached, once. Of those that were found before that, none is of what no bucket has reached; and those that were there
+// before the kill are there still, and delivered if they were. Then it delivers some more.
+func checkEvents(t *testing.T, s *memory.Store, each []counts, before, found told) told {
+	t.Helper()
+	used := map[string]int64{}
+	for i, c := range each {
+		for _, bucket := range (spender{number: i}).buckets() {
+			if len(bucket.Thresholds) > 0 {
+				used[string(bucket.Label)] += c.used
+			}
+		}
+	}
+	now := eventsOf(t, s)
+	reached := map[string][]int64{}
+	for _, e := range now.all {
+		reached[string(e.Label)] = append(reached[string(e.Label)], e.Threshold)
+	}
+	for label, used := range used {
+		want := slices.DeleteFunc(slices.Clone(doubled), func(d int64) bool { return d > used })
+		if slices.Sort(reached[label]); !slices.Equal(reached[label], want) {
+			t.Fatalf("%d were used of %s, and it was told of %d, want %d", used, label, reached[label], want)
+		}
+	}
+	for _, e := range found.all {
+		if e.Used < e.Threshold || e.Used > used[string(e.Label)] {
+			t.Fatalf("after the kill %+v was found, and %d are used", e, used[string(e.Label)])
+		}
+	}
+	for _, e := range before.all {
+		if !slices.ContainsFunc(found.all, func(f store.Event) bool { return reflect.DeepEqual(e, f) }) {
+			t.Fatalf("%+v was there before the kill, and is not after it", e)
+		}
+	}
+	if left := len(found.undelivered) - (len(found.all) - len(before.all)); left != len(before.undelivered) {
+		t.Fatalf("%d events were not delivered before the kill, and %d of them after it", len(before.undelivered), left)
+	}
+	deliver(t, s, now.undelivered[len(now.undelivered)/2:])
+	return eventsOf(t, s)
 }
 
 // probe repeats the acknowledged reservations and settlements: all are known.

@@ -24,6 +24,8 @@ func (l *loader) add(key string, content []byte) error {
 	case key[0] == keyLapse && len(key) == len(lapseKey(store.LeaseID{}, 0)) && len(content) == 0:
 		l.lapsed[key] = true
 		return nil
+	case key[0] == keyEvent:
+		return l.event(key, content)
 	case key[0] == keyRow:
 		return l.row(key, content)
 	case key[0] == keyLease && len(key) == len(leaseKey(store.LeaseID{})):
@@ -48,6 +50,26 @@ func (l *loader) bucket(key string, content []byte) error {
 	b.state, b.life = read.state, read.life|stored
 	sh.due = min(sh.due, b.idle())
 	l.store.bytes.Add(bytes + b.bytes())
+	return nil
+}
+
+func (l *loader) event(key string, content []byte) error {
+	read := &event{key: key}
+	if err := decodeEvent(content, read); err != nil {
+		return err
+	}
+	owner, name, start, threshold, ok := splitEventKey(key)
+	if !ok {
+		return errContent
+	}
+	read.told.Start, read.told.Threshold = start, threshold
+	sh := &l.store.shards[l.store.shardOf([]byte(owner), []byte(name))]
+	if l.now >= read.told.At+store.KeptEvents {
+		sh.ledger.remove(key)
+		return nil
+	}
+	l.store.bytes.Add(sh.events.add(idOfEvent(key), read))
+	l.store.outbox.count.Add(1)
 	return nil
 }
 

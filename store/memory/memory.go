@@ -4,7 +4,7 @@
 // ascending order, so steps on different shards never wait for each other and none can deadlock. The
 // buckets of one owner live in one shard. Leases have shards of their own, locked before those of
 // buckets; no step has more than one lease. What is reported of usage lies with the owner's buckets, and for
-// the whole group in stripes, which are locked last.
+// the whole group in stripes, which are locked last. The events of a bucket lie in its shard.
 //
 // A store made by [Open] also keeps what outlives a minute in a directory, with bbolt. A journal
 // (journal.go) says what has changed, a flusher (flush.go) writes it, and nothing of that is on the way
@@ -58,6 +58,7 @@ type Store struct {
 	// decisions are what steps work with, to be used again.
 	decisions sync.Pool
 	room      roomMaker
+	outbox    outbox
 	// journal and flusher are nil without a directory.
 	journal *journal
 	flusher *flusher
@@ -202,6 +203,9 @@ func (s *Store) applyLocked(step *store.Step, leases *leaseShard, out *store.Out
 		if done {
 			if !d.wrote {
 				epoch = 0
+			}
+			if d.told {
+				s.told()
 			}
 			d.end()
 			s.decisions.Put(d)

@@ -2,13 +2,16 @@ package memory_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
@@ -75,6 +78,33 @@ func spec(a limit.Algorithm, window limit.Micros) limit.Spec {
 // native returns a charge of one unit on the bucket of an owner.
 func native(owner, bucket string, s limit.Spec) store.Op {
 	return store.Op{Owner: []byte(owner), Bucket: []byte(bucket), Spec: s, Manner: limit.Strict, Amount: 1}
+}
+
+// warning returns op with thresholds, by which its bucket is told of.
+func warning(op store.Op, thresholds ...int64) store.Op {
+	op.Thresholds, op.Label = thresholds, slices.Concat(op.Owner, []byte("/"), op.Bucket)
+	return op
+}
+
+// told is what a store says of events.
+type told struct{ all, undelivered []store.Event }
+
+func eventsOf(t rapid.TB, s store.Outbox) (e told) {
+	t.Helper()
+	var err, also error
+	e.all, err = s.Events(context.Background(), 0)
+	e.undelivered, also = s.Undelivered(context.Background())
+	if err := errors.Join(err, also); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func deliver(t rapid.TB, s store.Outbox, list []store.Event) {
+	t.Helper()
+	if err := s.Delivered(context.Background(), list); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // waitFor waits until done, and fails if that takes too long.

@@ -16,6 +16,7 @@ type shard struct {
 	// due is the earliest instant from which a bucket may be idle: there is nothing to sweep before.
 	due    limit.Micros
 	usage  usage
+	events events
 	ledger ledger
 }
 
@@ -65,6 +66,7 @@ func (sh *shard) init() {
 	sh.alone = make(map[string]*bucket)
 	sh.owners = make(map[string]*owner)
 	sh.usage.init()
+	sh.events.due = never
 }
 
 // find returns the bucket of that name, or nil. It may be used until another one of the same owner

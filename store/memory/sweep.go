@@ -32,12 +32,13 @@ func (s *Store) sweepBuckets(i int) (looked bool, next limit.Micros) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now := s.clock()
-	if due := min(sh.due, sh.usage.due); now < due {
+	if due := min(sh.due, sh.usage.due, sh.events.due); now < due {
 		return false, due
 	}
 	s.journal.enter(&sh.ledger, sh)
 	s.bytes.Add(-sh.sweep(now) - sh.usage.sweep(now, &sh.ledger, 0))
-	return true, min(sh.due, sh.usage.due)
+	s.sweepEvents(sh, now)
+	return true, min(sh.due, sh.usage.due, sh.events.due)
 }
 
 // sweepLeases drops the leases of a shard that need not be remembered any more. It reports whether it
@@ -171,5 +172,5 @@ func (s *Store) Len() int {
 	return n
 }
 
-// Bytes returns about how much memory counters, leases and rows take.
+// Bytes returns about how much memory counters, leases, rows and events take.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }

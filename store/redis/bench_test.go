@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,44 @@ func BenchmarkUsage(b *testing.B) {
 					measure(b, s, callers, 1, []*redistest.Server{server}, steps)
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkThresholds measures what it costs to look for two thresholds of a strict limit, with a label of 100 bytes: none
+// is reached, or one is by each step, which is told of then; and what an event takes.
+func BenchmarkThresholds(b *testing.B) {
+	server := redistest.Start(b)
+	var fresh atomic.Int64
+	for _, c := range []struct {
+		name       string
+		thresholds []int64
+		fresh      bool // a bucket for each step
+	}{
+		{"no thresholds", nil, false}, {"not reached", []int64{1 << 38, 1 << 39}, false},
+		{"no thresholds, first of its bucket", nil, true}, {"reached, first of its bucket", []int64{1, 1 << 39}, true},
+	} {
+		for _, callers := range []int{1, 64} { // per core
+			b.Run(fmt.Sprintf("%s, %d callers a core", c.name, callers), func(b *testing.B) {
+				s := newStore(b, redis.Options{URL: server.URL()})
+				measure(b, s, callers, 1, []*redistest.Server{server}, func(user int) []*store.Step {
+					if c.fresh {
+						user = int(fresh.Add(1))
+					}
+					steps := fixedWindow.steps(user, 1, 1)
+					if op := &steps[0].Ops[0]; c.thresholds != nil {
+						op.Thresholds, op.Label = c.thresholds, make([]byte, 100)
+					}
+					return steps
+				})
+				look, taken := server.Client(b), int64(0)
+				for _, suffix := range []string{"#events", "#events-by-time", "#undelivered"} {
+					taken += look.MemoryUsage(b.Context(), "ration:{s0000}"+suffix, 0).Val()
+				}
+				if n := look.HLen(b.Context(), "ration:{s0000}#events").Val(); n > 0 {
+					b.ReportMetric(float64(taken)/float64(n), "B/event")
+				}
+			})
 		}
 	}
 }

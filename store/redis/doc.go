@@ -9,6 +9,8 @@
 // as package limit does, and answers with the states that it leaves buckets in; what they mean, in
 // waits and resets, package limit says here.
 //
+// What a step tells of thresholds the script writes down too (lua/decide/events.lua); outbox.go reads it.
+//
 // It knows the storage contract (package store) and the arithmetic (package limit), nothing else.
 // Read [Store.Apply], then lua/apply.lua and lua/decide/decide.lua.
 package redis

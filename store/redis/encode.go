@@ -11,8 +11,10 @@ import (
 
 // The bits of the script: of a step (lua/batch.lua, lua/decide/step.lua), and of an op.
 const (
-	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased, stepSpans, stepAsked, stepReports = 1, 2, 4, 8, 16, 32, 64, 128
-	opPlain, opShadow, opQuota, opCountRefusals, opRefused                                                  = 1, 2, 4, 8, 16
+	stepPlainCharges, stepRefused, stepShadow, stepQuotaOpen, stepLeased = 1, 2, 4, 8, 16
+	stepSpans, stepAsked, stepReports                                    = 32, 64, 128
+
+	opPlain, opShadow, opQuota, opCountRefusals, opRefused, opTells = 1, 2, 4, 8, 16, 32
 )
 
 // The script's codes of algorithms that limit.Algorithm has no number for.
@@ -172,11 +174,30 @@ func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 			}
 		}
 	}
-	b = append(b, byte(opSize+len(calendar)), byte(op.Kind), flags, algorithmCode(&op.Spec), op.Class)
+	size := opSize + len(calendar)
+	tells := e.tells(op)
+	if tells {
+		flags |= opTells
+		size += 1 + 8*len(op.Thresholds)
+	}
+	b = append(b, byte(size), byte(op.Kind), flags, algorithmCode(&op.Spec), op.Class)
 	for _, n := range [...]int64{op.Amount, op.Spec.Limit, third, demand, window, op.Lapse} {
 		b = appendNumber(b, n)
 	}
-	return append(b, calendar...)
+	if !tells {
+		return append(b, calendar...)
+	}
+	b = append(b, byte(len(op.Thresholds)))
+	for _, n := range op.Thresholds {
+		b = appendNumber(b, n)
+	}
+	return appendText(append(b, calendar...), op.Label)
+}
+
+// tells says that the script looks for thresholds of the op that are reached: not while it is open whether the step
+// will write anything.
+func (e *encoding) tells(op *store.Op) bool {
+	return len(op.Thresholds) > 0 && e.phase != prepare && e.phase != forget
 }
 
 // demand returns what all charges and holds on the bucket of an op ask for together.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,12 +96,20 @@ func (m *maker) ops(bucket string, most, amount int64) (ops []store.Op) {
 		// A handful of owners, so that buckets share a shard, and shards are on every node.
 		op.Owner = fmt.Append(nil, "owner ", len(bucket)+int(bucket[len(bucket)-1]%4)+i)
 		op.Manner = m.manner
+		if m.warns() {
+			op.Thresholds, op.Label = []int64{1, 3, scarce, 30}, fmt.Appendf(nil, "%s|%s", op.Owner, op.Bucket)
+		}
 		ops = append(ops, op)
 		if !m.three {
 			break
 		}
 	}
 	return ops
+}
+
+// warns says that the buckets have thresholds.
+func (m *maker) warns() bool {
+	return m.manner == limit.Strict && m.spec(1).Algorithm == limit.FixedWindow
 }
 
 // reporting returns the steps of a call for these ops. Whatever they charge, they report in the same step, for the
@@ -358,6 +367,7 @@ func (c *crowd) verify(witness store.Store, lost int64) (missing int64) {
 		missing += max(0, sure-least)
 		c.checkUsage(witness, bucket)
 	}
+	c.checkEvents(witness)
 	c.t.Logf("%d admitted, %d refused, %d without an answer; the longest call took %v; lost %d; errors: %v",
 		sum.admitted, sum.refused, sum.unknown, c.longest.Round(time.Millisecond), missing, c.errors)
 	return missing
@@ -426,4 +436,81 @@ func (c *crowd) awaitCounted(witness store.Store, bucket bucketID, want int64) {
 			c.t.Fatalf("%s: %d…%d are counted, want %d", bucket.maker.name, least, most, want)
 		}
 	}
+}
+
+// checkEvents holds what is told of to what is used: of each threshold that is reached there is one event, and no other.
+func (c *crowd) checkEvents(witness store.Store) {
+	c.t.Helper()
+	var open []store.Op
+	for bucket := range c.tallies {
+		if bucket.maker.warns() {
+			open = append(open, bucket.maker.ops(bucket.name, bucket.most, 0)...)
+		}
+	}
+	for since := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		used := make([]int64, len(open))
+		for i, op := range open {
+			var out store.Outcome
+			if err := witness.Apply(context.Background(), &store.Step{Ops: []store.Op{op}}, &out); err != nil {
+				c.t.Fatal(err)
+			}
+			used[i] = out.Results[0].Used
+		}
+		told := make(map[string][]int64)
+		events, err := witness.(store.Outbox).Undelivered(context.Background())
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, e := range events {
+			told[string(e.Label)] = append(told[string(e.Label)], e.Threshold)
+		}
+		wrong, still := "", []store.Op(nil)
+		for i, op := range open {
+			reached := slices.DeleteFunc(slices.Clone(op.Thresholds), func(n int64) bool { return n > used[i] })
+			got := told[string(op.Label)]
+			slices.Sort(got)
+			if !slices.Equal(got, reached) {
+				still = append(still, op)
+				wrong = fmt.Sprintf("%s: %d are used, and it is told of %d, want %d", op.Label, used[i], got, reached)
+			}
+		}
+		if open = still; len(open) == 0 {
+			return
+		}
+		if time.Since(since) > promisesLapse { // of what was still on its way, one may have been seen and the other not
+			c.t.Errorf("of %d buckets: %s", len(open), wrong)
+			return
+		}
+	}
+}
+
+// readEvents reads the events again and again until the crowd is dismissed. None that was there is missing later.
+func (c *crowd) readEvents(s store.Outbox) {
+	c.running.Go(func() {
+		seen := make(map[string]bool)
+		for {
+			select {
+			case <-c.stop:
+				c.t.Logf("%d events were there to the end", len(seen))
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			events, err := s.Events(context.Background(), 0)
+			if err != nil {
+				c.t.Errorf("events: %v", err)
+				return
+			}
+			there := make(map[string]bool, len(events))
+			for _, e := range events {
+				there[e.ID] = true
+			}
+			for id := range seen {
+				if !there[id] {
+					c.t.Errorf("the event %s is missing", id)
+					return
+				}
+			}
+			seen = there
+		}
+	})
 }

@@ -24,6 +24,7 @@ func TestReshardingUnderLoad(t *testing.T) {
 	nodes := redistest.StartCluster(t)
 	url := "redis-cluster://" + nodes[0].Addr
 	c := gather(t, makers, calm, twoStores(t, url, calm)...)
+	c.readEvents(witness(t, url))
 	c.awaitAnswers(200)
 	for i := range nodes {
 		m := newMove(t, nodes, nodes[i].Client(t), nodes[(i+1)%3].Client(t))
@@ -262,5 +263,19 @@ func (m *move) finish(slot int64) {
 	m.do(m.from, "cluster", "setslot", slot, "node", m.toID)
 	for _, node := range m.nodes {
 		m.do(node.Client(m.t), "cluster", "setslot", slot, "node", m.toID)
+	}
+}
+
+// The nodes do not agree on who has a slot, each names another one. Who reads hears by the store's own deadline that it
+// is not available.
+func TestSlotOfNobody(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	s := newStore(t, redis.Options{URL: "redis-cluster://" + nodes[0].Addr, Timeout: timeout})
+	for i, node := range nodes {
+		m := newMove(t, nodes, node.Client(t), nodes[(i+1)%3].Client(t))
+		m.do(m.from, "cluster", "setslot", m.from.ClusterKeySlot(t.Context(), "{s0000}").Val(), "node", m.toID)
+	}
+	if _, err := s.Events(t.Context(), 0); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v, want %v", err, store.ErrUnavailable)
 	}
 }

@@ -75,6 +75,35 @@ func appendLeaseKey(b []byte, prefix string, shard uint16, id *store.LeaseID, su
 	return append(b, suffix...)
 }
 
+// The keys of an outbox (lua/decide/events.lua), in a Cluster one in each shard, else in shard 0:
+//
+//	ration:{s0417}#events          hash: the events, by their IDs
+//	ration:{s0417}#events-by-time  sorted set: the IDs
+//	ration:{s0417}#undelivered     sorted set: those of what is to be delivered
+//
+// There is one of this in all, which says who delivers (outbox.go):
+//
+//	ration:{s0000}#deliverer
+//
+// On a channel it is told that there may be new events:
+//
+//	ration:events
+const (
+	eventsSuffix, timesSuffix, undeliveredSuffix = "#events", "#events-by-time", "#undelivered"
+
+	delivererSuffix = "#deliverer"
+	eventsChannel   = "ration:events"
+)
+
+var outboxSuffixes = [...]string{eventsSuffix, timesSuffix, undeliveredSuffix}
+
+func appendOutboxKey(b []byte, prefix string, shard uint16, suffix string) []byte {
+	b = append(b, prefix...)
+	b = append(b, "ration:"...)
+	b = appendTag(b, shard)
+	return append(b, suffix...)
+}
+
 // appendUsageKey appends the key of what an owner, or without one a group, has used. An owner has one for all hours of
 // a day, and one for all days of a month; a group, of which there is more to tell, has one for each. Its name has so
 // many bytes as stand before @, and behind that stands when the time began.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/redis/redistest"
 )
 
@@ -120,6 +122,7 @@ const (
 	doHold
 	doGrow
 	doSettle
+	doCross // only of windows and periods
 	operations
 )
 
@@ -133,7 +136,7 @@ local t, out = 0, {}
 while pos <= #steps do
   local what, amount, mark_at, mark_entered, actual
   what, amount, mark_at, mark_entered, actual, pos = unpack('<ddddd', steps, pos)
-  local counts, left_at, left_entered = 0, 0, 0
+  local counts, left_at, left_entered, from, to = 0, 0, 0, 0, 0
   if what == 0 then
     t = advance(s, b, amount)
   elseif what == 1 then
@@ -145,12 +148,17 @@ while pos <= #steps do
     left_at, left_entered = a.hold(s, b, t, amount)
   elseif what == 4 then
     left_at, left_entered = a.grow(s, b, t, mark_at, mark_entered, amount)
+  elseif what == 6 then -- amount is how many thresholds follow
+    local thresholds = {}
+    for i = 1, amount do thresholds[i], pos = unpack('<d', steps, pos) end
+    from, to = a.crossed(b, thresholds)
   else
     counts = a.counts(s, b, t, mark_at, mark_entered) and 1 or 0
     a.release(s, b, mark_at, mark_entered, amount)
     if amount ~= actual then a.correct(s, b, t, mark_at, mark_entered, amount, actual) end
   end
-  out[#out + 1] = pack('<dddddddd', t, a.used(s, b, t), a.idle(s, b), b.count, b.held, left_at, left_entered, counts)
+  out[#out + 1] = pack('<ddddddddddd',
+    t, a.used(s, b, t), a.idle(s, b), b.count, b.held, left_at, left_entered, counts, b.entered, from, to)
 end
 return table.concat(out)`
 
@@ -172,6 +180,13 @@ func TestLuaArithmetic(t *testing.T) {
 			rapid.Check(t, func(r *rapid.T) { compareWalks(r, h, shape) })
 		})
 	}
+}
+
+// thresholdsOf returns thresholds that amounts may reach.
+func thresholdsOf(amounts *rapid.Generator[int64]) *rapid.Generator[int64] {
+	return rapid.Custom(func(r *rapid.T) int64 {
+		return min(amounts.Draw(r, "amount")*rapid.Int64Range(1, 3).Draw(r, "times"), limit.MaxAmount-1)
+	})
 }
 
 func compareWalks(r *rapid.T, h *harness, s limit.Spec) {
@@ -199,7 +214,8 @@ func compareWalks(r *rapid.T, h *harness, s limit.Spec) {
 			what = rapid.IntRange(0, operations-1).Draw(r, "what")
 		}
 		var left limit.Mark
-		counts := int64(0)
+		counts, from, to := int64(0), 0, 0
+		var thresholds []int64
 		switch what {
 		case doAdvance:
 			clock += rapid.OneOf(rapid.Int64Range(0, 30_000_000), rapid.Int64Range(-200_000_000, 200_000_000), rapid.Int64Range(0, 8)).Draw(r, "µs")
@@ -226,6 +242,14 @@ func compareWalks(r *rapid.T, h *harness, s limit.Spec) {
 			}
 			left = s.Grow(&st, now, mark, amount)
 			h.mark, h.amount = left, h.amount+amount
+		case doCross:
+			if s.Algorithm != limit.FixedWindow {
+				continue
+			}
+			thresholds = rapid.SliceOfNDistinct(thresholdsOf(amounts), 1, store.MaxThresholds, rapid.ID).Draw(r, "thresholds")
+			slices.Sort(thresholds)
+			amount = int64(len(thresholds))
+			from, to = s.Crossed(&st, thresholds)
 		default:
 			if len(holds) == 0 {
 				continue
@@ -238,17 +262,20 @@ func compareWalks(r *rapid.T, h *harness, s limit.Spec) {
 			}
 			s.Settle(&st, now, mark, amount, actual)
 		}
-		in = append(in, int64(what), amount, int64(mark.At), mark.Entered, actual)
+		in = append(append(in, int64(what), amount, int64(mark.At), mark.Entered, actual), thresholds...)
 		used := s.Describe(&st, now)
 		want = append(want, numbers{
 			int64(now), used.Used + used.Held, int64(s.Idle(&st)), st.Count, st.Held, int64(left.At), left.Entered, counts,
+			st.Entered, int64(from), int64(to),
 		})
 	}
 	got := h.run(r, in)
 	for i, w := range want {
-		for j, name := range []string{"now", "used", "idle", "count", "held", "mark's at", "mark's entered", "counts"} {
-			if got[8*i+j] != w[j] {
-				r.Fatalf("operation %d: %s is %d, want %d", i, name, got[8*i+j], w[j])
+		for j, name := range [...]string{
+			"now", "used", "idle", "count", "held", "mark's at", "mark's entered", "counts", "entered", "from", "to",
+		} {
+			if g := got[len(w)*i+j]; g != w[j] && (name != "entered" || s.Algorithm == limit.FixedWindow) {
+				r.Fatalf("operation %d: %s is %d, want %d", i, name, g, w[j])
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -13,22 +14,26 @@ import (
 // toTouch is a command that needs all that a user may do with a key, and nothing but that.
 const toTouch = "evalsha"
 
-// commands are what the script has to be allowed, each with as many words as it must have; * is a key. The
-// script itself asks Redis, since users who may ask by ACL DRYRUN may change permissions as well, and
-// managed services let nobody.
+// toTell and toHear are commands about channels.
+const toTell, toHear = "publish", "subscribe"
+
+// commands are what the script has to be allowed, and who waits for events, each with as many words as it must
+// have; * is a key, and & a channel. The script itself asks Redis, since users who may ask by ACL DRYRUN may change
+// permissions as well, and managed services let nobody.
 var commands = []string{
 	toTouch + " x 1 *", "eval x 0", "time",
 	"get *", "set * x", "del *", "exists *", "incrby * 1", "decrby * 1", "pexpire * 1",
 	"getrange * 0 0", "setrange * 0 x", "strlen *",
 	"zadd * 0 x", "zscore * x", "zrem * x", "zrange * 0 0", "zrangebyscore * 0 0",
 	"hget * x", "hmget * x", "hgetall *", "hset * x x", "hdel * x",
+	toTell + " & x", toHear + " &",
 }
 
 // ready asks a node whether it would run the script, and whether its user may do what that does; and, where
 // they count, whether its replicas follow. It is one round trip, or two, and writes nothing.
 func (s *Store) ready(ctx context.Context, node *redis.Client) error {
-	args := make([]any, 0, len(commands)+5)
-	args = append(args, "", "", s.prefix+"ration:"+string(appendTag(nil, 0)))
+	args := make([]any, 0, len(commands)+6)
+	args = append(args, "", "", s.prefix+"ration:"+string(appendTag(nil, 0)), s.prefix+eventsChannel)
 	for _, c := range commands {
 		args = append(args, c)
 	}
@@ -75,6 +80,10 @@ func (s *Store) permits(missing []string) error {
 		return fmt.Errorf("%w: NOPERM the user whom ration is to Redis may not read and write its keys: it needs ~%sration:*",
 			store.ErrUnavailable, s.prefix)
 	}
-	return fmt.Errorf("%w: NOPERM the user whom ration is to Redis may not do all that the script does: it needs +%s",
-		store.ErrUnavailable, strings.Join(missing, " +"))
+	needs := "+" + strings.Join(missing, " +")
+	if slices.Contains(missing, toTell) || slices.Contains(missing, toHear) {
+		needs += ", and &" + s.prefix + "ration:* for its channels"
+	}
+	return fmt.Errorf("%w: NOPERM the user whom ration is to Redis may not do all that the script does: it needs %s",
+		store.ErrUnavailable, needs)
 }

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
@@ -25,9 +26,9 @@ func names() []string {
 	return all
 }
 
-// What Ready asks for is what the script calls, and what it takes to run it.
+// What Ready asks for is what the scripts call, and what it takes to run them and to hear of events.
 func TestAskedPermissions(t *testing.T) {
-	needed := []string{"eval", "evalsha"}
+	needed := []string{"eval", "evalsha", "subscribe"}
 	call := regexp.MustCompile(`call\('([A-Z]+)'`)
 	err := fs.WalkDir(lua, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -70,7 +71,7 @@ func as(t *testing.T, server *redistest.Server, opts Options, rules ...string) *
 // Ready names the permission, or the pattern of keys, that is missing.
 func TestReadyNamesWhatIsMissing(t *testing.T) {
 	server := redistest.Start(t)
-	all := []string{"~ration:*", "+script|load"}
+	all := []string{"~ration:*", "&ration:*", "+script|load"}
 	for _, name := range names() {
 		all = append(all, "+"+name)
 	}
@@ -84,14 +85,15 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 	}
 	cases := map[string]test{
 		"all that is documented": {rules: all},
-		"everything":             {rules: []string{"~*", "+@all"}},
+		"everything":             {rules: []string{"~*", "&*", "+@all"}},
 		"without script|load":    {rules: without("+script|load")},
 		"several":                {rules: without("+zadd", "+get"), wants: "it needs +get +zadd"},
 		"no keys":                {rules: without("~ration:*"), wants: "it needs ~ration:*"},
 		"other keys":             {rules: append(without("~ration:*"), "~other:*"), wants: "it needs ~ration:*"},
 		"keys for reading only":  {rules: append(without("~ration:*"), "%R~ration:*"), wants: "it needs ~ration:*"},
 		"another prefix":         {opts: Options{KeyPrefix: "eu-"}, rules: all, wants: "it needs ~eu-ration:*"},
-		"its prefix":             {opts: Options{KeyPrefix: "eu-"}, rules: append(without("~ration:*"), "~eu-ration:*")},
+		"its prefix":             {opts: Options{KeyPrefix: "eu-"}, rules: append(without("~ration:*"), "~eu-ration:*", "&eu-ration:*")},
+		"no channels":            {rules: without("&ration:*"), wants: "it needs +publish +subscribe, and &ration:* for its channels"},
 		"it waits for replicas":  {opts: Options{WaitReplicas: 1}, rules: all, wants: "it needs +wait"},
 		"it may wait":            {opts: Options{WaitReplicas: 1}, rules: append(without(), "+wait"), wants: "of which there are 0"},
 		"it may not run scripts": {rules: without("+eval", "+evalsha"), wants: "'evalsha' command"},
@@ -99,7 +101,11 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 		"no clock":               {rules: without("+time"), wants: "can't run this command or subcommand"},
 	}
 	for _, name := range names() {
-		if !slices.Contains([]string{"eval", "evalsha", "time"}, name) {
+		switch name {
+		case "eval", "evalsha", "time": // see above
+		case "publish", "subscribe":
+			cases[name] = test{rules: without("+" + name), wants: "it needs +" + name + ", and &ration:* for its channels"}
+		default:
 			cases[name] = test{rules: without("+" + name), wants: "it needs +" + name}
 		}
 	}
@@ -174,5 +180,24 @@ func TestNotPermittedIsNotCorrupt(t *testing.T) {
 				t.Errorf("the error is %v, want one that says that it is not permitted", err)
 			}
 		})
+	}
+}
+
+// Who may not say that there are events decides all the same, and keeps them.
+func TestToldWithoutNotice(t *testing.T) {
+	server := redistest.Start(t)
+	for i, rules := range [][]string{{"~*", "&*", "+@all", "-publish"}, {"~*", "resetchannels", "+@all"}} {
+		s := as(t, server, Options{KeyPrefix: fmt.Sprint(i, ":")}, rules...)
+		op := store.Op{
+			Bucket: []byte("b"), Spec: limit.Spec{Limit: 10, Window: limit.Second * 3600}, Manner: limit.Strict, Amount: 9,
+			Thresholds: []int64{5, 8},
+		}
+		if err := s.Apply(t.Context(), &store.Step{Ops: []store.Op{op}}, &store.Outcome{}); err != nil {
+			t.Error(err)
+		}
+		events, err := s.Undelivered(t.Context())
+		if err != nil || len(events) != 2 {
+			t.Errorf("with %q: %+v, %v, want two events", rules, events, err)
+		}
 	}
 }

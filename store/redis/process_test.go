@@ -70,6 +70,8 @@ type OrderedOp struct {
 	Amount, Lapse                int64
 	Class                        uint8
 	Shadow, Quota, CountRefusals bool
+	Thresholds                   []int64
+	Label                        []byte
 }
 
 // Answer is an outcome, or an error, on its way back.
@@ -134,6 +136,7 @@ func (r *Replica) Apply(o Order, a *Answer) error {
 		step.Ops = append(step.Ops, store.Op{
 			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Lapse: op.Lapse,
 			Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
+			Thresholds: op.Thresholds, Label: op.Label,
 			Spec: limit.Spec{
 				Algorithm: op.Algorithm, FirstUse: op.FirstUse, Limit: op.Limit, Burst: op.Burst, Headroom: op.Headroom,
 				Window: op.Window, Calendar: calendar,
@@ -144,6 +147,26 @@ func (r *Replica) Apply(o Order, a *Answer) error {
 		s.clock.Set(o.Now)
 	}
 	a.set(s.store.Apply(context.Background(), step, &a.Outcome))
+	return nil
+}
+
+// Past asks for what a store tells of.
+type Past struct {
+	Prefix string
+	Since  limit.Micros
+}
+
+// Told is what it tells.
+type Told struct {
+	Answer
+	Events []store.Event
+}
+
+// Events reads the events.
+func (r *Replica) Events(p Past, a *Told) error {
+	var err error
+	a.Events, err = r.find(p.Prefix).store.Events(context.Background(), p.Since)
+	a.set(err)
 	return nil
 }
 
@@ -290,6 +313,7 @@ func (r *remote) Apply(ctx context.Context, step *store.Step, out *store.Outcome
 		order.Ops = append(order.Ops, OrderedOp{
 			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Lapse: op.Lapse,
 			Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
+			Thresholds: op.Thresholds, Label: op.Label,
 			Algorithm: op.Spec.Algorithm, FirstUse: op.Spec.FirstUse, Limit: op.Spec.Limit, Burst: op.Spec.Burst,
 			Headroom: op.Spec.Headroom, Window: op.Spec.Window,
 		})
@@ -308,6 +332,14 @@ func (r *remote) Apply(ctx context.Context, step *store.Step, out *store.Outcome
 	return nil
 }
 
+func (r *remote) Events(ctx context.Context, since limit.Micros) ([]store.Event, error) {
+	var a Told
+	if err := r.call(ctx, "Replica.Events", Past{r.prefix, since}, &a); err != nil {
+		return nil, err
+	}
+	return a.Events, nil
+}
+
 func (r *remote) Ready(ctx context.Context) error {
 	return r.call(ctx, "Replica.Ready", r.prefix, &Answer{})
 }
@@ -316,7 +348,8 @@ func (r *remote) Close() error {
 	return r.call(context.Background(), "Replica.Close", r.prefix, &Answer{})
 }
 
-func (r *remote) call(ctx context.Context, method string, args any, a *Answer) error {
+// call asks the process; its answer, which may hold an error, comes into a.
+func (r *remote) call(ctx context.Context, method string, args any, a interface{ err() error }) error {
 	call := r.client.Go(method, args, a, make(chan *rpc.Call, 1))
 	select {
 	case <-call.Done:

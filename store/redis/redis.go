@@ -45,6 +45,7 @@ type Store struct {
 	// cluster is client where that is a cluster, else nil.
 	cluster *redis.ClusterClient
 	make    func(*redis.Client) *batcher
+	clock   func() limit.Micros // Options.Clock
 	// ascending holds the first few numbers: see indices.
 	ascending []int
 
@@ -53,6 +54,7 @@ type Store struct {
 	single   *batcher            // the only one, where there is no cluster
 	asked    map[string]*visited // by address: see clientOf
 	closed   bool
+	closing  chan struct{}  // closed with it
 	leaving  sync.WaitGroup // what goes on behind callers' backs
 }
 
@@ -71,7 +73,7 @@ func New(opts Options) (*Store, error) {
 	}
 	s := &Store{
 		prefix: opts.KeyPrefix, timeout: opts.Timeout, replicas: opts.WaitReplicas, client: client, ascending: ascending(64),
-		batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*visited),
+		clock: opts.Clock, closing: make(chan struct{}), batchers: make(map[*redis.Client]*batcher), asked: make(map[string]*visited),
 	}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	s.make = func(node *redis.Client) *batcher {
@@ -121,6 +123,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.closing)
 	s.mu.Unlock()
 	s.leaving.Wait()
 	for _, b := range s.batchers {
@@ -395,12 +398,20 @@ func (s *Store) newCall(e *encoding, now limit.Micros) *call {
 	}
 	named := len(until) - 1
 	if s.cluster != nil {
+		tells := false
 		for i := range e.part.ops {
 			if e.op(i).Manner == limit.Strict {
 				for _, suffix := range [...]string{"#holds", "#pending"} {
 					all = append(append(all, all[until[i]:until[i+1]]...), suffix...)
 					until = append(until, len(all))
 				}
+			}
+			tells = tells || e.tells(e.op(i))
+		}
+		if tells {
+			for _, suffix := range outboxSuffixes {
+				all = appendOutboxKey(all, s.prefix, e.part.shard, suffix)
+				until = append(until, len(all))
 			}
 		}
 	}

@@ -90,6 +90,31 @@ func (f *fleet) Top(ctx context.Context, q store.TopQuery) ([]store.Ranked, erro
 	return f.next().(store.Usage).Top(ctx, q)
 }
 
+// eventReader is what also a store in another process is.
+type eventReader interface {
+	Events(ctx context.Context, since limit.Micros) ([]store.Event, error)
+}
+
+func (f *fleet) Events(ctx context.Context, since limit.Micros) ([]store.Event, error) {
+	return f.next().(eventReader).Events(ctx, since)
+}
+
+func (f *fleet) Undelivered(ctx context.Context) ([]store.Event, error) {
+	return f.next().(store.Outbox).Undelivered(ctx)
+}
+
+func (f *fleet) Delivered(ctx context.Context, events []store.Event) error {
+	return f.next().(store.Outbox).Delivered(ctx, events)
+}
+
+func (f *fleet) Deliver(ctx context.Context, who [16]byte, lasts limit.Micros) (bool, error) {
+	return f.next().(store.Outbox).Deliver(ctx, who, lasts)
+}
+
+func (f *fleet) Notices(ctx context.Context) <-chan struct{} {
+	return f.next().(store.Outbox).Notices(ctx)
+}
+
 func (f *fleet) Close() error {
 	var all error
 	for _, r := range f.replicas {

@@ -14,7 +14,7 @@ var lua embed.FS
 
 // What the script is made of, in this order. Running it costs as much as it defines; so what only
 // strict steps need is the body of a function, which the first of them in a batch runs, and in it, likewise,
-// what only leases and steps that span shards need, or only rows.
+// what only leases and steps that span shards need, or only rows, or only thresholds.
 var (
 	limitFiles = []string{
 		"limit/product", "limit/state", "decide/calendar", "limit/token_bucket", "limit/period",
@@ -22,6 +22,7 @@ var (
 	}
 	leaseFiles = []string{"decide/pending", "decide/holds", "decide/lease"}
 	usageFiles = []string{"decide/rows"}
+	eventFiles = []string{"decide/events"}
 
 	// Made when it is needed.
 	source = sync.OnceValue(func() string {
@@ -29,6 +30,7 @@ var (
 			"local function strict()\n" + read(limitFiles...) + read("decide/bucket", "decide/step") +
 			"local function leases()\n" + read(leaseFiles...) + "end\n" +
 			"local function usage()\n" + read(usageFiles...) + "end\n" +
+			"local function events()\n" + read(eventFiles...) + "end\n" +
 			read("decide/decide") + "end\n" +
 			read("batch"))
 	})

@@ -26,7 +26,11 @@ type answered struct {
 // request has a server of its own open a lease with 4 units on each node.
 func (c *spread) request(ctx context.Context, t *testing.T, opening *store.Lease) chan answered {
 	t.Helper()
-	s, answer := c.open(t), make(chan answered, 1)
+	return c.requestBy(ctx, c.open(t), opening)
+}
+
+func (c *spread) requestBy(ctx context.Context, s *redis.Store, opening *store.Lease) chan answered {
+	answer := make(chan answered, 1)
 	go func() {
 		var a answered
 		a.err = s.Apply(ctx, &store.Step{Lease: opening, Ops: c.all(store.Hold, 4)}, &a.Outcome)
@@ -109,7 +113,8 @@ func TestWithdrawn(t *testing.T) {
 	ctx, giveUp := context.WithCancel(t.Context())
 	opening, late, first := c.begun(ctx, t, s)
 	admission := c.holdBack()
-	again := c.request(t.Context(), t, opening)
+	// It has longer than the first, which waits for its timeout before it says that it has given up.
+	again := c.requestBy(t.Context(), newStore(t, redis.Options{URL: c.url, Timeout: calm, Clock: c.clock.Now}), opening)
 	<-admission.held
 	giveUp()
 	if a := <-first; !errors.Is(a.err, store.ErrUnavailable) {

@@ -34,7 +34,7 @@ func pools() map[string][]limit.Spec {
 // rounds is how often each random test runs rapid's number of histories.
 const rounds = 5
 
-// agree runs rounds of histories on the stores that open makes; if reports is set, steps have rows, and the store
+// agree runs rounds of histories on the stores that open makes, which tell of the same events as the model; if reports is set, steps have rows, and the store
 // and the model agree in the end on what they add up to. If reopen is not nil, they are closed now and
 // then, and reopen makes them anew. Then no bucket drains at two rates: when it is over depends on
 // the rate, and only what is not over comes back.
@@ -57,8 +57,13 @@ func agree(t *testing.T, rounds int, pool []limit.Spec, reports bool, open, reop
 			step := h.next(w.model)
 			out, err := w.step(step)
 			h.heard(step, out, err)
+			if rapid.IntRange(0, 9).Draw(r, "read events") == 9 {
+				w.deliver(r)
+			}
 		}})
 		w.must(h.survey())
+		w.events()
+		h.tally["events"] += len(w.model.events)
 		if reports {
 			w.usage(r)
 		}
@@ -73,8 +78,8 @@ func agree(t *testing.T, rounds int, pool []limit.Spec, reports bool, open, reop
 func (h *history) survey() *store.Step {
 	step := &store.Step{Ops: ops(wall())}
 	for _, b := range h.targets {
-		for _, spec := range b.tiers {
-			step.Ops = append(step.Ops, with(b.op, func(o *store.Op) { o.Spec = spec }))
+		for tier := range b.tiers {
+			step.Ops = append(step.Ops, b.of(tier))
 		}
 	}
 	return step

@@ -60,16 +60,19 @@ func alike(a, b error) bool {
 
 // twin applies every step to a store and to the model, and insists that they agree.
 type twin struct {
-	t     reporter
-	store store.Store
-	clock *Clock
-	model *Model
-	out   store.Outcome // used again, as callers do
+	t      reporter
+	store  store.Store
+	clock  *Clock
+	model  *Model
+	out    store.Outcome // used again, as callers do
+	latest limit.Micros  // that the clock has shown
+	ids    ids           // of the events
 }
 
 // step applies step to both and returns what they agree on. The results are the model's.
 func (w *twin) step(step *store.Step) (store.Outcome, error) {
 	w.t.Helper()
+	w.latest = max(w.latest, w.clock.Now())
 	err := w.store.Apply(context.Background(), step, &w.out)
 	next, want, wantErr := w.model.Apply(w.clock.Now(), step)
 	if !alike(err, wantErr) {

@@ -43,6 +43,19 @@ func countsRefusals(op store.Op) store.Op {
 	return with(op, func(o *store.Op) { o.CountRefusals = true })
 }
 
+// warns returns op with thresholds. What is told of it has the bucket's name for a label.
+func warns(op store.Op, thresholds ...int64) store.Op {
+	return with(op, func(o *store.Op) { o.Thresholds, o.Label = thresholds, o.Bucket })
+}
+
+// upTo returns so many thresholds.
+func upTo(n int64) (list []int64) {
+	for i := range n {
+		list = append(list, i+1)
+	}
+	return list
+}
+
 // holding returns a hold of which lapse units stay if nobody settles it.
 func holding(bucket string, spec limit.Spec, amount, lapse int64) store.Op {
 	op := of(store.Hold, charge(bucket, spec, amount))
@@ -130,6 +143,9 @@ func showOp(op *store.Op) string {
 	}
 	if s.Calendar != nil {
 		b.WriteString(" " + s.Calendar.String())
+	}
+	if len(op.Thresholds) > 0 {
+		fmt.Fprintf(&b, "; thresholds %d of %.40q", op.Thresholds, op.Label)
 	}
 	return b.String()
 }

@@ -74,9 +74,18 @@ type history struct {
 
 // target is a bucket that a history uses.
 type target struct {
-	op    store.Op // what all ops on it share; the quantities of its Spec are those of the first tier
+	op    store.Op // what all ops on it share; its Spec and Thresholds are those of the first tier
 	tiers []limit.Spec
-	scale int64 // amounts that matter are around this
+	warns [][]int64 // the Thresholds of each tier
+	scale int64     // amounts that matter are around this
+}
+
+// of returns what all ops of a tier share. Its label says what is told of.
+func (b *target) of(tier int) store.Op {
+	op := b.op
+	op.Spec, op.Thresholds = b.tiers[tier], b.warns[tier]
+	op.Label = fmt.Appendf(nil, "tier %d of %q/%q", tier, op.Owner, op.Bucket)
+	return op
 }
 
 // leased is a lease that a history knows.
@@ -120,7 +129,7 @@ func (h *history) requantify(b *target, huge bool) {
 		}
 		quantities = rapid.IntRange(int(most)-3, int(most))
 	}
-	b.tiers = nil
+	b.tiers, b.warns = nil, nil
 	for range rapid.IntRange(1, 3).Draw(h.r, "tiers") {
 		spec := b.op.Spec
 		spec.Limit = int64(quantities.Draw(h.r, "limit"))
@@ -134,14 +143,31 @@ func (h *history) requantify(b *target, huge bool) {
 			spec.Burst = int64(quantities.Draw(h.r, "burst"))
 		}
 		b.tiers = append(b.tiers, spec)
+		b.warns = append(b.warns, h.thresholds(&b.op, spec.Limit))
 	}
 	for i := range b.tiers {
 		if h.steady && b.op.Spec.Algorithm == limit.TokenBucket {
 			b.tiers[i].Limit = b.tiers[0].Limit
 		}
 	}
-	b.op.Spec = b.tiers[0]
+	b.op = b.of(0)
 	b.scale = max(1, b.op.Spec.Ceiling())
+}
+
+// thresholds draws those of a tier with that limit; often none.
+func (h *history) thresholds(op *store.Op, most int64) []int64 {
+	period := op.Spec.Algorithm == limit.FixedWindow || op.Spec.Algorithm == limit.CalendarWindow
+	if !period || op.Manner == limit.Plain || rapid.IntRange(0, 3).Draw(h.r, "thresholds") == 0 {
+		return nil
+	}
+	around := []int64{1, 2, 3, most / 2, most / 2, most * 8 / 10, most, most, most + most/4, limit.MaxAmount - 1}
+	if most > limit.MaxAmount/8 {
+		around = []int64{1, most - 2, most - 1}
+	}
+	list := rapid.SliceOfN(rapid.SampledFrom(around), 1, 5).Draw(h.r, "at")
+	slices.Sort(list)
+	list = slices.DeleteFunc(slices.Compact(list), func(t int64) bool { return t < 1 || t >= limit.MaxAmount })
+	return list
 }
 
 // next draws the next step and sets the clock for it.
@@ -277,13 +303,17 @@ func (h *history) actual(l *leased) (list []int64) {
 func (h *history) addOps(step *store.Step, kinds ...store.Kind) {
 	for range rapid.IntRange(0, 3).Draw(h.r, "ops") {
 		b := rapid.SampledFrom(h.targets).Draw(h.r, "bucket")
-		op := b.op
+		tier := 0
+		if rapid.IntRange(0, 3).Draw(h.r, "other tier") == 3 {
+			tier = rapid.IntRange(0, len(b.tiers)-1).Draw(h.r, "tier")
+		}
+		op := b.of(tier)
+		if rapid.IntRange(0, 5).Draw(h.r, "says no thresholds") == 5 {
+			op.Thresholds = nil
+		}
 		op.Kind = rapid.SampledFrom(kinds).Draw(h.r, "kind")
 		if op.Manner == limit.Plain && op.Kind > store.GiveBack {
 			op.Kind = store.Charge
-		}
-		if rapid.IntRange(0, 3).Draw(h.r, "other tier") == 3 {
-			op.Spec = rapid.SampledFrom(b.tiers).Draw(h.r, "tier")
 		}
 		op.Amount = h.amount(b.scale)
 		if op.Kind == store.Hold {

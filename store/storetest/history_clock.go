@@ -129,6 +129,7 @@ func (h *history) stepBack(m *Model, to limit.Micros) {
 	for i, b := range h.targets {
 		if m.over(nameOf(&b.op), b.op, h.newest) {
 			b.op.Bucket = fmt.Appendf(nil, "b%d since %d", i, to)
+			b.op = b.of(0) // which is told of by another label
 		}
 	}
 	h.leases = slices.DeleteFunc(h.leases, func(l *leased) bool {

@@ -19,6 +19,7 @@ type Model struct {
 	leases  map[store.LeaseID]lease
 	holds   int // made so far
 	usage   map[sumName]columns
+	events  []crossing // in the order in which they were told
 }
 
 // bucketName is a bucket's identity.
@@ -64,7 +65,7 @@ type lease struct {
 
 // clone returns a model that shares nothing with m which a decision changes.
 func (m *Model) clone() *Model {
-	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds, usage: maps.Clone(m.usage)}
+	c := &Model{buckets: map[bucketName]bucket{}, leases: maps.Clone(m.leases), holds: m.holds, usage: maps.Clone(m.usage), events: m.events}
 	for name, b := range m.buckets {
 		c.buckets[name] = bucket{cloneState(b.state), slices.Clone(b.live)}
 	}

@@ -229,6 +229,7 @@ func (d *decision) write() {
 	if d.step.Lease != nil && (d.step.Lease.Ends() || d.step.Lease.Do == store.LeaseOpen) {
 		d.remember(made)
 	}
+	d.tell()
 	for name, s := range d.sights {
 		if s.written {
 			b := d.buckets[name]

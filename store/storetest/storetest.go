@@ -1,6 +1,7 @@
 // Package storetest is the conformance suite of the storage contract: any store.Store must pass it.
 //
-// It knows the contract and the arithmetic only. Stores have to be a store.Usage too. [Run] is all that a store's test has to call;
+// It knows the contract and the arithmetic only. Stores have to be a store.Usage and a store.Outbox too.
+// [Run] is all that a store's test has to call;
 // [RunPlain] is the part of it that a store passes which knows plain charges and give-backs only,
 // [RunConcurrent] the part that shows whether those who share a store do each other harm,
 // [RunAcrossShards] the part that one passes whose counters lie on several machines, and
@@ -95,6 +96,8 @@ func acrossShards(t *testing.T, open Open, games int) {
 		{"usage agrees with the model", testUsageModel},
 		{"usage of many adds up", testUsageOfMany},
 		{"bounds what it says of usage", testManySums},
+		{"many cross a threshold at once", testManyCross},
+		{"keeps events for a while", testKeptEvents},
 	})
 	run(t, open, exact(games, rounds/2))
 }
@@ -104,6 +107,7 @@ func acrossShards(t *testing.T, open Open, games int) {
 func RunConcurrent(t *testing.T, open Open) {
 	run(t, open, exact(200, 1))
 	run(t, open, whole())
+	run(t, open, []test{{"many cross a threshold at once", testManyCross}})
 }
 
 // exact has 64 callers spend in so many games, and rounds of random histories.
@@ -139,6 +143,13 @@ func walks() []test {
 		{"refuses rows of leases that break the contract", testLeaseRowsInvalid},
 		{"bounds what is asked of usage", testUsageQueries},
 		{"refuses rows that break the contract", testUsageInvalid},
+		{"thresholds", testThresholds},
+		{"what events say", testEvent},
+		{"IDs of events", testEventIDs},
+		{"an error tells of nothing", testUntold},
+		{"events are delivered", testDelivered},
+		{"one of many delivers", testDeliver},
+		{"notices of events", testNotices},
 	}
 }
 
@@ -156,6 +167,7 @@ func RunDurable(t *testing.T, open func(t testing.TB, clock *Clock, dir string) 
 	t.Run("a hold outlives its lease, on disk too", func(t *testing.T) { testForgotten(t, fresh, again) })
 	t.Run("a renewed lease, on disk too", func(t *testing.T) { testRenewedOnDisk(t, fresh, again) })
 	t.Run("rows of leases, on disk too", func(t *testing.T) { testLeaseRows(t, fresh, again) })
+	run(t, fresh, []test{{"keeps events for a while, on disk too", testKeptEvents}})
 	t.Run("answers as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), false, fresh, again) })
 	t.Run("usage is as if it had never been away", func(t *testing.T) { agree(t, 1, shapes(), true, fresh, again) })
 }

@@ -2,6 +2,9 @@ package storetest
 
 import (
 	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +23,11 @@ type modelStore struct {
 	now   func() limit.Micros
 	mu    sync.Mutex
 	model *Model
+	// events
+	delivered map[string]bool
+	deliverer [16]byte
+	until     limit.Micros
+	watchers  []chan struct{}
 }
 
 func openModel(_ testing.TB, clock *Clock) store.Store {
@@ -38,6 +46,14 @@ func (s *modelStore) Apply(ctx context.Context, step *store.Step, out *store.Out
 	defer s.mu.Unlock()
 	next, answer, err := s.model.Apply(s.now(), step)
 	if err == nil {
+		if len(next.events) > len(s.model.events) {
+			for _, c := range s.watchers {
+				select {
+				case c <- struct{}{}:
+				default: // it is told already
+				}
+			}
+		}
 		s.model = next
 		*out = answer
 	}
@@ -62,6 +78,51 @@ func (s *modelStore) Top(_ context.Context, q store.TopQuery) ([]store.Ranked, e
 	return s.model.Top(q), nil
 }
 
+// eventID is as plain as can be.
+func eventID(e crossing) string { return hex.EncodeToString(fmt.Append(nil, e.name())) }
+
+func (s *modelStore) Events(ctx context.Context, since limit.Micros) ([]store.Event, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.model.since(since, eventID), ctx.Err()
+}
+
+func (s *modelStore) Undelivered(ctx context.Context) ([]store.Event, error) {
+	all, err := s.Events(ctx, 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(all, func(e store.Event) bool { return s.delivered[e.ID] }), err
+}
+
+func (s *modelStore) Delivered(ctx context.Context, events []store.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.delivered == nil {
+		s.delivered = map[string]bool{}
+	}
+	for _, e := range events {
+		s.delivered[e.ID] = true
+	}
+	return ctx.Err()
+}
+
+func (s *modelStore) Deliver(_ context.Context, who [16]byte, lasts limit.Micros) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now() < s.until && s.deliverer != who {
+		return false, nil
+	}
+	s.deliverer, s.until = who, s.now()+lasts
+	return true, nil
+}
+
+func (s *modelStore) Notices(context.Context) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers = append(s.watchers, make(chan struct{}, 1))
+	return s.watchers[len(s.watchers)-1]
+}
+
 func (*modelStore) Ready(context.Context) error { return nil }
 func (*modelStore) Close() error                { return nil }
 
@@ -70,6 +131,7 @@ func TestModel(t *testing.T) {
 	run(t, openModel, walks())
 	run(t, openModel, []test{
 		{"plain verdicts", testPlainOverall},
+		{"many cross a threshold at once", testManyCross},
 		{"keeps to its bounds", testEnvelope},
 		{"is linearizable", testLinearizable},
 	})

@@ -72,7 +72,7 @@ func testAudit(t *testing.T, open Open) {
 	full := Full(alice)
 	change(t, all[0], alice, become(full))
 	change(t, all[0], bob, setTier("free"))
-	grant := subject.By{Actor: "ann", Reason: "outage of May 3", Action: "grant", At: 1_700_000_000_000_000}
+	grant := subject.By{Actor: "ann", Credential: "token ops", Reason: "outage of May 3", Action: "grant", At: 1_700_000_000_000_000}
 	if _, err := all[len(all)-1].Change(t.Context(), alice, grant, func(s *subject.Subject) error {
 		s.Tier, s.Suspended = "premium", false
 		s.Grants[1].Amount = 2
@@ -108,6 +108,9 @@ func testAudit(t *testing.T, open Open) {
 	}
 	if !slices.Equal(got, want) {
 		t.Fatalf("the rows are %q, want %q", got, want)
+	}
+	if rows[1].Credential != grant.Credential || rows[0].Credential != "" {
+		t.Errorf("the grant was made by %q, the deletion by %q: want that of the grant alone", rows[1].Credential, rows[0].Credential)
 	}
 	if rows[1].At != grant.At {
 		t.Errorf("the grant was at %d, want %d, which was given", rows[1].At, grant.At)

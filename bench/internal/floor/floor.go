@@ -1,5 +1,6 @@
 // Package floor is the lower bound that every contestant is compared with: a rate limit service on grpc-go with its
-// default settings and its default codec that answers OK at once and does nothing else. What a server costs above
+// default settings and its default codec that answers OK at once and does nothing else. In the same way it reserves and
+// settles. What a server costs above
 // it is the price of deciding; what lies below it can only be had by replacing parts of grpc-go.
 //
 // It must not be tuned: no stream workers, no codec of its own, no garbage collector settings.
@@ -11,12 +12,15 @@ import (
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
+
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
 
-// Serve answers ShouldRateLimit on the listener until ctx ends, then returns nil.
+// Serve answers ShouldRateLimit, Reserve and Settle on the listener until ctx ends, then returns nil.
 func Serve(ctx context.Context, listener net.Listener) error {
 	server := grpc.NewServer()
 	rlsv3.RegisterRateLimitServiceServer(server, service{})
+	rationv1.RegisterAccountingServiceServer(server, accounting{})
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	return server.Serve(listener)
@@ -28,4 +32,19 @@ type service struct {
 
 func (service) ShouldRateLimit(context.Context, *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
 	return &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OK}, nil
+}
+
+type accounting struct {
+	rationv1.UnimplementedAccountingServiceServer
+}
+
+func (accounting) Reserve(context.Context, *rationv1.ReserveRequest) (*rationv1.ReserveResponse, error) {
+	return &rationv1.ReserveResponse{
+		Decision:    &rationv1.Decision{Verdict: rationv1.Verdict_VERDICT_ADMITTED},
+		Reservation: &rationv1.Reservation{Id: "00000000000000000000000000000000"},
+	}, nil
+}
+
+func (accounting) Settle(context.Context, *rationv1.SettleRequest) (*rationv1.SettleResponse, error) {
+	return &rationv1.SettleResponse{State: rationv1.State_STATE_SETTLED}, nil
 }

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
 
 // overallCode is the one field of a RateLimitResponse that the generator reads.
@@ -28,6 +30,7 @@ type call struct {
 	// due is when it should have been sent, sent when it was.
 	due, sent time.Time
 	body      []byte
+	method    method
 	// then is what to ask when it was answered, with the same id; nil for nothing.
 	then *request
 	id   uint64
@@ -76,22 +79,22 @@ func (c *call) fail(reason error) {
 	}
 }
 
-// outcome returns what the complete answer says.
-func (c *call) outcome() (overallCode, error) {
+// outcome returns what the complete answer says, and what its reservation is called, if it makes one.
+func (c *call) outcome() (overallCode, string, error) {
 	if c.failed != nil {
-		return 0, c.failed
+		return 0, "", c.failed
 	}
 	if len(c.body) < prefixLength {
-		return 0, fmt.Errorf("answer of %d bytes is not a gRPC message", len(c.body))
+		return 0, "", fmt.Errorf("answer of %d bytes is not a gRPC message", len(c.body))
 	}
 	message := c.body[prefixLength:]
 	switch length := binary.BigEndian.Uint32(c.body[1:]); {
 	case c.body[0] != 0:
-		return 0, errors.New("answer is compressed, which was not asked for")
+		return 0, "", errors.New("answer is compressed, which was not asked for")
 	case int(length) != len(message):
-		return 0, fmt.Errorf("answer of %d bytes announced %d", len(message), length)
+		return 0, "", fmt.Errorf("answer of %d bytes announced %d", len(message), length)
 	}
-	return decodeOverallCode(message)
+	return c.method.outcome(message)
 }
 
 // decodeOverallCode returns the first field 1 of an encoded RateLimitResponse, which encoders write first, or 0
@@ -119,12 +122,25 @@ func decodeOverallCode(message []byte) (overallCode, error) {
 	return 0, nil
 }
 
-// requestHeaders are the header fields of every request: those of a gRPC call as Envoy makes it, with a deadline.
+// path is where a method is called.
+func (m method) path() string {
+	switch m {
+	case methodReserve:
+		return rationv1.AccountingService_Reserve_FullMethodName
+	case methodSettle:
+		return rationv1.AccountingService_Settle_FullMethodName
+	default:
+		return rlsv3.RateLimitService_ShouldRateLimit_FullMethodName
+	}
+}
+
+// requestHeaders are the header fields of every request: those of a gRPC call as Envoy makes it, with a deadline. The
+// path is that of RateLimitService.
 func requestHeaders(authority string, timeout time.Duration) [][2]string {
 	return [][2]string{
 		{":method", "POST"},
 		{":scheme", "http"},
-		{":path", rlsv3.RateLimitService_ShouldRateLimit_FullMethodName},
+		{pathField, methodDecide.path()},
 		{":authority", authority},
 		{"te", "trailers"},
 		{"grpc-timeout", strconv.FormatInt(max(1, timeout.Milliseconds()), 10) + "m"},
@@ -132,3 +148,5 @@ func requestHeaders(authority string, timeout time.Duration) [][2]string {
 		{"user-agent", "bench-load"},
 	}
 }
+
+const pathField = ":path"

@@ -62,7 +62,7 @@ func TestOnlyCompleteMessagesAreAnswers(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			code, err := (&call{body: test.body}).outcome()
+			code, _, err := (&call{body: test.body}).outcome()
 			switch {
 			case test.want == "" && (err != nil || code != codeOK):
 				t.Errorf("got %v, %v; want OK", code, err)

@@ -66,10 +66,12 @@ type assignment struct {
 	done chan struct{}
 }
 
-// A followUp is the second call of an exchange.
+// A followUp is a call with what it says by itself: the id of its exchange and, of the second one, the reservation of the
+// first.
 type followUp struct {
 	*request
-	id uint64
+	id          uint64
+	reservation string // of the first one; empty if it made none
 }
 
 // peerSettings are what the server's SETTINGS say, as far as it matters here.
@@ -289,7 +291,7 @@ func (c *connection) pump(now time.Time) error {
 			if last := len(a.owed) - 1; last >= 0 {
 				next := a.owed[last]
 				a.owed = a.owed[:last]
-				if err := c.send(next.request, next.id, now, now); err != nil {
+				if err := c.send(next, now, now); err != nil {
 					return err
 				}
 				continue
@@ -300,7 +302,7 @@ func (c *connection) pump(now time.Time) error {
 			}
 			record(a.tally.lateness, now.Sub(due))
 			c.id++
-			if err := c.send(a.pick(), c.id, due, now); err != nil {
+			if err := c.send(followUp{request: a.pick(), id: c.id}, due, now); err != nil {
 				return err
 			}
 		}
@@ -314,10 +316,10 @@ func (c *connection) pump(now time.Time) error {
 // maxRequest is the longest request that is sent, in one DATA frame of the size that every server must take.
 const maxRequest = 16384
 
-func (c *connection) send(question *request, id uint64, due, now time.Time) error {
+func (c *connection) send(question followUp, due, now time.Time) error {
 	message := question.message
-	if len(question.ids) > 0 {
-		c.message = question.appendTo(c.message[:0], id)
+	if len(question.ids)+len(question.reservations) > 0 {
+		c.message = question.appendTo(c.message[:0], question.id, question.reservation)
 		message = c.message
 	}
 	switch {
@@ -330,10 +332,10 @@ func (c *connection) send(question *request, id uint64, due, now time.Time) erro
 	c.stream += 2
 	c.window -= int64(len(message))
 	sent := c.newCall(due, now)
-	sent.then, sent.id = question.then, id
+	sent.method, sent.then, sent.id = question.method, question.then, question.id
 	c.calls[stream] = sent
 	return errors.Join(
-		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.headers.next(), EndHeaders: true}),
+		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.headers.next(question.method), EndHeaders: true}),
 		c.framer.WriteData(stream, true, message),
 	)
 }
@@ -353,10 +355,10 @@ func (c *connection) newCall(due, sent time.Time) *call {
 // answered counts a call that has ended, in whatever way.
 func (c *connection) answered(stream uint32, call *call, now time.Time) {
 	delete(c.calls, stream)
-	code, err := call.outcome()
+	code, reservation, err := call.outcome()
 	c.assignment.tally.answered(code, err, now.Sub(call.due), now)
 	if call.then != nil && err == nil && code == codeOK {
-		c.assignment.owed = append(c.assignment.owed, followUp{call.then, call.id})
+		c.assignment.owed = append(c.assignment.owed, followUp{call.then, call.id, reservation})
 	}
 	c.spare = append(c.spare, call)
 }
@@ -400,37 +402,47 @@ func (c *connection) finish() {
 	c.assignment = nil
 }
 
-// A headerBlock is the compressed header of the requests, which is the same for all of them. The first time it puts
-// its fields into the server's table; from the second time on it refers to them, and does not change any more.
+// A headerBlock is the compressed header of the requests, which is the same for all calls of a method. The first time it puts
+// its fields into the server's table; from the second time on it refers to them, and does not change any more. The path is in
+// the table for RateLimitService only: those of other methods are spelled out, so that nothing moves within the table.
 type headerBlock struct {
 	fields  [][2]string
 	encoder *hpack.Encoder
-	encoded bytes.Buffer
-	// times is how often the block has been encoded with the table as it is.
-	times int
+	scratch bytes.Buffer
+	encoded [methods][]byte
+	// times is how often each block has been encoded with the table as it is.
+	times [methods]int
 }
 
 func newHeaderBlock(fields [][2]string) *headerBlock {
 	block := &headerBlock{fields: fields}
-	block.encoder = hpack.NewEncoder(&block.encoded)
+	block.encoder = hpack.NewEncoder(&block.scratch)
 	return block
 }
 
 // next returns the block to send now; it is valid until the next call.
-func (b *headerBlock) next() []byte {
-	if b.times < 2 {
-		b.times++
-		b.encoded.Reset()
-		for _, field := range b.fields {
-			// Writing to a bytes.Buffer does not fail.
-			_ = b.encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+func (b *headerBlock) next(m method) []byte {
+	if b.times[m] < 2 {
+		if m == methodDecide {
+			b.times = [methods]int{methodDecide: b.times[m]} // it moves what the others refer to
 		}
+		b.times[m]++
+		b.scratch.Reset()
+		for _, field := range b.fields {
+			written := hpack.HeaderField{Name: field[0], Value: field[1]}
+			if m != methodDecide && field[0] == pathField {
+				written.Value, written.Sensitive = m.path(), true
+			}
+			// Writing to a bytes.Buffer does not fail.
+			_ = b.encoder.WriteField(written)
+		}
+		b.encoded[m] = append(b.encoded[m][:0], b.scratch.Bytes()...)
 	}
-	return b.encoded.Bytes()
+	return b.encoded[m]
 }
 
 // limitTable obeys the server's wish for a smaller table.
 func (b *headerBlock) limitTable(size uint32) {
 	b.encoder.SetMaxDynamicTableSizeLimit(size)
-	b.times = 0
+	b.times = [methods]int{}
 }

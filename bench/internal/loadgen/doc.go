@@ -1,6 +1,6 @@
 // Package loadgen asks a rate limit service for decisions at a known pace and reports how fast and at what cost the
-// answers came. It knows Envoy's RateLimitService v3 and nothing about any implementation of it, ration included:
-// whatever listens on the address is measured in the same way.
+// answers came. It knows Envoy's RateLimitService v3, and Reserve and Settle of ration.v1, and nothing about any implementation of
+// them, ration included: whatever listens on the address is measured in the same way.
 //
 // Two ways of asking:
 //

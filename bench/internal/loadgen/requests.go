@@ -26,6 +26,8 @@ type Mix struct {
 	// Then, if there are any, are the descriptors of a second call, which each caller makes when the first one was
 	// answered: about the same key, and with the same {id}. So a reservation is settled. Only for closed loops.
 	Then []string
+	// Account, if there is one, is what is asked instead of the descriptors. Only for closed loops.
+	Account *Account
 	// Keys is the number of different keys, at least 1.
 	Keys int
 	// HotKeys is how many of the keys are hot, from 0 to Keys.
@@ -47,13 +49,16 @@ func DefaultDescriptors(n int) ([]string, error) {
 	return all[:n], nil
 }
 
-// A request is an encoded RateLimitRequest, and what follows its answer. It never changes, so all connections may send
-// it at the same time.
+// A request is an encoded request, and what follows its answer. It never changes, so all connections may send it at the
+// same time.
 type request struct {
+	method method
 	// message has the five bytes before it that gRPC puts before every message.
 	message []byte
 	// ids are the places in message where the id of each sending is to be put.
 	ids []int
+	// reservations are the places in message where the id of the reservation is to be put that the call before has made.
+	reservations []int
 	// then is sent when this one has been answered; nil for nothing.
 	then *request
 }
@@ -67,7 +72,7 @@ type requests struct {
 
 func (m Mix) encode() (*requests, error) {
 	switch {
-	case len(m.Descriptors) == 0:
+	case m.Account == nil && len(m.Descriptors) == 0:
 		return nil, errors.New("a request needs at least one descriptor")
 	case m.Keys < 1:
 		return nil, fmt.Errorf("%d keys: at least 1 is needed", m.Keys)
@@ -82,21 +87,32 @@ func (m Mix) encode() (*requests, error) {
 	}
 	all := &requests{byKey: make([]*request, m.Keys), hotKeys: m.HotKeys, hotShare: m.HotShare}
 	for i := range all.byKey {
-		first, then, err := m.messages(subject{key: fmt.Sprintf("k%07d", i), number: i, id: idPlace})
-		if err != nil {
+		var err error
+		if all.byKey[i], err = m.request(subject{key: fmt.Sprintf("k%07d", i), number: i, id: idPlace}); err != nil {
 			return nil, err
-		}
-		if all.byKey[i], err = encodeRequest(first); err != nil {
-			return nil, err
-		}
-		if then != nil {
-			if all.byKey[i].then, err = encodeRequest(then); err != nil {
-				return nil, err
-			}
 		}
 	}
 	return all, nil
 }
+
+// request returns what is asked about a subject, encoded.
+func (m Mix) request(s subject) (*request, error) {
+	if m.Account != nil {
+		return m.exchange(s)
+	}
+	first, then, err := m.messages(s)
+	if err != nil {
+		return nil, err
+	}
+	r, err := encodeRequest(methodDecide, first)
+	if err == nil && then != nil {
+		r.then, err = encodeRequest(methodDecide, then)
+	}
+	return r, err
+}
+
+// follows reports whether a second call follows each.
+func (m Mix) follows() bool { return len(m.Then) > 0 || m.Account != nil }
 
 // IDLength is the length of what {id} stands for.
 const IDLength = 16
@@ -104,25 +120,32 @@ const IDLength = 16
 // idPlace keeps the place of an id in an encoded request. No request has this text of itself, since {id} is replaced.
 const idPlace = "{id}" + "............"
 
-func encodeRequest(message *rlsv3.RateLimitRequest) (*request, error) {
+func encodeRequest(method method, message proto.Message) (*request, error) {
 	encoded, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, prefixLength), message)
 	if err != nil {
 		return nil, fmt.Errorf("encode request: %w", err)
 	}
 	binary.BigEndian.PutUint32(encoded[1:], uint32(len(encoded)-prefixLength))
-	r := &request{message: encoded}
+	return &request{
+		method: method, message: encoded,
+		ids: placesOf(encoded, idPlace), reservations: placesOf(encoded, reservationPlace),
+	}, nil
+}
+
+// placesOf returns where the text stands in an encoded message.
+func placesOf(encoded []byte, text string) (places []int) {
 	for from := 0; ; {
-		at := bytes.Index(encoded[from:], []byte(idPlace))
+		at := bytes.Index(encoded[from:], []byte(text))
 		if at < 0 {
-			return r, nil
+			return places
 		}
-		r.ids = append(r.ids, from+at)
-		from += at + IDLength
+		places = append(places, from+at)
+		from += at + len(text)
 	}
 }
 
-// appendTo appends the message, with id in its places.
-func (r *request) appendTo(b []byte, id uint64) []byte {
+// appendTo appends the message, with id and reservation in their places.
+func (r *request) appendTo(b []byte, id uint64, reservation string) []byte {
 	start := len(b)
 	b = append(b, r.message...)
 	for _, at := range r.ids {
@@ -132,6 +155,9 @@ func (r *request) appendTo(b []byte, id uint64) []byte {
 			place[i] = digits[rest>>60]
 			rest <<= 4
 		}
+	}
+	for _, at := range r.reservations {
+		copy(b[start+at:][:reservationLength], reservation)
 	}
 	return b
 }

@@ -185,7 +185,7 @@ func TestIDsArePutIntoTheEncodedRequest(t *testing.T) {
 	before := string(question.message)
 
 	var message rlsv3.RateLimitRequest
-	if err := proto.Unmarshal(question.appendTo(nil, 0x0123456789abcdef)[prefixLength:], &message); err != nil {
+	if err := proto.Unmarshal(question.appendTo(nil, 0x0123456789abcdef, "")[prefixLength:], &message); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

@@ -37,7 +37,7 @@ func (p Plan) validate() error {
 		return errors.New("either a number of callers (closed loop) or a rate (open loop) is needed, and both must be positive")
 	case p.Rate > 0 && (math.IsInf(p.Rate, 0) || p.MaxInFlight < 1):
 		return fmt.Errorf("open loop: rate %v with %d requests in flight at most", p.Rate, p.MaxInFlight)
-	case p.Rate > 0 && len(p.Then) > 0:
+	case p.Rate > 0 && p.follows():
 		return errors.New("open loop: a second call can follow the first in a closed loop only")
 	case p.Tick < 0 || p.Warmup < 0 || p.Duration <= 0:
 		return fmt.Errorf("tick %v, warm-up %v, duration %v: must not be negative, and the duration not zero",

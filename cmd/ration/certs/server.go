@@ -27,6 +27,8 @@ type Server struct {
 	// ClientSANs, where set, are names of which the client's certificate must be for one: a DNS name
 	// or IP, matched as TLS matches them, or exactly a URI or an email address.
 	ClientSANs []string
+	// ClientOptional lets clients in that show no certificate; one that is shown has to be good all the same.
+	ClientOptional bool
 	// Log takes what happens to the files; nil discards it.
 	Log *slog.Logger
 	// Interval is the shortest time between two looks at the files; 0 means one second.
@@ -93,6 +95,9 @@ func (s *Server) build(c *content) (*tls.Config, error) {
 		return config, nil
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
+	if s.ClientOptional {
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	config.ClientCAs = x509.NewCertPool()
 	if !config.ClientCAs.AppendCertsFromPEM(c[2]) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM form", s.ClientCA)
@@ -103,8 +108,8 @@ func (s *Server) build(c *content) (*tls.Config, error) {
 
 // verifyClient checks whom the client's certificate is for; that it is valid was checked before.
 func (s *Server) verifyClient(state tls.ConnectionState) error {
-	if len(s.ClientSANs) == 0 {
-		return nil
+	if len(s.ClientSANs) == 0 || len(state.PeerCertificates) == 0 {
+		return nil // without a certificate nobody comes here but where it is optional
 	}
 	leaf := state.PeerCertificates[0]
 	if slices.ContainsFunc(s.ClientSANs, func(name string) bool { return isFor(leaf, name) }) {

@@ -319,7 +319,9 @@ type AllowanceGrant struct {
 	// When it ends.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What the limit counts, and so the unit of the amount. METER_UNSPECIFIED: the policy has no such limit any more.
+	Meter         Meter `protobuf:"varint,6,opt,name=meter,proto3,enum=ration.v1.Meter" json:"meter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,10 +391,18 @@ func (x *AllowanceGrant) GetReason() string {
 	return ""
 }
 
+func (x *AllowanceGrant) GetMeter() Meter {
+	if x != nil {
+		return x.Meter
+	}
+	return Meter_METER_UNSPECIFIED
+}
+
 // Actor says who makes a change, and why.
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who: a name, an address, a job. Required, unless the server knows by the token.
+	// Who: a name, an address, a job, as the caller says it. Required, unless the call comes with a token or a certificate
+	// that the server knows: then, left empty, it is the name of that.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Why. Required.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -2058,7 +2068,10 @@ type Change struct {
 	// What it was before and after, as JSON; no secrets.
 	Before string `protobuf:"bytes,5,opt,name=before,proto3" json:"before,omitempty"`
 	// The same, after.
-	After         string `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	After string `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	// How the server knew the caller, whatever the actor's name says: "token ops" or "certificate ops", by the names in the
+	// file of --access. Empty: it asked for neither.
+	Credential    string `protobuf:"bytes,7,opt,name=credential,proto3" json:"credential,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2131,6 +2144,13 @@ func (x *Change) GetBefore() string {
 func (x *Change) GetAfter() string {
 	if x != nil {
 		return x.After
+	}
+	return ""
+}
+
+func (x *Change) GetCredential() string {
+	if x != nil {
+		return x.Credential
 	}
 	return ""
 }
@@ -2289,14 +2309,15 @@ const file_ration_v1_admin_proto_rawDesc = "" +
 	"\bquantity\x18\x02 \x01(\tR\bquantity\x129\n" +
 	"\n" +
 	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa1\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xc9\x01\n" +
 	"\x0eAllowanceGrant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\tR\x05limit\x12\x16\n" +
 	"\x06amount\x18\x03 \x01(\x03R\x06amount\x129\n" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"3\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12&\n" +
+	"\x05meter\x18\x06 \x01(\x0e2\x10.ration.v1.MeterR\x05meter\"3\n" +
 	"\x05Actor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"K\n" +
@@ -2405,14 +2426,17 @@ const file_ration_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"j\n" +
 	"\x13ListChangesResponse\x12+\n" +
 	"\achanges\x18\x01 \x03(\v2\x11.ration.v1.ChangeR\achanges\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xba\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xda\x01\n" +
 	"\x06Change\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12&\n" +
 	"\x05actor\x18\x02 \x01(\v2\x10.ration.v1.ActorR\x05actor\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
 	"\x06before\x18\x05 \x01(\tR\x06before\x12\x14\n" +
-	"\x05after\x18\x06 \x01(\tR\x05after\"\xac\x01\n" +
+	"\x05after\x18\x06 \x01(\tR\x05after\x12\x1e\n" +
+	"\n" +
+	"credential\x18\a \x01(\tR\n" +
+	"credential\"\xac\x01\n" +
 	"\x15ValidatePolicyRequest\x12A\n" +
 	"\x05files\x18\x01 \x03(\v2+.ration.v1.ValidatePolicyRequest.FilesEntryR\x05files\x12\x16\n" +
 	"\x06strict\x18\x02 \x01(\bR\x06strict\x1a8\n" +
@@ -2496,8 +2520,9 @@ var file_ration_v1_admin_proto_goTypes = []any{
 	nil,                            // 36: ration.v1.PutSubjectRequest.AttributesEntry
 	nil,                            // 37: ration.v1.ValidatePolicyRequest.FilesEntry
 	(*timestamppb.Timestamp)(nil),  // 38: google.protobuf.Timestamp
-	(*Caller)(nil),                 // 39: ration.v1.Caller
-	(*LimitStatus)(nil),            // 40: ration.v1.LimitStatus
+	(Meter)(0),                     // 39: ration.v1.Meter
+	(*Caller)(nil),                 // 40: ration.v1.Caller
+	(*LimitStatus)(nil),            // 41: ration.v1.LimitStatus
 }
 var file_ration_v1_admin_proto_depIdxs = []int32{
 	35, // 0: ration.v1.Subject.attributes:type_name -> ration.v1.Subject.AttributesEntry
@@ -2507,76 +2532,77 @@ var file_ration_v1_admin_proto_depIdxs = []int32{
 	38, // 4: ration.v1.Key.created_at:type_name -> google.protobuf.Timestamp
 	38, // 5: ration.v1.Override.expires_at:type_name -> google.protobuf.Timestamp
 	38, // 6: ration.v1.AllowanceGrant.expires_at:type_name -> google.protobuf.Timestamp
-	5,  // 7: ration.v1.PutSubjectRequest.subject:type_name -> ration.v1.SubjectName
-	36, // 8: ration.v1.PutSubjectRequest.attributes:type_name -> ration.v1.PutSubjectRequest.AttributesEntry
-	4,  // 9: ration.v1.PutSubjectRequest.actor:type_name -> ration.v1.Actor
-	0,  // 10: ration.v1.PutSubjectResponse.subject:type_name -> ration.v1.Subject
-	5,  // 11: ration.v1.GetSubjectRequest.subject:type_name -> ration.v1.SubjectName
-	0,  // 12: ration.v1.GetSubjectResponse.subject:type_name -> ration.v1.Subject
-	0,  // 13: ration.v1.ListSubjectsResponse.subjects:type_name -> ration.v1.Subject
-	5,  // 14: ration.v1.DeleteSubjectRequest.subject:type_name -> ration.v1.SubjectName
-	4,  // 15: ration.v1.DeleteSubjectRequest.actor:type_name -> ration.v1.Actor
-	5,  // 16: ration.v1.AddKeyRequest.subject:type_name -> ration.v1.SubjectName
-	4,  // 17: ration.v1.AddKeyRequest.actor:type_name -> ration.v1.Actor
-	1,  // 18: ration.v1.AddKeyResponse.key:type_name -> ration.v1.Key
-	5,  // 19: ration.v1.DeleteKeyRequest.subject:type_name -> ration.v1.SubjectName
-	4,  // 20: ration.v1.DeleteKeyRequest.actor:type_name -> ration.v1.Actor
-	5,  // 21: ration.v1.PutOverrideRequest.subject:type_name -> ration.v1.SubjectName
-	2,  // 22: ration.v1.PutOverrideRequest.override:type_name -> ration.v1.Override
-	4,  // 23: ration.v1.PutOverrideRequest.actor:type_name -> ration.v1.Actor
-	0,  // 24: ration.v1.PutOverrideResponse.subject:type_name -> ration.v1.Subject
-	5,  // 25: ration.v1.DeleteOverrideRequest.subject:type_name -> ration.v1.SubjectName
-	4,  // 26: ration.v1.DeleteOverrideRequest.actor:type_name -> ration.v1.Actor
-	0,  // 27: ration.v1.DeleteOverrideResponse.subject:type_name -> ration.v1.Subject
-	5,  // 28: ration.v1.GrantRequest.subject:type_name -> ration.v1.SubjectName
-	38, // 29: ration.v1.GrantRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 30: ration.v1.GrantRequest.actor:type_name -> ration.v1.Actor
-	3,  // 31: ration.v1.GrantResponse.grant:type_name -> ration.v1.AllowanceGrant
-	5,  // 32: ration.v1.RevokeRequest.subject:type_name -> ration.v1.SubjectName
-	4,  // 33: ration.v1.RevokeRequest.actor:type_name -> ration.v1.Actor
-	39, // 34: ration.v1.AdjustUsageRequest.caller:type_name -> ration.v1.Caller
-	4,  // 35: ration.v1.AdjustUsageRequest.actor:type_name -> ration.v1.Actor
-	40, // 36: ration.v1.AdjustUsageResponse.status:type_name -> ration.v1.LimitStatus
-	39, // 37: ration.v1.ResetUsageRequest.caller:type_name -> ration.v1.Caller
-	4,  // 38: ration.v1.ResetUsageRequest.actor:type_name -> ration.v1.Actor
-	40, // 39: ration.v1.ResetUsageResponse.limits:type_name -> ration.v1.LimitStatus
-	32, // 40: ration.v1.ListChangesResponse.changes:type_name -> ration.v1.Change
-	38, // 41: ration.v1.Change.time:type_name -> google.protobuf.Timestamp
-	4,  // 42: ration.v1.Change.actor:type_name -> ration.v1.Actor
-	37, // 43: ration.v1.ValidatePolicyRequest.files:type_name -> ration.v1.ValidatePolicyRequest.FilesEntry
-	6,  // 44: ration.v1.AdminService.PutSubject:input_type -> ration.v1.PutSubjectRequest
-	8,  // 45: ration.v1.AdminService.GetSubject:input_type -> ration.v1.GetSubjectRequest
-	10, // 46: ration.v1.AdminService.ListSubjects:input_type -> ration.v1.ListSubjectsRequest
-	12, // 47: ration.v1.AdminService.DeleteSubject:input_type -> ration.v1.DeleteSubjectRequest
-	14, // 48: ration.v1.AdminService.AddKey:input_type -> ration.v1.AddKeyRequest
-	16, // 49: ration.v1.AdminService.DeleteKey:input_type -> ration.v1.DeleteKeyRequest
-	18, // 50: ration.v1.AdminService.PutOverride:input_type -> ration.v1.PutOverrideRequest
-	20, // 51: ration.v1.AdminService.DeleteOverride:input_type -> ration.v1.DeleteOverrideRequest
-	22, // 52: ration.v1.AdminService.Grant:input_type -> ration.v1.GrantRequest
-	24, // 53: ration.v1.AdminService.Revoke:input_type -> ration.v1.RevokeRequest
-	26, // 54: ration.v1.AdminService.AdjustUsage:input_type -> ration.v1.AdjustUsageRequest
-	28, // 55: ration.v1.AdminService.ResetUsage:input_type -> ration.v1.ResetUsageRequest
-	30, // 56: ration.v1.AdminService.ListChanges:input_type -> ration.v1.ListChangesRequest
-	33, // 57: ration.v1.AdminService.ValidatePolicy:input_type -> ration.v1.ValidatePolicyRequest
-	7,  // 58: ration.v1.AdminService.PutSubject:output_type -> ration.v1.PutSubjectResponse
-	9,  // 59: ration.v1.AdminService.GetSubject:output_type -> ration.v1.GetSubjectResponse
-	11, // 60: ration.v1.AdminService.ListSubjects:output_type -> ration.v1.ListSubjectsResponse
-	13, // 61: ration.v1.AdminService.DeleteSubject:output_type -> ration.v1.DeleteSubjectResponse
-	15, // 62: ration.v1.AdminService.AddKey:output_type -> ration.v1.AddKeyResponse
-	17, // 63: ration.v1.AdminService.DeleteKey:output_type -> ration.v1.DeleteKeyResponse
-	19, // 64: ration.v1.AdminService.PutOverride:output_type -> ration.v1.PutOverrideResponse
-	21, // 65: ration.v1.AdminService.DeleteOverride:output_type -> ration.v1.DeleteOverrideResponse
-	23, // 66: ration.v1.AdminService.Grant:output_type -> ration.v1.GrantResponse
-	25, // 67: ration.v1.AdminService.Revoke:output_type -> ration.v1.RevokeResponse
-	27, // 68: ration.v1.AdminService.AdjustUsage:output_type -> ration.v1.AdjustUsageResponse
-	29, // 69: ration.v1.AdminService.ResetUsage:output_type -> ration.v1.ResetUsageResponse
-	31, // 70: ration.v1.AdminService.ListChanges:output_type -> ration.v1.ListChangesResponse
-	34, // 71: ration.v1.AdminService.ValidatePolicy:output_type -> ration.v1.ValidatePolicyResponse
-	58, // [58:72] is the sub-list for method output_type
-	44, // [44:58] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	39, // 7: ration.v1.AllowanceGrant.meter:type_name -> ration.v1.Meter
+	5,  // 8: ration.v1.PutSubjectRequest.subject:type_name -> ration.v1.SubjectName
+	36, // 9: ration.v1.PutSubjectRequest.attributes:type_name -> ration.v1.PutSubjectRequest.AttributesEntry
+	4,  // 10: ration.v1.PutSubjectRequest.actor:type_name -> ration.v1.Actor
+	0,  // 11: ration.v1.PutSubjectResponse.subject:type_name -> ration.v1.Subject
+	5,  // 12: ration.v1.GetSubjectRequest.subject:type_name -> ration.v1.SubjectName
+	0,  // 13: ration.v1.GetSubjectResponse.subject:type_name -> ration.v1.Subject
+	0,  // 14: ration.v1.ListSubjectsResponse.subjects:type_name -> ration.v1.Subject
+	5,  // 15: ration.v1.DeleteSubjectRequest.subject:type_name -> ration.v1.SubjectName
+	4,  // 16: ration.v1.DeleteSubjectRequest.actor:type_name -> ration.v1.Actor
+	5,  // 17: ration.v1.AddKeyRequest.subject:type_name -> ration.v1.SubjectName
+	4,  // 18: ration.v1.AddKeyRequest.actor:type_name -> ration.v1.Actor
+	1,  // 19: ration.v1.AddKeyResponse.key:type_name -> ration.v1.Key
+	5,  // 20: ration.v1.DeleteKeyRequest.subject:type_name -> ration.v1.SubjectName
+	4,  // 21: ration.v1.DeleteKeyRequest.actor:type_name -> ration.v1.Actor
+	5,  // 22: ration.v1.PutOverrideRequest.subject:type_name -> ration.v1.SubjectName
+	2,  // 23: ration.v1.PutOverrideRequest.override:type_name -> ration.v1.Override
+	4,  // 24: ration.v1.PutOverrideRequest.actor:type_name -> ration.v1.Actor
+	0,  // 25: ration.v1.PutOverrideResponse.subject:type_name -> ration.v1.Subject
+	5,  // 26: ration.v1.DeleteOverrideRequest.subject:type_name -> ration.v1.SubjectName
+	4,  // 27: ration.v1.DeleteOverrideRequest.actor:type_name -> ration.v1.Actor
+	0,  // 28: ration.v1.DeleteOverrideResponse.subject:type_name -> ration.v1.Subject
+	5,  // 29: ration.v1.GrantRequest.subject:type_name -> ration.v1.SubjectName
+	38, // 30: ration.v1.GrantRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 31: ration.v1.GrantRequest.actor:type_name -> ration.v1.Actor
+	3,  // 32: ration.v1.GrantResponse.grant:type_name -> ration.v1.AllowanceGrant
+	5,  // 33: ration.v1.RevokeRequest.subject:type_name -> ration.v1.SubjectName
+	4,  // 34: ration.v1.RevokeRequest.actor:type_name -> ration.v1.Actor
+	40, // 35: ration.v1.AdjustUsageRequest.caller:type_name -> ration.v1.Caller
+	4,  // 36: ration.v1.AdjustUsageRequest.actor:type_name -> ration.v1.Actor
+	41, // 37: ration.v1.AdjustUsageResponse.status:type_name -> ration.v1.LimitStatus
+	40, // 38: ration.v1.ResetUsageRequest.caller:type_name -> ration.v1.Caller
+	4,  // 39: ration.v1.ResetUsageRequest.actor:type_name -> ration.v1.Actor
+	41, // 40: ration.v1.ResetUsageResponse.limits:type_name -> ration.v1.LimitStatus
+	32, // 41: ration.v1.ListChangesResponse.changes:type_name -> ration.v1.Change
+	38, // 42: ration.v1.Change.time:type_name -> google.protobuf.Timestamp
+	4,  // 43: ration.v1.Change.actor:type_name -> ration.v1.Actor
+	37, // 44: ration.v1.ValidatePolicyRequest.files:type_name -> ration.v1.ValidatePolicyRequest.FilesEntry
+	6,  // 45: ration.v1.AdminService.PutSubject:input_type -> ration.v1.PutSubjectRequest
+	8,  // 46: ration.v1.AdminService.GetSubject:input_type -> ration.v1.GetSubjectRequest
+	10, // 47: ration.v1.AdminService.ListSubjects:input_type -> ration.v1.ListSubjectsRequest
+	12, // 48: ration.v1.AdminService.DeleteSubject:input_type -> ration.v1.DeleteSubjectRequest
+	14, // 49: ration.v1.AdminService.AddKey:input_type -> ration.v1.AddKeyRequest
+	16, // 50: ration.v1.AdminService.DeleteKey:input_type -> ration.v1.DeleteKeyRequest
+	18, // 51: ration.v1.AdminService.PutOverride:input_type -> ration.v1.PutOverrideRequest
+	20, // 52: ration.v1.AdminService.DeleteOverride:input_type -> ration.v1.DeleteOverrideRequest
+	22, // 53: ration.v1.AdminService.Grant:input_type -> ration.v1.GrantRequest
+	24, // 54: ration.v1.AdminService.Revoke:input_type -> ration.v1.RevokeRequest
+	26, // 55: ration.v1.AdminService.AdjustUsage:input_type -> ration.v1.AdjustUsageRequest
+	28, // 56: ration.v1.AdminService.ResetUsage:input_type -> ration.v1.ResetUsageRequest
+	30, // 57: ration.v1.AdminService.ListChanges:input_type -> ration.v1.ListChangesRequest
+	33, // 58: ration.v1.AdminService.ValidatePolicy:input_type -> ration.v1.ValidatePolicyRequest
+	7,  // 59: ration.v1.AdminService.PutSubject:output_type -> ration.v1.PutSubjectResponse
+	9,  // 60: ration.v1.AdminService.GetSubject:output_type -> ration.v1.GetSubjectResponse
+	11, // 61: ration.v1.AdminService.ListSubjects:output_type -> ration.v1.ListSubjectsResponse
+	13, // 62: ration.v1.AdminService.DeleteSubject:output_type -> ration.v1.DeleteSubjectResponse
+	15, // 63: ration.v1.AdminService.AddKey:output_type -> ration.v1.AddKeyResponse
+	17, // 64: ration.v1.AdminService.DeleteKey:output_type -> ration.v1.DeleteKeyResponse
+	19, // 65: ration.v1.AdminService.PutOverride:output_type -> ration.v1.PutOverrideResponse
+	21, // 66: ration.v1.AdminService.DeleteOverride:output_type -> ration.v1.DeleteOverrideResponse
+	23, // 67: ration.v1.AdminService.Grant:output_type -> ration.v1.GrantResponse
+	25, // 68: ration.v1.AdminService.Revoke:output_type -> ration.v1.RevokeResponse
+	27, // 69: ration.v1.AdminService.AdjustUsage:output_type -> ration.v1.AdjustUsageResponse
+	29, // 70: ration.v1.AdminService.ResetUsage:output_type -> ration.v1.ResetUsageResponse
+	31, // 71: ration.v1.AdminService.ListChanges:output_type -> ration.v1.ListChangesResponse
+	34, // 72: ration.v1.AdminService.ValidatePolicy:output_type -> ration.v1.ValidatePolicyResponse
+	59, // [59:73] is the sub-list for method output_type
+	45, // [45:59] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_ration_v1_admin_proto_init() }

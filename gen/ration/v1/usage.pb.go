@@ -1065,11 +1065,16 @@ type WatchEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only those of this domain. Empty: all.
 	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Only those of this subject, "user=alice". Empty: all.
+	// Only those of this subject, "user=alice", and of what lies below it. Empty: all.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Kinds that are wanted: "threshold", "refusal", "degraded", "policy". Empty: all but refusals.
+	// Kinds that are wanted: "threshold", "refusal", "degraded", "policy". Empty: all but refusals. "degraded" and "policy"
+	// are of no domain, and only for tokens that are for everything.
 	Kinds []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`
-	// The id of the last event that was seen: those after it come first, as far as they are kept. Empty: only new ones.
+	// The id of the last event that was seen: those after it come first, as far as they are kept. Those of the second before
+	// may come again, and of thresholds those of a minute, where it is not the id of one. Empty: only new ones.
+	//
+	// Thresholds are kept for 7 days, 10,000 of them at least; the last 500 of each other kind by the server itself, but
+	// refusals only while somebody watches for them.
 	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1136,7 +1141,7 @@ func (x *WatchEventsRequest) GetAfter() string {
 // WatchEventsResponse is one event.
 type WatchEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Stable, and the same however often the event is told of.
+	// Stable, and the same however often the event is told of, and by whom.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// "threshold", "refusal", "degraded", "policy".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1144,15 +1149,17 @@ type WatchEventsResponse struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Domain that it is about; empty where it is about the server.
 	Domain string `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Subject that it is about.
+	// Whose it is: "user=alice"; where the descriptor lies below others, they stand before it, "org=acme user=alice". Empty
+	// where it is about nobody in particular.
 	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Path of the limit that it is about.
 	Limit string `protobuf:"bytes,6,opt,name=limit,proto3" json:"limit,omitempty"`
-	// What it means, for a person: "You have used 80 % of your monthly budget."
+	// What it means, for a person: "You have used 80 % of your monthly budget of $50.00: $40.12. It resets on 1 December
+	// (Europe/Berlin)." Refusals that are alike are told of once in a second, with their number.
 	Message string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
 	// Of a threshold: in percent, what was crossed.
 	ThresholdPercent int32 `protobuf:"varint,8,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
-	// Of a threshold: what was used.
+	// Of a threshold: what was used, in units of the limit's meter; money in nano-dollars.
 	Used int64 `protobuf:"varint,9,opt,name=used,proto3" json:"used,omitempty"`
 	// Of a threshold: the most that the limit allows.
 	Capacity int64 `protobuf:"varint,10,opt,name=capacity,proto3" json:"capacity,omitempty"`

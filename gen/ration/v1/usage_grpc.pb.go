@@ -43,7 +43,15 @@ type UsageServiceClient interface {
 	// Explain says which limits apply to a call, why, and which of them binds.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// WatchEvents streams what happens from now on, or from an event on that was seen before: thresholds that are
-	// crossed, refusals, outages of the store, new policies.
+	// crossed, refusals, outages of the store, new policies. The headers come once nothing can be missed any more; in them
+	// `ration-after` is what to send as `after` should the stream end before the first event.
+	//
+	// A threshold is told of by every server with the same store, under the same id. All other events are those of the
+	// server that is asked. The stream ends with the server, with the token, and with TOO_SLOW where its events are not
+	// taken as fast as they come: watch again then, with the id of the last event.
+	//
+	// Over HTTP each event is JSON on a line of its own (application/x-ndjson). Every 15 seconds without events there is an
+	// empty line, for proxies that cut silent connections off. What ends the stream is its last line: {"error": …}.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 }
 
@@ -129,7 +137,15 @@ type UsageServiceServer interface {
 	// Explain says which limits apply to a call, why, and which of them binds.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// WatchEvents streams what happens from now on, or from an event on that was seen before: thresholds that are
-	// crossed, refusals, outages of the store, new policies.
+	// crossed, refusals, outages of the store, new policies. The headers come once nothing can be missed any more; in them
+	// `ration-after` is what to send as `after` should the stream end before the first event.
+	//
+	// A threshold is told of by every server with the same store, under the same id. All other events are those of the
+	// server that is asked. The stream ends with the server, with the token, and with TOO_SLOW where its events are not
+	// taken as fast as they come: watch again then, with the id of the last event.
+	//
+	// Over HTTP each event is JSON on a line of its own (application/x-ndjson). Every 15 seconds without events there is an
+	// empty line, for proxies that cut silent connections off. What ends the stream is its last line: {"error": …}.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	mustEmbedUnimplementedUsageServiceServer()
 }

@@ -10,11 +10,12 @@
 -- this node is no master.
 --
 -- KEYS     for each step in order: the key of each op (a key may come more than once), the key of
---          its lease if it has one, and those of what its rows add to. Behind those of all steps, in a cluster, what lies beside the buckets
---          of strict ops: nobody reads them here, but Redis sees whether this node has them all.
+--          its lease if it has one, and those of what its rows add to. Behind those of all steps, in a cluster,
+--          what lies beside the buckets of strict ops: nobody reads them here, but Redis sees whether this node
+--          has them all.
 -- ARGV[1]  the steps, little-endian: see batch.lua, plain.lua and decide/step.lua.
 -- ARGV[2]  now in µs; empty in production, where the clock of Redis counts. Only tests set it.
--- ARGV[3…] where there are no steps: a key, and what has to be permitted (batch.lua).
+-- ARGV[3…] where there are no steps: a key, a channel, and what has to be permitted (batch.lua).
 --
 -- Reply    one string: now as float64, then for each step its code, and
 --            OK     plain charges: for each op what is used as float64, or −1 − used where the op's

@@ -32,9 +32,10 @@ if at_end then at_end() end
 -- Without steps somebody asks whether they would run: see permissions.go. What the user may not do is named,
 -- one a line, behind now. Redis does not count the words, and reads those that a command has to have.
 if size == 0 and redis.acl_check_cmd then
-  for i = 4, #ARGV do
+  local places = { ['*'] = ARGV[3], ['&'] = ARGV[4] }
+  for i = 5, #ARGV do
     local words = {}
-    for word in ARGV[i]:gmatch('%S+') do words[#words + 1] = word == '*' and ARGV[3] or word end
+    for word in ARGV[i]:gmatch('%S+') do words[#words + 1] = places[word] or word end
     local known, may = protected(redis.acl_check_cmd, _G.unpack(words))
     if known and not may then reply[#reply + 1] = words[1] .. '\n' end
   end

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,22 +42,45 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Issue returns a certificate for host names, URIs and 127.0.0.1, good for servers and clients.
+// Issue returns a certificate for host names, URIs and 127.0.0.1, good for servers and clients; "CN=…" is the common name.
 func (a *Authority) Issue(t testing.TB, names ...string) Pair {
 	t.Helper()
-	dir := t.TempDir()
-	p := Pair{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	p := newPair(t)
 	a.IssueTo(t, p, names...)
 	return p
+}
+
+// IssueUntil is Issue of a certificate that is good until then, which may be less than an hour ago.
+func (a *Authority) IssueUntil(t testing.TB, end time.Time, names ...string) Pair {
+	t.Helper()
+	p := newPair(t)
+	a.issue(t, p, end, names)
+	return p
+}
+
+func newPair(t testing.TB) Pair {
+	t.Helper()
+	dir := t.TempDir()
+	return Pair{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 }
 
 // IssueTo is Issue, into files that may be there already.
 func (a *Authority) IssueTo(t testing.TB, p Pair, names ...string) {
 	t.Helper()
+	a.issue(t, p, time.Now().Add(time.Hour), names)
+}
+
+func (a *Authority) issue(t testing.TB, p Pair, end time.Time, names []string) {
+	t.Helper()
 	template := template(t, "leaf")
+	template.NotAfter = end
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.IPAddresses = append(template.IPAddresses, []byte{127, 0, 0, 1})
 	for _, name := range names {
+		if cn, ok := strings.CutPrefix(name, "CN="); ok {
+			template.Subject.CommonName = cn
+			continue
+		}
 		if u, err := url.Parse(name); err == nil && u.Scheme != "" {
 			template.URIs = append(template.URIs, u)
 			continue

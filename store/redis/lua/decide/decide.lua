@@ -31,6 +31,12 @@ local function reporting()
   return of_usage
 end
 
+local of_events
+local function telling()
+  of_events = of_events or events()
+  return of_events
+end
+
 -- The buckets of a step, each once. There are few, so that it is found soonest one by one.
 local buckets, buckets_count = {}, 0
 
@@ -269,6 +275,7 @@ local function decide_step(step)
     prepare(step, replay)
     return describe(step, state)
   end
+  if step.tells then telling().look_up(step) end
   local share = step.share and adds_share(step, state) and find_share(step) or nil
   if state == IS_RENEWED then
     if step.sums then reporting().look_up(step.sums) end -- before anything is written, whatever the checks will say
@@ -295,6 +302,7 @@ local function decide_step(step)
   if phase ~= FORGET then
     if lease then reserving().end_lease(step, state) end
     write(step, refuse, replay, opened)
+    if step.tells then telling().tell(step) end
   end
   commit(step)
   if sums then reporting().add_up(sums) end

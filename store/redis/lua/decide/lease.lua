@@ -1,14 +1,15 @@
 -- Leases: a string each, kept until store.Retention after they are due.
 --
 --   version uint8 (1), flags uint8, due float64, request that opened it and request that settled it 8
---   bytes each, note with uint16 length, holds uint16: how many; each hold: key of its bucket with uint32 length,
---   algorithm uint8, window float64, calendar with uint8 length, class uint8, member with uint8 length; and, if flags say
---   so, with uint16 length what it has added to its row of usage (rows.lua)
+--   bytes each, note with uint16 length, holds uint16: how many; each hold: key of its bucket with uint32
+--   length, algorithm uint8, window float64, calendar with uint8 length, class uint8, member with uint8
+--   length; and, if flags say so, with uint16 length what it has added to its row of usage (rows.lua)
 --
--- In a cluster each shard has one with the holds that lie there, and what was added to the row, if that lies there; and
--- the lease's own shard has a directory: one without either. Behind each is the transaction that made the directory, 16 bytes: it tells the lease from
--- another one of the same id that is forgotten. Behind that a directory has uint8 how many steps have claimed it
--- and not said that they were refused, their transactions, 16 bytes each, and the shards, uint16 each.
+-- In a cluster each shard has one with the holds that lie there, and what was added to the row, if that lies
+-- there; and the lease's own shard has a directory: one without either. Behind each is the transaction that made
+-- the directory, 16 bytes: it tells the lease from another one of the same id that is forgotten. Behind that a
+-- directory has uint8 how many steps have claimed it and not said that they were refused, their transactions, 16
+-- bytes each, and the shards, uint16 each.
 
 local LEASE, LEASE_HOLD = '<BBdc8c8I2c0I2', '<I4c0BdBc0BBc0'
 local OPENED, SETTLED, LAPSED, ADDED = 1, 2, 4, 8

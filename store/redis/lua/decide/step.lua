@@ -11,12 +11,13 @@
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
 --               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
---               as float64, name of the calendar; of a plain op only kind, amount and limit count, and in
---               the place of the ceiling when its counter may go (µs)
+--               as float64; if its flags say so, how many thresholds uint8 and each as float64; name of the calendar.
+--               Of a plain op only kind, amount and limit count, and in the place of the ceiling when its counter
+--               may go (µs). Behind an op with thresholds is its label, with uint16 length
 --   rows        if flags say so: see rows.lua
 
 local REFUSED, SHADOW_MODE, QUOTA_OPEN, LEASED, SPAN, ASKED, REPORTS = 2, 4, 8, 16, 32, 64, 128
-local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP = 1, 2, 4, 8, 16
+local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP, TELLS = 1, 2, 4, 8, 16, 32
 
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
 local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 3, 4, 5, 6, 7
@@ -26,7 +27,7 @@ local OPEN, SETTLE, LOOK, RENEW = 0, 1, 3, 4 -- and 2 to let it lapse
 -- What becomes of a step's lease: store.LeaseState.
 local NONE, IS_OPENED, IS_SETTLED, IS_CORRECTED, IS_LAPSED, IS_REPLAYED, IS_UNKNOWN, IS_RENEWED = 0, 1, 2, 3, 4, 5, 6, 7
 
-local OP, OP_SIZE = '<BBBBdddddd', 52
+local OP = '<BBBBdddddd'
 local NOTHING = {}
 
 local function has(flags, bit) return flags % (2 * bit) >= bit end
@@ -35,9 +36,15 @@ local function has(flags, bit) return flags % (2 * bit) >= bit end
 local known_ops = {}
 
 local function parse_op(raw)
-  local op, flags = {}, nil
-  op.kind, flags, op.algorithm, op.class, op.amount, op.limit, op.ceiling, op.demand, op.window, op.lapse = unpack(OP, raw)
-  op.calendar = raw:sub(OP_SIZE + 1)
+  local op, flags, rest = {}, nil, nil
+  op.kind, flags, op.algorithm, op.class, op.amount, op.limit, op.ceiling, op.demand, op.window, op.lapse, rest =
+    unpack(OP, raw)
+  if has(flags, TELLS) then
+    local n = byte(raw, rest)
+    op.thresholds = { unpack('<' .. ('d'):rep(n), raw, rest + 1) }
+    rest = table.remove(op.thresholds) -- which is where they end
+  end
+  op.calendar = raw:sub(rest)
   op.plain, op.shadow, op.quota = has(flags, PLAIN_OP), has(flags, SHADOW), has(flags, QUOTA)
   op.counts_refusals, op.refused = has(flags, COUNT_REFUSALS), has(flags, REFUSED_OP)
   op.judged = op.kind == CHARGE or op.kind == HOLD_OP
@@ -48,8 +55,9 @@ local function parse_op(raw)
 end
 
 -- A step, used again by the next one. Op i of n is ops[i]. It is about the key i places behind the first,
--- which is that of buckets[i], and is refused if refused[i]; of a plain one used[i] is what is used then.
-local spare_step = { ops = {}, buckets = {}, refused = {}, used = {} }
+-- which is that of buckets[i], and is refused if refused[i]; of a plain one used[i] is what is used then, and of one
+-- with thresholds labels[i] is where among the steps its label is.
+local spare_step = { ops = {}, buckets = {}, refused = {}, used = {}, labels = {} }
 
 -- Reads the step of n ops at pos; its first key is the one behind number first. Returns it, and where
 -- it ends.
@@ -89,7 +97,7 @@ local function parse_step(pos, first, n, flags)
     step.shards = steps:sub(pos, pos + 2 * count - 1)
     pos = pos + 2 * count
   end
-  local ops, refused, plain, gives_back = step.ops, step.refused, false, false
+  local ops, refused, plain, gives_back, tells = step.ops, step.refused, false, false, false
   for i = 1, n do
     local last = pos + byte(steps, pos)
     local raw = sub(steps, pos + 1, last)
@@ -97,7 +105,11 @@ local function parse_step(pos, first, n, flags)
     ops[i], refused[i] = op, op.refused
     plain, gives_back = plain or op.plain, gives_back or op.kind == GIVE_BACK
     pos = last + 1
+    if op.thresholds then
+      tells, step.labels[i] = true, pos
+      pos = pos + 2 + byte(steps, pos) + 256 * byte(steps, pos + 1)
+    end
   end
-  step.plain, step.gives_back = plain, gives_back
+  step.plain, step.gives_back, step.tells = plain, gives_back, tells
   return step, pos
 end

@@ -31,6 +31,20 @@ local function period()
 
   function p.give_back(_, st, _, amount) st.count = moved(st.count, st.held, amount, 0) end
 
+  -- Returns which of the thresholds what was spent has reached, from < which ≤ to, above those that it had reached
+  -- before.
+  function p.crossed(st, thresholds)
+    if st.entered == 0 then return 0, 0 end
+    local spent, told = st.count - min(st.held, st.count), st.entered - 1
+    local from, to, n = 0, 0, #thresholds
+    while to < n and thresholds[to + 1] <= spent do
+      to = to + 1
+      if thresholds[to] <= told then from = to end
+    end
+    if from < to then st.entered = 1 + thresholds[to] end
+    return from, to
+  end
+
   function p.hold(s, st, now, amount)
     p.charge(s, st, now, amount)
     return st.at, st.rest
