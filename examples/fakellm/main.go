@@ -4,7 +4,7 @@
 // What it served to whom is in its ledger, token by token.
 //
 // It knows nothing of ration, and of Envoy no more than that requests may come through it. Read README.md first, then
-// server.go.
+// server.go, and call.go.
 package main
 
 import (
