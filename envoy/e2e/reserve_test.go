@@ -18,11 +18,11 @@ func TestReserve(t *testing.T) {
 func testReserve(t *testing.T, store func(testing.TB) string) {
 	const (
 		asked  = `{"model":"claude-haiku-4-5","max_tokens":100,"messages":[{"role":"user","content":"Hello"}]}`
-		input  = len(asked)/4 + 1      // what is held for it
-		held   = input + 100           // with the output
-		used   = 25 + 7 + 15           // what the model says at last
-		begun  = 25 + 7 + 1            // and at first
-		ofFree = "50000/HOUR (tokens)" // what the users have
+		input  = len(asked)/4 + 1                          // what is held for it
+		held   = input + 100                               // with the output
+		used   = 25 + 7 + 15                               // what the model says at last
+		begun  = 25 + 7 + len(messageStart+messageText)/32 // what is charged of a stream that has told its input and no more
+		ofFree = "50000/HOUR (tokens)"                     // what the users have
 	)
 	server, behind := startRation(t, store(t), "../llm.policy.yaml"), startModel(t)
 	e := startEnvoy(t, fromFile(t, reserveFile, behind.addr, server.grpc))
@@ -94,13 +94,13 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 		total["bob"] -= used
 		left(t, "bob", total["bob"])
 	})
-	t.Run("a stream that is broken off: what was seen", func(t *testing.T) {
+	t.Run("a stream that is broken off: its input, and its output by the bytes", func(t *testing.T) {
 		behind.at("/v1/messages", stream(messageStart, messageText, "abort"))
 		<-begin(t, "bob")
 		total["bob"] -= begun
 		left(t, "bob", total["bob"])
 	})
-	t.Run("a client that hangs up in the stream: what was seen", func(t *testing.T) {
+	t.Run("a client that hangs up in the stream: the same", func(t *testing.T) {
 		behind.at("/v1/messages", stream(messageStart, messageText, "hold"))
 		conn, err := dial(t, strings.TrimPrefix(e.url, "http://"))
 		if err != nil {
@@ -112,6 +112,12 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 		readUntil(t, conn, "Hello")
 		conn.Close()
 		total["bob"] -= begun
+		left(t, "bob", total["bob"])
+	})
+	t.Run("never more output than was asked for", func(t *testing.T) {
+		behind.at("/v1/messages", stream(messageStart, strings.Repeat(messageText, 100), "abort"))
+		<-begin(t, "bob")
+		total["bob"] -= 25 + 7 + 100
 		left(t, "bob", total["bob"])
 	})
 	t.Run("an answer without usage: the estimate of the input", func(t *testing.T) {
