@@ -26,13 +26,19 @@ type bootstrap map[string]any
 // beside that.
 func shipped(t testing.TB, upstream string, ration ...string) bootstrap {
 	t.Helper()
-	text, err := os.ReadFile(shippedFile)
+	return fromFile(t, shippedFile, upstream, ration...)
+}
+
+// fromFile is shipped for another of the files that users start from.
+func fromFile(t testing.TB, file, upstream string, ration ...string) bootstrap {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var tree map[string]any
 	if err := yaml.Unmarshal(text, &tree); err != nil {
-		t.Fatalf("%s: %v", shippedFile, err)
+		t.Fatalf("%s: %v", file, err)
 	}
 	b := bootstrap(tree)
 	at(b, "admin", "address", "socket_address")["port_value"] = 0
