@@ -18,8 +18,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// rationBinary is the program under test, built once by TestMain.
-var rationBinary string
+// rationBinary is the program under test, and fakellmBinary one to stand behind it. TestMain builds both, once.
+var rationBinary, fakellmBinary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -29,11 +29,14 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
-		rationBinary = filepath.Join(dir, "ration")
-		build := exec.Command("go", "build", "-o", rationBinary, "../../cmd/ration")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build ./cmd/ration: %v\n%s", err, out)
-			return 1
+		for binary, source := range map[*string]string{
+			&rationBinary: "../../cmd/ration", &fakellmBinary: "../../examples/fakellm",
+		} {
+			*binary = filepath.Join(dir, filepath.Base(source))
+			if out, err := exec.Command("go", "build", "-o", *binary, source).CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "go build %s: %v\n%s", source, err, out)
+				return 1
+			}
 		}
 		return m.Run()
 	}())
