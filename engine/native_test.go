@@ -309,6 +309,8 @@ func TestReservedEntriesThatCannotBeRead(t *testing.T) {
 		"hold without id": {[]engine.Descriptor{entries("user=ann", "ration.phase=hold", "ration.meter=tokens")}, "descriptors[0].entries: ration.phase hold reserves tokens for a request: it needs ration.request"},
 		"done without id": {[]engine.Descriptor{entries("user=ann", "ration.phase=done")}, "ration.phase done ends a request: it needs ration.request"},
 		"hold requests":   {[]engine.Descriptor{entries("user=ann", "ration.phase=hold", "ration.request=r")}, "a ration.meter other than requests"},
+		"API":             {[]engine.Descriptor{entries("user=ann", "ration.api=gemini")}, "descriptors[0].entries[1]: ration.api \"gemini\" is unknown: use anthropic or openai"},
+		"two APIs":        {[]engine.Descriptor{entries("user=ann", "ration.api=openai"), {}, entries("ration.api=anthropic")}, "descriptors[2].entries: ration.api differs"},
 		"two ids":         {[]engine.Descriptor{entries("user=ann", "ration.request=r"), entries("user=ann", "ration.request=s")}, "descriptors[1].entries: ration.request differs"},
 		"begins and ends": {[]engine.Descriptor{entries("user=ann", "ration.request=r"), entries("user=ann", "ration.request=r", "ration.phase=done")}, "descriptors[1].entries: ration.phase: a request is either admitted"},
 	}

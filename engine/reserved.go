@@ -21,6 +21,7 @@ const (
 	reservedRequest = "ration.request"
 	reservedModel   = "ration.model"
 	reservedTier    = "ration.tier"
+	reservedAPI     = "ration.api"
 )
 
 // KeyEntry is the reserved entry that holds an API key. Whoever shows entries hides its value.
@@ -62,6 +63,7 @@ type asked struct {
 	tier     string
 	request  string
 	key      string // an API key
+	api      API    // whose client is answered
 	costs    bool   // a limit of cost applies to it
 }
 
@@ -145,9 +147,13 @@ func (a *asked) take(e *policy.Entry) (why string) {
 		a.tier = e.Value
 	case KeyEntry:
 		a.key = e.Value
+	case reservedAPI:
+		if a.api = apiNamed(e.Value); a.api == APINone {
+			return fmt.Sprintf("%s %.100q is unknown: use anthropic or openai", e.Key, e.Value)
+		}
 	default:
-		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s or %s", e.Key,
-			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry)
+		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s, %s or %s", e.Key,
+			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry, reservedAPI)
 	}
 	return ""
 }
@@ -220,7 +226,7 @@ func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
 }
 
 // fingerprint tells a repeat of request from another one, in whichever order they name what they ask
-// for.
+// for, and however they are to be answered.
 func (s *scratch) fingerprint(request *Request) (sum uint64) {
 	for i := range request.Descriptors {
 		d := &request.Descriptors[i]
@@ -234,6 +240,9 @@ func (s *scratch) fingerprint(request *Request) (sum uint64) {
 		}
 		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
 		for j := range d.Entries {
+			if d.Entries[j].Key == reservedAPI {
+				continue
+			}
 			add(d.Entries[j].Key)
 			add(d.Entries[j].Value)
 		}
