@@ -134,10 +134,13 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 		if got.code != http.StatusTooManyRequests || !strings.Contains(got.body, "overloaded_error") || got.header.Get("x-should-retry") != "true" {
 			t.Errorf("code %d, headers %v, body %s", got.code, got.header, got.body)
 		}
-		for _, name := range []string{"retry-after", "anthropic-ratelimit-requests-remaining", "x-envoy-ratelimited"} {
+		for _, name := range []string{"retry-after", "x-envoy-ratelimited"} {
 			if value := got.header.Get(name); value != "" {
 				t.Errorf("%s: %s, want none", name, value)
 			}
+		}
+		if value := got.header.Values("anthropic-ratelimit-requests-remaining"); len(value) != 1 || value[0] == "0" {
+			t.Errorf("anthropic-ratelimit-requests-remaining: %q, want what bob has left, and not the provider's 0", value)
 		}
 		total["bob"] -= input
 		left(t, "bob", total["bob"])
