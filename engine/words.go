@@ -124,9 +124,11 @@ func (a *Applied) warning() string {
 	if a.Unavailable || a.Limit.Shadow || len(due) == 0 || a.Status.Used < due[0] || ceiling == 0 {
 		return ""
 	}
-	quota := a.Quantity.Quota(a.Limit.Meter)
-	return fmt.Sprintf("You have used %d %% of your %s.", a.Status.Used*100/ceiling, strings.ToLower(quota[:1])+quota[1:])
+	return fmt.Sprintf("You have used %d %% of your %s.", percentOf(a.Status.Used, ceiling), withinSentence(a.Quantity.Quota(a.Limit.Meter)))
 }
+
+// withinSentence begins with a small letter what begins sentences elsewhere: "monthly budget".
+func withinSentence(quota string) string { return strings.ToLower(quota[:1]) + quota[1:] }
 
 // Text says in lines what applies to the call, and why.
 func (x *Explanation) Text() []string {
