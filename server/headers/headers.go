@@ -70,7 +70,7 @@ func AppendDegraded(into []Field, d *engine.Decision) []Field {
 // request-id; that of OpenAI's by x-request-id, which is the proxy's to write.
 func AppendRefusal(into []Field, d *engine.Decision) []Field {
 	into = append(into, Field{"content-type", d.ContentType()})
-	if d.API == engine.APIAnthropic && isPrintable(d.RequestID) {
+	if d.API == engine.APIAnthropic && isValue(d.RequestID) {
 		into = append(into, Field{"request-id", d.RequestID})
 	}
 	if wait, ok := d.Pause(); ok {
@@ -79,11 +79,6 @@ func AppendRefusal(into []Field, d *engine.Decision) []Field {
 			Field{"retry-after-ms", strconv.FormatInt(wait.Milliseconds(), 10)})
 	}
 	return append(into, Field{"x-should-retry", strconv.FormatBool(d.Verdict().ShouldRetry())})
-}
-
-// isPrintable says that text is there, and can stand in a field as it is.
-func isPrintable(text string) bool {
-	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // standing is what all dialects say of a limit.

@@ -30,6 +30,8 @@ type Options struct {
 	// Body gives refused requests a body (application/problem+json) that tells the user what to do,
 	// and a Retry-After header.
 	Body bool
+	// RequestHeaders tells the service behind the proxy of the tier of each admitted request.
+	RequestHeaders bool
 	// Guard catches panics; nil catches them silently.
 	Guard *recovery.Guard
 }
@@ -125,7 +127,10 @@ func (s *Service) answer(ctx context.Context, in []byte) (out []byte, err error)
 
 // fill completes a decision to all that is to be said.
 func (s *Service) fill(a *answer, request *engine.Request, d *engine.Decision) error {
-	*a = answer{decision: d, headers: a.headers[:0]}
+	*a = answer{decision: d, headers: a.headers[:0], requestHeaders: a.requestHeaders[:0]}
+	if s.opts.RequestHeaders && !d.Over {
+		a.requestHeaders = headers.AppendTier(a.requestHeaders, d)
+	}
 	// Envoy sends our body, and its type, in place of its own text/plain, and leaves a Retry-After that we set.
 	switch {
 	case d.API != engine.APINone:

@@ -63,6 +63,9 @@ func (s *Store) sendPart(ctx context.Context, e *encoding) (*call, error) {
 		c := s.newCall(e, b.now())
 		err = b.send(ctx, c)
 		var elsewhere *redirection
+		if s.cluster == nil && errors.As(err, &elsewhere) {
+			return nil, errOneOfMany
+		}
 		moved := false
 		if errors.As(err, &elsewhere) && elsewhere.addr != "" {
 			moved = !elsewhere.ask
