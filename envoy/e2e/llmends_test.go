@@ -24,8 +24,8 @@ func TestLLMEnds(t *testing.T) {
 			stream(messageStart, strings.Repeat(messageText, 50), "abort"), "input_tokens 25; cache_read 7; cache_write 0; output_tokens 100; done"},
 		{"broken off before it has told of its input: by the bytes of the request",
 			stream(": nothing yet\n\n", "abort"), fmt.Sprintf("input_tokens %d; output_tokens 0; done", len(asked.body)/4+1)},
-		{"an error", refuse(500, `{"type":"error"}`), "done"},
-		{"an error, which has used something", refuse(529, messageJSON), "input_tokens 25; cache_read 7; cache_write 0; output_tokens 15; done"},
+		{"an error", refuse(500, `{"type":"error"}`), "failed"},
+		{"an error, which has used something", refuse(529, messageJSON), "input_tokens 25; cache_read 7; cache_write 0; output_tokens 15; failed"},
 		{"a whole answer that tells no usage", say(`{"model":"m"}`), "done"},
 		{"a whole stream that tells none", stream(messageText, messageStop), "done"},
 	}
