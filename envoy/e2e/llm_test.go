@@ -20,7 +20,13 @@ const llmPolicy = "../llm.policy.yaml"
 // startLLM runs a bootstrap of the folder above until the test ends.
 func startLLM(t testing.TB, file, store string, change ...func(bootstrap)) *llm {
 	t.Helper()
-	l := &llm{ration: startRation(t, store, llmPolicy), model: startFakeLLM(t)}
+	return startLLMWith(t, file, store, llmPolicy, nil, change...)
+}
+
+// startLLMWith is startLLM with another policy, and with flags of ration.
+func startLLMWith(t testing.TB, file, store, policy string, flags []string, change ...func(bootstrap)) *llm {
+	t.Helper()
+	l := &llm{ration: startRation(t, store, policy, flags...), model: startFakeLLM(t)}
 	b := fromFile(t, "../"+file, l.model.addr, l.ration.grpc)
 	for _, c := range change {
 		c(b)
