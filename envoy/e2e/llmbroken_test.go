@@ -43,16 +43,13 @@ func (l *llm) hangUp(t testing.TB, r request, events int) {
 // tells of it at the end only, and of its output four tokens for an event. So nobody reads for nothing, and where events have
 // more tokens than that, what was read is charged in part.
 func TestLLMBrokenOff(t *testing.T) {
-	for _, file := range []string{"llm-anthropic.yaml", "llm-openai.yaml", "llm-reserve.yaml"} {
+	for file, apis := range bootstrapsOf {
 		t.Run(file, func(t *testing.T) {
 			l := startLLM(t, file, memory)
-			for name, api := range llmAPIs {
-				if file == "llm-anthropic.yaml" && name != "messages" || file == "llm-openai.yaml" && name == "messages" {
-					continue
-				}
+			for _, name := range apis {
 				for chunk, least := range map[int]float64{1: 1, 4: 0.9, 8: 0.4} {
 					t.Run(fmt.Sprintf("%s, %d tokens to an event", name, chunk), func(t *testing.T) {
-						testLLMBrokenOff(t, l, api, chunk, least)
+						testLLMBrokenOff(t, l, llmAPIs[name], chunk, least)
 					})
 				}
 			}
