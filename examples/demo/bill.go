@@ -113,7 +113,7 @@ func (b bill) lines() []line {
 				r.cost, grouped(r.told.input), grouped(r.told.output)),
 		})
 		if r.hungUp > 0 {
-			left = append(left, line{text("%s left %d streams of %s before their end: for these the output is estimated.", r.user, r.hungUp, r.model)})
+			left = append(left, line{text("Of %s, %s left %d of these calls before the end: their output is estimated.", r.model, r.user, r.hungUp)})
 		}
 	}
 	if b.trouble != "" {

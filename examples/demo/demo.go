@@ -41,10 +41,10 @@ func (p *program) run(ctx context.Context, see view) (err error) {
 	stage := &stage{dir: dir, fail: fail}
 	defer stage.clear()
 	where, err := p.build(ctx, running, stage)
+	if ctx.Err() != nil {
+		return nil // it was told to end before it had begun
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("DEBUG %w", err)
-		}
 		return err
 	}
 	ration, err := dialRation(where.ration)
@@ -55,6 +55,11 @@ func (p *program) run(ctx context.Context, see view) (err error) {
 
 	see.begin(where)
 	defer see.close()
+	if p.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.For)
+		defer cancel()
+	}
 	traffic := beginTraffic(running, where.envoy)
 	if err := ration.watch(running, fail); err != nil {
 		return err

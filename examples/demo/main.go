@@ -29,7 +29,9 @@ type program struct {
 	Bootstrap string `default:"envoy/llm-reserve.yaml" placeholder:"FILE" help:"What Envoy does. Its ports are replaced by free ones."`
 	Ration    string `default:"bin/ration" placeholder:"PROGRAM" help:"ration."`
 	FakeLLM   string `name:"fakellm" default:"bin/fakellm" placeholder:"PROGRAM" help:"What stands for the model: examples/fakellm."`
-	Envoy     string `env:"RATION_ENVOY" default:".cache/venv/bin/envoy" placeholder:"PROGRAM" help:"Envoy 1.40."`
+	Envoy     string `env:"RATION_ENVOY" placeholder:"PROGRAM" help:"Envoy 1.40. Default: the one that make installs in .cache/venv."`
+
+	Picture string `hidden:"" placeholder:"FILE" help:"Draw the picture of the README, and nothing else."`
 }
 
 func main() {
@@ -38,14 +40,15 @@ func main() {
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 
-	ctx, stop := untilSignal()
-	defer stop()
-	if cli.For > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, cli.For)
-		defer cancel()
+	if cli.Picture != "" {
+		where, state := still()
+		err = os.WriteFile(cli.Picture, []byte(picture(screen(where, state, columns, rows))), 0o644)
+	} else {
+		ctx, stop := untilSignal()
+		defer stop()
+		err = cli.run(ctx, viewOn(os.Stdout))
 	}
-	if err := cli.run(ctx, viewOn(os.Stdout)); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}

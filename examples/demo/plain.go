@@ -23,17 +23,17 @@ func (v *plainView) begin(where addresses) {
 	v.print("", instructions(where)...)
 }
 
+// update prints what is the first of its kind, and the last of each kind before a table.
 func (v *plainView) update(now state) {
-	at := clock(now.elapsed) + "  "
+	at, due := clock(now.elapsed)+"  ", now.elapsed >= v.next
 	for _, n := range news(now.events, 1<<16) {
-		// The first of its kind; those that follow are in the table.
 		kind := event{user: n.user, limit: n.limit, refusal: n.refusal}
-		if !v.told[kind] {
-			v.told[kind] = true
+		if !v.told[kind] || due && !v.told[n.event] {
+			v.told[kind], v.told[n.event] = true, true
 			v.print(at, n.lines...)
 		}
 	}
-	if now.elapsed >= v.next {
+	if due {
 		v.next = now.elapsed + tableEvery
 		v.print(at, table(now.users)...)
 	}

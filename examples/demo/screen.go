@@ -34,6 +34,9 @@ func (s style) text(format string, args ...any) span { return span{fmt.Sprintf(f
 // widest is as wide as the screen gets: the tables need 79 columns, and longer lines are hard to read.
 const widest = 110
 
+// mostNews is how many lines of news there is room for, so that what stands below them does not move.
+const mostNews = 8
+
 // screen is everything that the terminal shows, at a width and a height. Where there is little room the oldest news go
 // first.
 func screen(where addresses, s state, width, height int) []line {
@@ -45,7 +48,7 @@ func screen(where addresses, s state, width, height int) []line {
 	top = append(top, nil, line{strong.text("WHAT RATION SAYS")})
 	bottom := append([]line{nil, {strong.text("LOOK FOR YOURSELF"), text(", in another terminal")}}, instructions(where)...)
 	said := news(s.events, width)
-	room := max(0, height-len(top)-len(bottom))
+	room := max(0, min(mostNews, height-len(top)-len(bottom)))
 	for len(said) > 0 && count(said) > room {
 		said = drop(said)
 	}
@@ -53,6 +56,7 @@ func screen(where addresses, s state, width, height int) []line {
 	for _, n := range said {
 		all = append(all, n.lines...)
 	}
+	all = append(all, make([]line, room-count(said))...)
 	all = append(all, bottom...)
 	for i := range all {
 		all[i] = cut(all[i], width)
@@ -64,7 +68,7 @@ func title(s state, width int) line {
 	left := "three users of a model, behind Envoy"
 	right := clock(s.elapsed) + "   Ctrl-C ends it"
 	if s.ending {
-		right = "ending: calls under way are waited for"
+		right = "waiting for open calls"
 	}
 	gap := max(2, width-1-len("ration  ")-len(left)-len(right))
 	return line{strong.text("ration"), text("  %s%s", left, strings.Repeat(" ", gap)), faint.text("%s", right)}
@@ -72,7 +76,7 @@ func title(s state, width int) line {
 
 // table shows how users stand.
 func table(users []user) []line {
-	all := []line{{faint.text("%-6s %-7s %-9s %6s %7s %4s %8s %7s", "USER", "TIER", "NOW", "SERVED", "REFUSED", "OPEN", "TOKENS", "SPENT")}}
+	all := []line{{faint.text("%-5s %-7s  %-9s %6s %7s %4s %7s  %7s", "USER", "TIER", "NOW", "SERVED", "REFUSED", "OPEN", "TOKENS", "SPENT")}}
 	for _, u := range users {
 		now, how := u.now.words()
 		part := u.part()
@@ -84,10 +88,10 @@ func table(users []user) []line {
 			full = warning
 		}
 		const bar = 8
-		filled := min(bar, int(part*bar+99)/100)
+		filled := min(bar, int(part*bar/100))
 		all = append(all, line{
-			strong.text("%-6s", u.name), text(" %-7s ", u.tier), how.text("%-9s", now),
-			text(" %6s %7s %4d %8s %7s of %-5s ", grouped(u.served), grouped(u.refused), u.inFlight, grouped(u.tokens), u.cost.brief(), u.budget.round()),
+			strong.text("%-5s", u.name), text(" %-7s  ", u.tier), how.text("%-9s", now),
+			text(" %6s %7s %4d %7s  %7s of %-5s ", grouped(u.served), grouped(u.refused), u.inFlight, grouped(u.tokens), u.cost.brief(), u.budget.round()),
 			full.text("%s", strings.Repeat("█", filled)), faint.text("%s", strings.Repeat("░", bar-filled)),
 		})
 	}
@@ -130,7 +134,7 @@ func news(events []event, width int) []item {
 			what, how = "refused", bad
 		}
 		n := item{event: e}
-		before := line{faint.text("%s ", e.at.Local().Format("15:04:05")), strong.text("%-6s", e.user), how.text(" %s ", what)}
+		before := line{faint.text("%s ", e.at.Local().Format("15:04:05")), strong.text("%-5s", e.user), how.text("  %s ", what)}
 		for i, part := range wrap(e.message, max(20, width-1-before.width())) {
 			if i > 0 {
 				before = line{text("%s", strings.Repeat(" ", before.width()))}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,7 +84,7 @@ func (p *program) build(ctx, running context.Context, s *stage) (where addresses
 	if err := moveBootstrap(p.Bootstrap, config, where); err != nil {
 		return where, err
 	}
-	if _, err := s.start("Envoy", p.Envoy, nil, "--config-path", config, "--admin-address-path", admin,
+	if _, err := s.start("Envoy", cmp.Or(p.Envoy, ".cache/venv/bin/envoy"), nil, "--config-path", config, "--admin-address-path", admin,
 		"--disable-hot-restart", "--concurrency", "1", "--log-level", "error"); err != nil {
 		return where, fmt.Errorf("%w (`make demo` installs one; RATION_ENVOY names another)", err)
 	}

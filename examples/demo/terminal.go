@@ -94,7 +94,7 @@ func (t *terminal) paint(l line) string {
 	codes := map[style]string{strong: "1", faint: "2", good: "32", warning: "33", bad: "31"}
 	var b strings.Builder
 	for _, s := range l {
-		if code := codes[s.style]; t.colour && code != "" {
+		if code := codes[s.style]; t.colour && code != "" && s.text != "" {
 			fmt.Fprintf(&b, "\x1b[%sm%s\x1b[0m", code, s.text)
 			continue
 		}
