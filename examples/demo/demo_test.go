@@ -133,11 +133,25 @@ func envoyBinary(t *testing.T) string {
 	return installed
 }
 
+// try runs a command that the demo shows.
+func try(t *testing.T, lines []string, wanted string) {
+	t.Helper()
+	command := strings.ReplaceAll(strings.Join(lines, "\n"), "bin/ration ", rationBinary+" ")
+	out, _ := exec.Command("bash", "-c", command).CombinedOutput() // what failed shows in what it printed
+	if !regexp.MustCompile(wanted).Match(out) {
+		t.Errorf("%s\nprints:\n%s\nwant %s", command, out, wanted)
+	}
+}
+
 // The demo as somebody sees it who runs it in a pipe and ends it by Ctrl-C: three users are served, the one who asks and
 // asks is refused and told why, and what each is charged is to the nano-dollar what the model has served.
 func TestDemo(t *testing.T) {
 	s := start(t, "")
 	where := s.until(t, `behind Envoy at http://(\S+), with ration at (\S+)\.`)
+	s.until(t, "bin/ration watch")
+	try(t, s.all[2:6], "HTTP/1.1 (200|429) ")
+	try(t, s.all[6:7], "tier pro")
+	try(t, []string{"timeout 10 " + s.all[7] + " | head -n 1"}, "refusal llm user=carol")
 	s.until(t, `carol +refused (Rate limit reached: 20 requests per minute on the free plan\. Try again in \d+ s\.|`+
 		`Too many requests at once: at most 2 on the free plan\. Try again when one of them has ended\.)`)
 	for _, user := range []string{"ann +premium", "bob +pro", "carol +free"} {

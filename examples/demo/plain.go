@@ -19,7 +19,7 @@ const tableEvery = 5 * time.Second
 
 func (v *plainView) begin(where addresses) {
 	v.told = map[event]bool{}
-	v.print("", line{text("Three users of a model, behind Envoy at %s, with ration at %s. Look for yourself:", where.envoy, where.ration)})
+	v.print("", line{text("Three users of a model, behind Envoy at %s, with ration at %s.", where.envoy, where.ration)})
 	v.print("", instructions(where)...)
 }
 

@@ -46,7 +46,7 @@ func screen(where addresses, s state, width, height int) []line {
 		top = append(top, nil, line{bad.text("Unexpected: %s", s.trouble)})
 	}
 	top = append(top, nil, line{strong.text("WHAT RATION SAYS")})
-	bottom := append([]line{nil, {strong.text("LOOK FOR YOURSELF"), text(", in another terminal")}}, instructions(where)...)
+	bottom := append([]line{nil}, instructions(where)...)
 	said := news(s.events, width)
 	room := max(0, min(mostNews, height-len(top)-len(bottom)))
 	for len(said) > 0 && count(said) > room {
@@ -164,19 +164,20 @@ func drop(all []item) []item {
 	return append(all[:oldest:oldest], all[oldest+1:]...)
 }
 
-// instructions say how to look for oneself.
+// instructions say how to look for oneself, in lines that a shell takes as they stand.
 func instructions(where addresses) []line {
-	var all []line
+	all := []line{{strong.text("LOOK FOR YOURSELF"), text(" in another terminal, or change %s", where.policy)}}
 	for _, l := range []string{
 		"curl -i " + where.envoy + `/v1/messages -H 'x-api-key: key-of-carol' \`,
-		`  -H 'content-type: application/json' -d '{"model": "claude-haiku-4-5",`,
-		`  "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}'`,
+		`  -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \`,
+		`  -d '{"model": "claude-haiku-4-5", "max_tokens": 50,`,
+		`  "messages": [{"role": "user", "content": "Hello"}]}'`,
 		"bin/ration usage --server " + where.ration + " --domain " + domain + " user=bob",
 		"bin/ration watch --server " + where.ration + " --domain " + domain + " --kind refusal",
 	} {
 		all = append(all, line{text("  %s", l)})
 	}
-	return append(all, line{text("or change a limit in %s", where.policy)})
+	return all
 }
 
 // wrap breaks text into lines.

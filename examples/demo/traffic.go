@@ -141,7 +141,6 @@ func (t *traffic) make(ctx context.Context, c call) (wait time.Duration, err err
 	}
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Anthropic-Version": "2023-06-01", "X-Api-Key": "key-of-" + c.user,
-		"X-Fake-User": c.user, // for the model's ledger, which does not get to see the key
 	} {
 		r.Header.Set(name, value)
 	}
