@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
@@ -16,12 +18,12 @@ type bill struct {
 
 // billed is what one user has used of one model.
 type billed struct {
-	user, model string
+	subject
 	// charged and cost are ration's account, told is the model's.
 	charged, told tokens
 	cost          nanos
-	// hungUp is how many streams were left before their end. What they have used nobody was told: ration estimates it.
-	hungUp int64
+	// left is how many streams the user left before their end. What these have used nobody was told: it is estimated.
+	left int64
 }
 
 // tokens are calls and their tokens.
@@ -30,9 +32,9 @@ type tokens struct{ calls, input, output int64 }
 // ledger is what the model says that it served.
 type ledger struct {
 	Rows []struct {
-		User, Model               string
-		Requests, Broken, Aborted int64
-		Served                    struct {
+		User, Model string
+		Requests    int64
+		Served      struct {
 			Input  int64 `json:"input_tokens"`
 			Output int64 `json:"output_tokens"`
 		}
@@ -40,7 +42,7 @@ type ledger struct {
 }
 
 // drawUp draws up the bill, once all calls have ended for ration too and it has told of all refusals.
-func drawUp(ctx context.Context, r *ration, fakellm string) (b bill, err error) {
+func drawUp(ctx context.Context, r *ration, t *traffic, fakellm string) (b bill, err error) {
 	for before := int64(-1); ; {
 		if b.state, err = r.ask(ctx); err != nil {
 			return b, err
@@ -69,33 +71,34 @@ func drawUp(ctx context.Context, r *ration, fakellm string) (b bill, err error) 
 		return b, err
 	}
 	b.rows = join(rows, served)
+	for i, row := range b.rows {
+		b.rows[i].left = t.left[row.subject] // it has come to its end
+	}
+	b.trouble = t.trouble()
 	return b, nil
 }
 
 // join puts what ration has charged beside what the model has served.
 func join(rows []*rationv1.UsageRow, served ledger) []billed {
 	var all []billed
-	of := func(user, model string) *billed {
-		for i := range all {
-			if all[i].user == user && all[i].model == model {
-				return &all[i]
-			}
+	of := func(s subject) *billed {
+		i := slices.IndexFunc(all, func(b billed) bool { return b.subject == s })
+		if i < 0 {
+			i, all = len(all), append(all, billed{subject: s})
 		}
-		all = append(all, billed{user: user, model: model})
-		return &all[len(all)-1]
+		return &all[i]
 	}
 	for _, row := range rows {
 		if row.GetRequests() == 0 {
 			continue // only refused
 		}
-		b := of(row.GetGroup()["subject"][len("user="):], row.GetGroup()["model"])
+		b := of(subject{strings.TrimPrefix(row.GetGroup()["subject"], "user="), row.GetGroup()["model"]})
 		b.charged = tokens{row.GetRequests(), row.GetUsage().GetInputTokens(), row.GetUsage().GetOutputTokens()}
 		b.cost = nanos(row.GetCost())
 	}
 	for _, row := range served.Rows {
-		b := of(row.User, row.Model)
+		b := of(subject{row.User, row.Model})
 		b.told = tokens{row.Requests, row.Served.Input, row.Served.Output}
-		b.hungUp = row.Broken + row.Aborted
 	}
 	return all
 }
@@ -112,8 +115,8 @@ func (b bill) lines() []line {
 			text(" %-17s %5s %8s %8s %11s %9s %8s", r.model, grouped(r.charged.calls), grouped(r.charged.input), grouped(r.charged.output),
 				r.cost, grouped(r.told.input), grouped(r.told.output)),
 		})
-		if r.hungUp > 0 {
-			left = append(left, line{text("Of %s, %s left %d of these calls before the end: their output is estimated.", r.model, r.user, r.hungUp)})
+		if r.left > 0 {
+			left = append(left, line{text("Of %s, %s left %d of these calls before the end: their output is estimated.", r.model, r.user, r.left)})
 		}
 	}
 	if b.trouble != "" {

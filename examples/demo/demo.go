@@ -72,7 +72,9 @@ func (p *program) run(ctx context.Context, see view) (err error) {
 		return err
 	}
 	see.close()
-	see.end(final)
+	if final != nil {
+		see.end(*final)
+	}
 	return nil
 }
 
@@ -100,21 +102,23 @@ func show(ctx, running context.Context, ration *ration, traffic *traffic, see vi
 	}
 }
 
-// settle lets calls under way end, so that what they have used is known, and draws up the bill. Who is in a hurry ends
-// it by another signal.
-func settle(running context.Context, ration *ration, traffic *traffic, where addresses) (bill, error) {
-	ctx, stop := untilSignal()
+// settle lets calls under way end, so that what they have used is known, and draws up the bill. Who is in a hurry does
+// without it by another signal.
+func settle(running context.Context, ration *ration, traffic *traffic, where addresses) (*bill, error) {
+	hurry, stop := untilSignal()
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(hurry, patience)
 	defer cancel()
 	defer context.AfterFunc(running, cancel)()
 	traffic.stop(ctx)
-	final, err := drawUp(ctx, ration, where.fakellm)
-	if err != nil {
-		return bill{}, orCause(running, fmt.Errorf("draw up the bill: %w", err))
+	final, err := drawUp(ctx, ration, traffic, where.fakellm)
+	if hurry.Err() != nil {
+		return nil, nil
 	}
-	final.trouble = traffic.trouble()
-	return final, nil
+	if err != nil {
+		return nil, orCause(running, fmt.Errorf("draw up the bill: %w", err))
+	}
+	return &final, nil
 }
 
 // orCause is why running has ended, if it has, and err otherwise: a program that has ended explains why a call failed.

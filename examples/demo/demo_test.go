@@ -74,7 +74,7 @@ func start(t *testing.T, envoy string, flags ...string) *started {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	go func() {
 		defer r.Close()
 		for said := bufio.NewScanner(r); said.Scan(); {
@@ -84,7 +84,7 @@ func start(t *testing.T, envoy string, flags ...string) *started {
 	}()
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM)
-		_ = s.cmd.Wait() //nolint:errcheck // it may have been waited for
+		_ = s.cmd.Wait() // it may have been waited for
 		if t.Failed() {
 			t.Logf("the demo printed:\n%s", strings.Join(s.all, "\n"))
 		}
@@ -165,7 +165,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("after Ctrl-C it ends with %v, want no error", err)
 	}
 	for _, addr := range where[1:] {
-		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+		if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr); err == nil {
 			conn.Close()
 			t.Errorf("something listens still at %s", addr)
 		}
@@ -182,7 +182,7 @@ func TestDemo(t *testing.T) {
 		return n
 	}
 	text := strings.Join(bill, "\n")
-	seen := map[string]bool{}
+	spent := map[string]int64{}
 	for _, l := range bill {
 		m := row.FindStringSubmatch(l)
 		if m == nil {
@@ -192,7 +192,7 @@ func TestDemo(t *testing.T) {
 		cost := number(m[6])*1e9 + number((m[7] + "000000000")[:9])
 		servedInput, servedOutput := number(m[8]), number(m[9])
 		price := prices[model]
-		seen[user] = true
+		spent[user] += cost
 		if charged := input*price[0] + output*price[1]; cost != charged || calls == 0 {
 			t.Errorf("%s\nis charged %d nano-dollars for its tokens, want %d, for some calls", l, cost, charged)
 		}
@@ -206,8 +206,11 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%s\nis charged for other input than was served, or for more output than was asked for", l)
 		}
 	}
-	if len(seen) != len(users) {
-		t.Errorf("the bill is of %d users, want %d", len(seen), len(users))
+	for _, user := range users {
+		inTable := regexp.MustCompile("(?m)^" + user + " .*  " + regexp.QuoteMeta(nanos(spent[user]).brief()) + " of ")
+		if spent[user] == 0 || !inTable.MatchString(text) {
+			t.Errorf("of the budget of %s not %d nano-dollars are spent, which is the sum of the bill", user, spent[user])
+		}
 	}
 	if strings.Contains(text, "Unexpected") {
 		t.Error("somebody was answered by something else than the model or a refusal")

@@ -53,13 +53,17 @@ type traffic struct {
 	callers sync.WaitGroup
 
 	mu     sync.Mutex
-	broken string // what came back that should not have
+	broken string            // what came back that should not have
+	left   map[subject]int64 // streams that were left before their end
 }
+
+// subject is a user with a model.
+type subject struct{ user, model string }
 
 // beginTraffic lets the users call the model at url until the traffic is stopped, or ctx ends.
 func beginTraffic(ctx context.Context, url string) *traffic {
 	transport := &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}
-	t := &traffic{url: url, client: &http.Client{Transport: transport}}
+	t := &traffic{url: url, client: &http.Client{Transport: transport}, left: map[subject]int64{}}
 	calls, endNow := context.WithCancel(ctx)
 	ending, noMore := context.WithCancel(calls)
 	t.ending, t.noMore, t.endNow = ending, noMore, endNow
@@ -150,8 +154,13 @@ func (t *traffic) make(ctx context.Context, c call) (wait time.Duration, err err
 	}
 	defer resp.Body.Close()
 	if c.hangUp && resp.StatusCode == http.StatusOK {
-		_, err := io.CopyN(io.Discard, resp.Body, 2_000)
-		return 0, err
+		if _, err := io.CopyN(io.Discard, resp.Body, 1_000); err != nil {
+			return 0, err
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.left[subject{c.user, c.model}]++
+		return 0, nil
 	}
 	said, err := io.ReadAll(resp.Body)
 	switch {
