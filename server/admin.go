@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/reflection"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
@@ -45,27 +44,17 @@ func newAdminGRPC(service rationv1.AdminServiceServer, guard *recovery.Guard, ga
 func adminHandler(overGRPC http.Handler, service rationv1.AdminServiceServer, guard *recovery.Guard, gate *access.Gate) http.Handler {
 	json := gateway.New(gateway.Options{Unary: gate.Unary, Guard: guard})
 	rationv1.RegisterAdminServiceServer(json, service)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
-			overGRPC.ServeHTTP(w, r)
-		case gate.Callers == nil && !namesThisMachine(r.Host):
-			gateway.Refuse(w, failure.New(codes.PermissionDenied, failure.NotPermitted, "the request was sent to a name: "+
-				"send it to an address or to localhost, so that no page in a browser can send it here by a name of its own"))
-		default:
-			json.ServeHTTP(w, r)
-		}
-	})
-}
-
-// namesThisMachine says that a request was sent to an address, or to localhost. A page whose name has been made to lead
-// here would send its own name.
-func namesThisMachine(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+	var others http.Handler = json
+	if gate.Callers == nil {
+		others = notByName(json)
 	}
-	host = strings.Trim(host, "[]")
-	return host == "" || host == "localhost" || net.ParseIP(host) != nil
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			overGRPC.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 // gRPCToo are the protocols of an address that serves gRPC and JSON.

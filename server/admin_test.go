@@ -552,6 +552,22 @@ func pages(t *testing.T, o *office) {
 	}
 }
 
+// A change that says a lot is listed with what is short, and with how much is left out.
+func TestLongChange(t *testing.T) { everywhere(t, longChange) }
+
+func longChange(t *testing.T, o *office) {
+	tier, notes := "pro", make(map[string]string)
+	for i := range 20 {
+		notes[fmt.Sprint("note", i)] = strings.Repeat("x", 1000)
+	}
+	must[*rationv1.PutSubjectResponse](t)(o.PutSubject(t.Context(),
+		&rationv1.PutSubjectRequest{Subject: named("alice"), Actor: actor(), Tier: &tier, Attributes: notes}))
+	c := must[*rationv1.ListChangesResponse](t)(o.ListChanges(t.Context(), &rationv1.ListChangesRequest{Domain: "llm"})).GetChanges()[0]
+	if c.GetOmitted() == 0 || !strings.Contains(c.GetAfter(), `"tier":"pro"`) {
+		t.Errorf("it omits %d, and says %.100s", c.GetOmitted(), c.GetAfter())
+	}
+}
+
 // A policy is judged as it would be when it is loaded, and is not.
 func TestValidatePolicy(t *testing.T) {
 	o := administer(t)

@@ -159,7 +159,11 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 				Unary: s.gates["HTTP"].Unary, Guard: guard, Stream: chain(s.gates["HTTP"].Stream, endStreams(s.stopping, guard)),
 			})
 			own(g)
-			return public(service, g, h), nil
+			json := http.Handler(g)
+			if config.Access == nil && !config.InsecureAPI && isLocal(at) {
+				json = notByName(g)
+			}
+			return public(service, json, g.Prefixes(), h), nil
 		}, 30 * time.Second, config.HTTPTLS, nil},
 		{"metrics", config.MetricsAddr, func(net.Addr) (http.Handler, error) { return metricsHandler(metrics), nil }, 30 * time.Second, false, nil},
 		{"debug", config.DebugAddr, func(net.Addr) (http.Handler, error) { return debug.New(e), nil }, 0, false, nil}, // a profile takes its time
@@ -289,10 +293,10 @@ func registerHealth(server *grpc.Server, h *health.State) {
 }
 
 // public serves the HTTP address.
-func public(service *rls.Service, own *gateway.Gateway, h *health.State) http.Handler {
+func public(service *rls.Service, own http.Handler, prefixes []string, h *health.State) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/json", service)
-	for _, prefix := range own.Prefixes() {
+	for _, prefix := range prefixes {
 		mux.Handle(prefix, own)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,7 @@ import (
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/server"
+	"github.com/rationhq/ration/server/access"
 )
 
 // loopback is where an address with all interfaces can be reached from here.
@@ -83,6 +84,46 @@ func TestOpenAddress(t *testing.T) {
 				t.Errorf("the status over HTTP: %+v", got)
 			}
 		})
+	}
+}
+
+// What takes whoever is on this machine takes no page in a browser, whose name has been made to lead to it; where callers
+// are asked who they are, or all are let in, any name will do.
+func TestSentToAName(t *testing.T) {
+	for _, c := range []struct {
+		name, addr string
+		config     server.Config
+		byName     int
+	}{
+		{name: "loopback", addr: "127.0.0.1:0", byName: http.StatusForbidden},
+		{name: "let in", addr: "127.0.0.1:0", config: server.Config{InsecureAPI: true}, byName: http.StatusOK},
+		{name: "let in from everywhere", addr: ":0", config: server.Config{InsecureAPI: true}, byName: http.StatusOK},
+		{name: "with tokens", addr: "127.0.0.1:0", config: server.Config{Access: access.NewCallers(nil)}, byName: http.StatusUnauthorized},
+	} {
+		c.config.HTTPAddr = c.addr
+		s := serve(t, accounts, nil, c.config)
+		byAddress := c.byName
+		if byAddress == http.StatusForbidden {
+			byAddress = http.StatusOK
+		}
+		at := loopback(t, s.Addr("HTTP"))
+		for host, want := range map[string]int{
+			"evil.example": c.byName, "evil.example:8080": c.byName, "localhost:8080": byAddress, "127.0.0.1": byAddress, "[::1]:8080": byAddress,
+		} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/"+accounting+"Check", strings.NewReader(`{"caller": {"domain": "llm"}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			r.Header.Set("Content-Type", "application/json")
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.Body.Close(); answer.StatusCode != want {
+				t.Errorf("%s, sent to %s: %d, want %d", c.name, host, answer.StatusCode, want)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package subject
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -25,7 +26,7 @@ type Row struct {
 	// Credential is by what the actor was known; empty: nobody asked.
 	Credential string
 	Changes    []FieldChange
-	// Omitted is how many changes the row had no room for.
+	// Omitted is how many changes the row had no room for, the longest.
 	Omitted int
 }
 
@@ -65,18 +66,21 @@ func encodeRow(of Ref, by By, old, next *Subject) ([]byte, error) {
 	r := rowRecord{
 		Domain: of.Domain, Name: of.Name, Actor: by.Actor, Credential: by.Credential, Action: by.Action, Reason: by.Reason, At: by.At,
 	}
-	room := maxChanges
 	union := maps.Clone(before)
 	maps.Copy(union, after)
-	for _, field := range slices.Sorted(maps.Keys(union)) {
-		if before[field] == after[field] {
-			continue
+	changed := slices.DeleteFunc(slices.Sorted(maps.Keys(union)), func(field string) bool { return before[field] == after[field] })
+	size := func(field string) int { return len(field) + len(before[field]) + len(after[field]) }
+	// The short ones go first: nobody hides a new tier behind long attributes.
+	slices.SortStableFunc(changed, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
+	room := maxChanges
+	for i, field := range changed {
+		if room -= size(field); room < 0 {
+			r.Omitted, changed = len(changed)-i, changed[:i]
+			break
 		}
-		room -= len(field) + len(before[field]) + len(after[field])
-		if room < 0 {
-			r.Omitted++
-			continue
-		}
+	}
+	slices.Sort(changed)
+	for _, field := range changed {
 		r.Changes = append(r.Changes, FieldChange{field, rawOf(before[field]), rawOf(after[field])})
 	}
 	return json.Marshal(&r)

@@ -321,6 +321,34 @@ func TestShards(t *testing.T) {
 	}
 }
 
+// What is short is in a row, whatever else was changed with it: who raises somebody's tier cannot hide that.
+func TestRowHasWhatIsShort(t *testing.T) {
+	step, err := subject.Plan(alice, nil, subject.By{Actor: "a", Reason: "r"}, func(s *subject.Subject) error {
+		s.Tier, s.Suspended, s.Zone, s.Attributes = "premium", true, "Europe/Berlin", make(map[string]string)
+		for i := range 20 {
+			s.Attributes[fmt.Sprintf("note %02d", i)] = long[:1000]
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := subject.ReadRow(subject.RowID(1_763_822_345_123_456, 7) + " 5 " + string(step.Row))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make(map[string]string)
+	for _, c := range row.Changes {
+		changed[c.Field] = string(c.New)
+	}
+	if changed["tier"] != `"premium"` || changed["suspended"] != "true" || changed["zone"] != `"Europe/Berlin"` {
+		t.Errorf("it says that the tier is %s now, suspended %s, the zone %s", changed["tier"], changed["suspended"], changed["zone"])
+	}
+	if len(row.Changes)+row.Omitted != 23 || row.Omitted == 0 {
+		t.Errorf("it has %d changes and omits %d, want 23", len(row.Changes), row.Omitted)
+	}
+}
+
 // A row that has no room for all changes says how many it leaves out.
 func TestRowIsBounded(t *testing.T) {
 	step, err := subject.Plan(alice, nil, subject.By{Actor: "a", Reason: "r"}, func(s *subject.Subject) error {

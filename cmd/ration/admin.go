@@ -365,10 +365,14 @@ func (c *changesCmd) Run(to streams) error {
 	request := &rationv1.ListChangesRequest{Domain: c.Domain, Name: c.Subject, PageSize: c.N, PageToken: c.Page}
 	return call(&c.remoteFlags, c.Admin, to, request,
 		directory(rationv1.AdminServiceClient.ListChanges), func(r *rationv1.ListChangesResponse) *answer {
-			a := &answer{columns: []string{"time", "who", "known_by", "why", "action", "subject", "before", "after"}}
+			a := &answer{columns: []string{"time", "who", "known_by", "why", "action", "subject", "before", "after", "omitted"}}
 			for _, ch := range r.GetChanges() {
+				omitted := ""
+				if n := ch.GetOmitted(); n > 0 {
+					omitted = fmt.Sprint(n)
+				}
 				a.row(when(ch.GetTime()), ch.GetActor().GetName(), ch.GetCredential(), ch.GetActor().GetReason(), ch.GetAction(), ch.GetName(),
-					ch.GetBefore(), ch.GetAfter())
+					ch.GetBefore(), ch.GetAfter(), omitted)
 			}
 			c.more(a, r.GetNextPageToken())
 			return a.of(r)

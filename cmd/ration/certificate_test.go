@@ -465,7 +465,7 @@ func TestWhoHasChanged(t *testing.T) {
 	says(t, exitOK, slices.Concat(set, []string{"free", "--as", "certificate ops"}, byToken))
 	says(t, exitFailed, slices.Concat(set, []string{"pro"}), `ration: localhost:\d+: the call came without a token, and without a certificate that was verified: .*`)
 	says(t, exitOK, slices.Concat(strings.Fields("changes bob --format csv"), byCert),
-		`time,who,known_by,why,action,subject,before,after`,
+		`time,who,known_by,why,action,subject,before,after,omitted`,
 		`[^,]*,certificate ops,token robot,test,put_subject,bob,.*`, `[^,]*,robot,token robot,test,put_subject,bob,.*`,
 		`[^,]*,dave,certificate ops,test,put_subject,bob,.*`, `[^,]*,ops,certificate ops,test,put_subject,bob,.*`)
 	s.stop(t)

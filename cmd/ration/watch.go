@@ -158,19 +158,9 @@ func (w *watching) print(to io.Writer, e *rationv1.WatchEventsResponse) error {
 	}
 	for _, part := range []string{e.GetDomain(), e.GetSubject(), e.GetLimit()} {
 		if part != "" {
-			parts = append(parts, printable(part))
+			parts = append(parts, visible(part))
 		}
 	}
-	_, err := fmt.Fprintf(to, "%s: %s\n", strings.Join(parts, " "), printable(e.GetMessage()))
+	_, err := fmt.Fprintf(to, "%s: %s\n", strings.Join(parts, " "), visible(e.GetMessage()))
 	return err
-}
-
-// printable keeps what callers have named themselves from talking to a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\ufffd'
-		}
-		return r
-	}, text)
 }

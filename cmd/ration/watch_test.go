@@ -107,6 +107,16 @@ func TestWatch(t *testing.T) {
 	second.stop(t)
 }
 
+// TestWatchCannotBeForged: whoever calls chooses the names in a line, and not how it reads.
+func TestWatchCannotBeForged(t *testing.T) {
+	var line strings.Builder
+	w := watching{command: &watchCmd{Format: "text"}}
+	err := w.print(&line, &rationv1.WatchEventsResponse{Kind: "threshold", Subject: "user=a\u202egpj\x1b[2K\nb", Message: "m\u2066x"})
+	if got := line.String(); err != nil || got != " threshold user=a\ufffdgpj\ufffd[2K\ufffdb: m\ufffdx\n" {
+		t.Errorf("%v, printed %q", err, got)
+	}
+}
+
 // TestWatchMisuse: what can never work ends with an error, and so does a server that is not there.
 func TestWatchMisuse(t *testing.T) {
 	p := serve(t, "--policy", warningPolicy(t))

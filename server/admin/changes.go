@@ -30,7 +30,7 @@ func (s *Service) ListChanges(ctx context.Context, r *rationv1.ListChangesReques
 		row := &rows[i]
 		c := &rationv1.Change{
 			Time: instant(row.At), Actor: &rationv1.Actor{Name: row.Actor, Reason: row.Reason},
-			Credential: row.Credential, Action: row.Action, Name: row.Subject.Name,
+			Credential: row.Credential, Action: row.Action, Name: row.Subject.Name, Omitted: int32(row.Omitted),
 		}
 		if c.Before, err = fields(row.Changes, func(f *subject.FieldChange) json.RawMessage { return f.Old }); err != nil {
 			return nil, failure.Of(err)

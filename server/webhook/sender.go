@@ -49,8 +49,9 @@ const (
 	askWithin = 5 * time.Second
 	// tellWithin bounds how long it takes to tell it, also while the process ends.
 	tellWithin = 2 * time.Second
-	// restBetween is the least time between two questions to it.
-	restBetween = 20 * time.Millisecond
+	// restBetween is the least time between two questions to it, and restTimes how much longer than a question the time is
+	// to the next: where much waits for a receiver that is away, the store is not asked for all of it at every new event.
+	restBetween, restTimes = 20 * time.Millisecond, 10
 )
 
 // ParseURL reads a URL to which events can be sent. Its errors do not hold it, since there may be a secret in it.
@@ -79,8 +80,9 @@ type Sender struct {
 	ended  chan *delivery
 	*metrics
 
-	looked, lookAt time.Time // when the source was asked, and is to be asked next
-	lastWarned     time.Time
+	lookAt     time.Time // when the source is to be asked next
+	notBefore  time.Time // until when it is not asked, even if there is something new
+	lastWarned time.Time
 }
 
 // delivery is an event on its way.
@@ -130,8 +132,9 @@ func (s *Sender) Run(ctx context.Context) {
 		if now := time.Now(); !now.Before(s.lookAt) {
 			s.elect(ctx)
 			s.look(ctx)
-			s.looked = time.Now()
-			s.lookAt = s.looked.Add(s.opts.Lease/6 + mathrand.N(s.opts.Lease/6)) //nolint:gosec // it spreads replicas
+			looked := time.Now()
+			s.notBefore = looked.Add(max(restBetween, restTimes*looked.Sub(now)))
+			s.lookAt = looked.Add(s.opts.Lease/6 + mathrand.N(s.opts.Lease/6)) //nolint:gosec // it spreads replicas
 		}
 		s.start(ctx, &posts)
 		wake := time.NewTimer(s.sleep())
@@ -144,7 +147,9 @@ func (s *Sender) Run(ctx context.Context) {
 				notices = nil
 				break
 			}
-			s.lookAt = s.looked.Add(restBetween)
+			if s.notBefore.Before(s.lookAt) {
+				s.lookAt = s.notBefore
+			}
 		case d := <-s.ended:
 			s.conclude(d)
 		case <-wake.C:

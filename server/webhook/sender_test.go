@@ -345,6 +345,42 @@ func TestOneSends(t *testing.T) {
 	}
 }
 
+// heavy is an outbox that takes its time to be read, and has something new all the while.
+type heavy struct {
+	shelf
+	asked []time.Time
+}
+
+const heavyRead = 10 * time.Millisecond
+
+func (h *heavy) Undelivered(ctx context.Context) ([]engine.Undelivered, error) {
+	h.mu.Lock()
+	h.asked = append(h.asked, time.Now())
+	h.mu.Unlock()
+	time.Sleep(heavyRead)
+	return h.shelf.Undelivered(ctx)
+}
+
+func (h *heavy) looks() []time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.asked)
+}
+
+// What waits for a receiver is read again and again, while new events come: a store that has much of it is left in peace
+// for most of the time.
+func TestRests(t *testing.T) {
+	h := &heavy{}
+	send(t, h, "http://127.0.0.1:1")
+	eventually(t, "it is read six times", func() bool { h.put(); return len(h.looks()) >= 6 })
+	looks := h.looks()
+	for i := range looks[1:] {
+		if pause := looks[i+1].Sub(looks[i]); pause < restTimes*heavyRead {
+			t.Errorf("read %d comes %v after the one before, which took %v", i+1, pause, heavyRead)
+		}
+	}
+}
+
 // A receiver may ask to be left alone, but not for ever; pauses grow, and spread.
 func TestPauses(t *testing.T) {
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)

@@ -104,6 +104,8 @@ func (s *Store) askNode(ctx context.Context, node *redis.Client, questions []*qu
 			switch {
 			case !errors.As(err, &to):
 				return nil, err
+			case s.cluster == nil:
+				return nil, errOneOfMany
 			case to.ask:
 				if err := s.askElsewhere(ctx, s.clientOf(to.addr, node), q); err != nil {
 					return nil, err

@@ -30,7 +30,7 @@ var commands = []string{
 }
 
 // ready asks a node whether it would run the script, and whether its user may do what that does; and, where
-// they count, whether its replicas follow. It is one round trip, or two, and writes nothing.
+// they count, whether its replicas follow. It is a few round trips, and writes nothing.
 func (s *Store) ready(ctx context.Context, node *redis.Client) error {
 	args := make([]any, 0, len(commands)+6)
 	args = append(args, "", "", s.prefix+"ration:"+string(appendTag(nil, 0)), s.prefix+eventsChannel)
@@ -52,10 +52,28 @@ func (s *Store) ready(ctx context.Context, node *redis.Client) error {
 	if a.err != nil {
 		return a.err
 	}
-	if err := s.permits(strings.Fields(a.rest)); err != nil || s.replicas == 0 {
+	if err := s.permits(strings.Fields(a.rest)); err != nil {
 		return err
 	}
+	if s.cluster == nil {
+		if err := s.alone(ctx, node); err != nil {
+			return err
+		}
+	}
+	if s.replicas == 0 {
+		return nil
+	}
 	return s.followed(ctx, node)
+}
+
+// alone reports, as ErrUnavailable, that a Redis which the store's URL calls a single one is a node of a Cluster: it would
+// decide what happens to lie on it, and refuse the rest. Such a node takes no command about keys of two shards.
+func (s *Store) alone(ctx context.Context, node *redis.Client) error {
+	one, other := appendOutboxKey(nil, s.prefix, 0, ""), appendOutboxKey(nil, s.prefix, 1, "")
+	if err := node.Do(ctx, "exists", one, other).Err(); err != nil {
+		return explain(err)
+	}
+	return nil
 }
 
 // followed reports, as ErrUnavailable, that a node has too few replicas.

@@ -144,8 +144,15 @@ func explain(err error) error {
 	if redis.IsOOMError(err) {
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
+	if redis.HasErrorPrefix(err, "CROSSSLOT") { // in a Cluster that the store's URL calls one no step asks for such keys
+		return errOneOfMany
+	}
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
+
+// errOneOfMany means that the store's URL names a single Redis which is a node of a Cluster.
+var errOneOfMany = fmt.Errorf("%w: this Redis is one node of a Cluster: say so in the store's URL, by redis-cluster:// in the place "+
+	"of what it begins with", store.ErrUnavailable)
 
 // redirection says that a cluster is moving the shard: the script did not run, and will elsewhere
 // or later.

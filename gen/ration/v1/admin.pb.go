@@ -2080,7 +2080,10 @@ type Change struct {
 	After string `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
 	// How the server knew the caller, whatever the actor's name says: "token ops" or "certificate ops", by the names in the
 	// file of --access. Empty: it asked for neither.
-	Credential    string `protobuf:"bytes,7,opt,name=credential,proto3" json:"credential,omitempty"`
+	Credential string `protobuf:"bytes,7,opt,name=credential,proto3" json:"credential,omitempty"`
+	// How many fields are in neither of before and after, though they were changed: those of the most text, where one change
+	// was of more than 16 KiB.
+	Omitted       int32 `protobuf:"varint,8,opt,name=omitted,proto3" json:"omitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2162,6 +2165,13 @@ func (x *Change) GetCredential() string {
 		return x.Credential
 	}
 	return ""
+}
+
+func (x *Change) GetOmitted() int32 {
+	if x != nil {
+		return x.Omitted
+	}
+	return 0
 }
 
 // ValidatePolicyRequest brings a policy.
@@ -2436,7 +2446,7 @@ const file_ration_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"j\n" +
 	"\x13ListChangesResponse\x12+\n" +
 	"\achanges\x18\x01 \x03(\v2\x11.ration.v1.ChangeR\achanges\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xda\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf4\x01\n" +
 	"\x06Change\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12&\n" +
 	"\x05actor\x18\x02 \x01(\v2\x10.ration.v1.ActorR\x05actor\x12\x16\n" +
@@ -2446,7 +2456,8 @@ const file_ration_v1_admin_proto_rawDesc = "" +
 	"\x05after\x18\x06 \x01(\tR\x05after\x12\x1e\n" +
 	"\n" +
 	"credential\x18\a \x01(\tR\n" +
-	"credential\"\xac\x01\n" +
+	"credential\x12\x18\n" +
+	"\aomitted\x18\b \x01(\x05R\aomitted\"\xac\x01\n" +
 	"\x15ValidatePolicyRequest\x12A\n" +
 	"\x05files\x18\x01 \x03(\v2+.ration.v1.ValidatePolicyRequest.FilesEntryR\x05files\x12\x16\n" +
 	"\x06strict\x18\x02 \x01(\bR\x06strict\x1a8\n" +
