@@ -166,3 +166,45 @@ func TestProviderRefuses(t *testing.T) {
 		t.Errorf("the provider has refused %d requests, want 2", total.Limited)
 	}
 }
+
+// TestSharedKeyChecked is about files that check before a call and record after it. What calls under way have used is not known
+// yet, so the provider may have to refuse where that is more than the policy leaves of its bucket, and not where it is less.
+func TestSharedKeyChecked(t *testing.T) {
+	users := map[string][]string{"free": of("free", 440)}
+	shared := key{requests: 1_200, input: 120_000, output: 60_000, bucket: 6 * time.Second}
+	left := shared.output / 60 * 3 // tokens, of the provider's bucket
+	policy, err := json.Marshal(modelPolicy(t, users, shared.limits(time.Second, 3*time.Second)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct {
+		name   string
+		output int // of a call
+		atOnce int
+		may    int // refuse, the provider
+	}{
+		// What has ended and is not recorded yet counts too; there is room for as much again.
+		{"less under way than is left", 100, left / 100 / 2, 0},
+		// Calls of a bucket are admitted before the first of them is recorded; while those are written the provider may have
+		// to refuse whoever is admitted beside them.
+		{"more", 400, 150, shared.requests / 60 * 6},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			provider := startFakeLLM(t, shared.flags()...)
+			server := startRation(t, memory, policyFile(t, string(policy)))
+			b := fromFile(t, "../llm-anthropic.yaml", provider.addr, server.grpc)
+			b.users(users["free"])
+			flooding := newCallers(t, startEnvoy(t, b)).flood(t.Context(), f.atOnce, users["free"], func(user string) prompt {
+				return prompt{user: user, maxTokens: f.output, script: map[string]string{
+					"output-tokens": strconv.Itoa(f.output), "tokens-per-second": "200", "chunk-tokens": "20"}}
+			})
+			flooding.until(t, "the output is used up", func(_ int, refused map[string]int) bool { return refused["otpm"] >= 10*f.atOnce })
+			flooding.stop(t)
+			total, _ := provider.ledger(t)
+			t.Logf("%d at once: the provider has refused %d of %d requests, and written %d tokens", f.atOnce, total.Limited, total.Requests, total.Served.Output)
+			if int(total.Limited) > f.may {
+				t.Errorf("the provider has refused %d requests, want at most %d", total.Limited, f.may)
+			}
+		})
+	}
+}
