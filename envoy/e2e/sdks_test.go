@@ -32,7 +32,7 @@ descriptors:
 - key: user
   subject: true
   limits:
-  - { name: pace, meter: requests, algorithm: token_bucket, tiers: { free: { rate: 600/minute, burst: 100 }, slow: { rate: 60/minute, burst: 1 } } }
+  - { name: pace, meter: requests, algorithm: token_bucket, tiers: { free: { rate: 600/minute, burst: 100 }, slow: { rate: 40/minute, burst: 1 } } }
   - { name: tokens, meter: tokens, algorithm: fixed_window, starts: first_use, limit: 100_000/day, per_request: 5_000, warn_at: 50% }
   - { name: spend, meter: cost, algorithm: fixed_window, limit: $100/day }
 upstreams:
