@@ -73,8 +73,9 @@ bench: build test-deps ## Measure throughput, latency and CPU per decision, besi
 check: check-proto check-generated check-modules check-format lint ## Everything CI checks beside the tests
 
 .PHONY: generate
-generate: ## Generate gen/ from proto/, and the pictures of docs/ and of the README
+generate: ## Generate gen/ from proto/, envoy/llm-*.yaml from envoy/parts, and the pictures of docs/ and of the README
 	$(BUF) generate
+	go run ./envoy/parts
 	go run ./docs/algorithms
 	go run ./examples/demo --picture examples/demo/demo.svg
 
