@@ -111,6 +111,9 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if err := s.read(request); err != nil {
 		return err
 	}
+	if err := s.addressee(d); err != nil {
+		return err
+	}
 	if err := e.resolveKeys(ctx, domain, d, s); err != nil {
 		return err
 	}

@@ -327,13 +327,13 @@ func TestWords(t *testing.T) {
 		if got, ok := d.RetryAfter(); got.Seconds() != c.retryAfter || ok != (c.retryAfter > 0) {
 			t.Errorf("%s: retry after %d µs (%v), want %d s", c.message, got, ok, c.retryAfter)
 		}
-		if body := string(d.Problem()); (body != "") != (c.message != "") || !strings.Contains(body, c.message) {
+		if body := string(d.Body()); (body != "") != (c.message != "") || !strings.Contains(body, c.message) {
 			t.Errorf("%s: body %s", c.message, body)
 		}
 	}
 }
 
-func TestProblem(t *testing.T) {
+func TestBody(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.clock.Advance(12_345_678)
 	var d *engine.Decision
@@ -344,7 +344,7 @@ func TestProblem(t *testing.T) {
 		`"detail":"Rate limit reached: 3 requests per minute. Try again in 48 s.","error":"rate_limited",` +
 		`"message":"Rate limit reached: 3 requests per minute. Try again in 48 s.","retry_after":48,` +
 		`"reset_at":"2025-11-21T12:01:00Z","limit":3,"remaining":0,"name":"per-user"}`
-	if got := string(d.Problem()); got != want {
+	if got := string(d.Body()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -34,6 +34,9 @@ type Decision struct {
 	Bar Bar
 	// Reused says that the request was refused because its id was that of another one.
 	Reused bool
+	// API is whose client is answered, and RequestID the request's own id, where an API is named.
+	API       API
+	RequestID string
 
 	// retryUpTo and exhaustedStatus are what the policy says of refusals; zero: nothing.
 	retryUpTo       limit.Micros

@@ -17,8 +17,9 @@ import (
 func FuzzDecide(f *testing.F) {
 	for _, seed := range []string{
 		"user=ann", "user=ann;user=ann,model=opus-4", "user=ann,ration.request=r1;user=ann,ration.request=r1,ration.phase=hold,ration.meter=tokens#500",
-		"user=ann,ration.phase=record,ration.meter=output_tokens,ration.request=r1#90", "user=ann,ration.phase=done,ration.request=r1",
+		"user=ann,ration.phase=record,ration.meter=output_tokens,ration.request=r1#90", "user=ann,ration.phase=done,ration.request=r1", "user=ann,ration.phase=failed,ration.request=r1",
 		"user=paula,ration.tier=pro,ration.model=haiku#3;org=acme##2", "ration.meter=tokens#9007199254740991", "ration.=;=", "login=x#4",
+		"user=ann,ration.api=openai#9", "user=ann,ration.api=anthropic,ration.request=r1;ration.api=openai",
 	} {
 		f.Add(seed, uint32(0))
 	}
@@ -38,7 +39,7 @@ func FuzzDecide(f *testing.F) {
 				}
 				return
 			}
-			if d.Over && d.Message() == "" || !d.Over && d.Problem() != nil {
+			if d.Over && d.Message() == "" || !d.Over && d.Body() != nil {
 				t.Errorf("%q: over %v, says %q", text, d.Over, d.Message())
 			}
 			for i := range d.Limits {

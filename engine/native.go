@@ -22,7 +22,7 @@ type link struct{ op, descriptor int }
 func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
 	s.now, s.unknownModels = time.Now(), s.unknownModels[:0]
 	total := s.total(domain, "", true)
-	lease, err := s.lease(request, &total)
+	lease, err := s.lease(domain, request, &total)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (o *opening) class(s *scratch) uint8 {
 	if s.wholeCall || o.match == &s.shared {
 		return uint8(measureOf(o.limit))
 	}
-	return uint8(measures)
+	return uint8(ofDescriptor)
 }
 
 // merges says that two ops on a bucket can be one: both do the same, or one of them only looks whether there is room,

@@ -307,7 +307,7 @@ func TestWordsWithoutStore(t *testing.T) {
 		}
 		waits[wait] = true
 		seconds := fmt.Sprint(wait.Seconds())
-		body := string(d.Problem())
+		body := string(d.Body())
 		for _, want := range []string{
 			`"title":"Service Unavailable","status":503`, `"error":"store_unavailable"`, `"degraded":"deny"`, `"retry_after":` + seconds,
 			`"message":"Limits cannot be checked at the moment. Try again in ` + seconds + ` s."`, `"limit":100,"remaining":0,"name":"deny"`,

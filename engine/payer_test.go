@@ -78,8 +78,8 @@ func TestSuspended(t *testing.T) {
 		t.Errorf("a check says %v", checked.Verdict())
 	}
 	d := b.askIn(t, "llm", hits(1, "user=alice"))
-	if !d.Over || d.Verdict() != engine.Blocked || !strings.Contains(string(d.Problem()), "suspended") {
-		t.Errorf("over Envoy: %v, %s", d.Verdict(), d.Problem())
+	if !d.Over || d.Verdict() != engine.Blocked || !strings.Contains(string(d.Body()), "suspended") {
+		t.Errorf("over Envoy: %v, %s", d.Verdict(), d.Body())
 	}
 	if g := b.progress(t, before, price.Usage{Output: 1}); g.Advice != engine.Stop {
 		t.Errorf("a call under way hears %d", g.Advice)

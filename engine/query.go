@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -142,9 +145,38 @@ const bySubject = "subject"
 // mostMonths is how many months a query spans at most that asks for subjects.
 const mostMonths = 12
 
+// subjectReads is how many subjects are read at once: each is a round trip, and there may be thousands of them.
+const subjectReads = 16
+
 // readSubjects reads the rows of each subject that is among those who have used most in a month of the query: there may
 // be any number of others, and nobody looks through them all.
 func (q *UsageQuery) readSubjects(ctx context.Context, reader store.Usage, ask store.RowsQuery) (found []sumsOf, err error) {
+	owners, err := q.leaders(ctx, reader, ask.Group)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	reads, ctx := errgroup.WithContext(ctx)
+	reads.SetLimit(subjectReads)
+	for _, owner := range owners {
+		of := ask
+		of.Owner = owner
+		reads.Go(func() error {
+			rows, err := readRows(ctx, reader, of, ownerWords(owner))
+			mu.Lock()
+			defer mu.Unlock()
+			if found = append(found, rows...); err == nil && len(found) > store.MaxSums {
+				err = &InvalidError{Field: "from", Reason: "there is too much to tell: ask for a shorter time, or for totals"}
+			}
+			return err
+		})
+	}
+	err = reads.Wait()
+	return found, err
+}
+
+// leaders returns who is among those who have used most in a month of the query, by any measure.
+func (q *UsageQuery) leaders(ctx context.Context, reader store.Usage, group []byte) (owners [][]byte, err error) {
 	known := map[string]bool{}
 	months := 0
 	for month := store.Month.Start(q.From); month < q.To; month = store.Month.End(month) {
@@ -152,27 +184,19 @@ func (q *UsageQuery) readSubjects(ctx context.Context, reader store.Usage, ask s
 			return nil, &InvalidError{Field: "from", Reason: fmt.Sprintf("by subject, ask for %d months at most", mostMonths)}
 		}
 		for _, column := range [...]uint8{columnCost, columnTokens, columnRequests, columnRefusals} {
-			top, err := reader.Top(ctx, store.TopQuery{Group: ask.Group, Column: column, In: month, Monthly: true, Most: store.MaxTop})
+			top, err := reader.Top(ctx, store.TopQuery{Group: group, Column: column, In: month, Monthly: true, Most: store.MaxTop})
 			if err != nil {
 				return nil, err
 			}
 			for i := range top {
-				if known[string(top[i].Owner)] {
-					continue
-				}
-				known[string(top[i].Owner)] = true
-				ask.Owner = top[i].Owner
-				rows, err := readRows(ctx, reader, ask, ownerWords(ask.Owner))
-				if err != nil {
-					return nil, err
-				}
-				if found = append(found, rows...); len(found) > store.MaxSums {
-					return nil, &InvalidError{Field: "from", Reason: "there is too much to tell: ask for a shorter time, or for totals"}
+				if owner := top[i].Owner; !known[string(owner)] {
+					known[string(owner)] = true
+					owners = append(owners, owner)
 				}
 			}
 		}
 	}
-	return found, nil
+	return owners, nil
 }
 
 // ownerWords says a subject as people do: KEY=VALUE.

@@ -126,6 +126,16 @@ func TestRecordsBesideDone(t *testing.T) {
 	}
 }
 
+// Where the policy wants it, a call that the upstream has failed is charged as one that hung up.
+func TestFailureLapses(t *testing.T) {
+	b := newPolicyBench(t, "on_failure: lapse"+llm, engine.Options{})
+	b.ask(t, about(100, "user=ann", "ration.phase=hold", "ration.meter=input_tokens"))
+	b.ask(t, about(1, "user=ann", "ration.phase=failed"))
+	if got := sayLimits(b.ask(t, hits(0, "user=ann"))); got != "OK requests:0 tokens:100 in-flight:0 company:100" {
+		t.Errorf("it leaves %s", got)
+	}
+}
+
 // Calls about one request may name its subjects in any order.
 func TestSubjectsInAnyOrder(t *testing.T) {
 	b := newModelBench(t)

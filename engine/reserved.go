@@ -21,6 +21,7 @@ const (
 	reservedRequest = "ration.request"
 	reservedModel   = "ration.model"
 	reservedTier    = "ration.tier"
+	reservedAPI     = "ration.api"
 )
 
 // KeyEntry is the reserved entry that holds an API key. Whoever shows entries hides its value.
@@ -34,6 +35,7 @@ const (
 	hold                 // it reserves what it will probably use
 	record               // it reports what it has used
 	done                 // it has ended
+	fail                 // it has ended, and whoever should have served it has failed
 	unknown              // no such phase
 )
 
@@ -47,6 +49,8 @@ func phaseNamed(name string) phase {
 		return record
 	case "done":
 		return done
+	case "failed":
+		return fail
 	}
 	return unknown
 }
@@ -62,11 +66,15 @@ type asked struct {
 	tier     string
 	request  string
 	key      string // an API key
+	api      API    // whose client is answered
 	costs    bool   // a limit of cost applies to it
 }
 
 // isRequest says that the hits count requests.
-func (a *asked) isRequest() bool { return a.class == requests && a.phase != hold && a.phase != done }
+func (a *asked) isRequest() bool { return a.class == requests && a.phase != hold && !a.isEnd() }
+
+// isEnd says that the hits count nothing: the request has ended.
+func (a *asked) isEnd() bool { return a.phase == done || a.phase == fail }
 
 // read finds out what the descriptors of request ask for. It allocates only for errors.
 func (s *scratch) read(request *Request) error {
@@ -114,10 +122,10 @@ func (s *scratch) readReserved(a *asked, descriptor int) error {
 				"and a ration.meter other than requests, and gives nothing back",
 		}
 	}
-	if a.phase == done && a.request == "" {
+	if a.isEnd() && a.request == "" {
 		return &InvalidError{
 			Field:  fmt.Sprintf("descriptors[%d].entries", descriptor),
-			Reason: "ration.phase done ends a request: it needs ration.request, the request's id",
+			Reason: "ration.phase done, or failed, ends a request: it needs ration.request, the request's id",
 		}
 	}
 	return nil
@@ -135,7 +143,7 @@ func (a *asked) take(e *policy.Entry) (why string) {
 		}
 	case reservedPhase:
 		if a.phase = phaseNamed(e.Value); a.phase == unknown {
-			return fmt.Sprintf("%s %.100q is unknown: use admit, hold, record or done", e.Key, e.Value)
+			return fmt.Sprintf("%s %.100q is unknown: use admit, hold, record, done or failed", e.Key, e.Value)
 		}
 	case reservedRequest:
 		a.request = e.Value
@@ -145,9 +153,13 @@ func (a *asked) take(e *policy.Entry) (why string) {
 		a.tier = e.Value
 	case KeyEntry:
 		a.key = e.Value
+	case reservedAPI:
+		if a.api = apiNamed(e.Value); a.api == APINone {
+			return fmt.Sprintf("%s %.100q is unknown: use anthropic or openai", e.Key, e.Value)
+		}
 	default:
-		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s or %s", e.Key,
-			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry)
+		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s, %s or %s", e.Key,
+			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry, reservedAPI)
 	}
 	return ""
 }
@@ -155,8 +167,8 @@ func (a *asked) take(e *policy.Entry) (why string) {
 // lease returns the lease that the request opens or ends, nil for none. Its id is made of the
 // domain, who asks, and the request's own id; so that another subject cannot touch it. Hits that are
 // given back have no part in it.
-func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
-	id, ends, reports := "", false, false
+func (s *scratch) lease(domain *policy.Domain, request *Request, total *demand) (*store.Lease, error) {
+	id, ends, reports, fails := "", false, false, false
 	for i := range s.asked {
 		a := &s.asked[i]
 		if a.giveBack {
@@ -175,10 +187,11 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 		if id != "" && ends != (a.phase >= record) {
 			return nil, &InvalidError{
 				Field:  fmt.Sprintf("descriptors[%d].entries", i),
-				Reason: "ration.phase: a request is either admitted (admit, hold) or ends (record, done) in one call",
+				Reason: "ration.phase: a request is either admitted (admit, hold) or ends (record, done, failed) in one call",
 			}
 		}
 		id, ends = a.request, a.phase >= record
+		fails = fails || a.phase == fail && domain.OnFailure() == policy.FailureNothing
 	}
 	if id == "" {
 		return nil, nil
@@ -186,14 +199,26 @@ func (s *scratch) lease(request *Request, total *demand) (*store.Lease, error) {
 	l := &s.leased
 	*l = store.Lease{ID: s.leaseID(request.Domain, id), Request: s.fingerprint(request), Lasts: leaseLasts}
 	switch {
-	case ends && reports:
+	case ends && (reports || fails):
 		l.Do = store.LeaseSettle
 		s.actual = total.record.settled()
+		if fails {
+			s.nothingElse()
+		}
 		l.Actual = s.actual[:]
 	case ends:
 		l.Do = store.LeaseLapse
 	}
 	return l, nil
+}
+
+// nothingElse says of what nobody has told that none of it was used. The request was made all the same.
+func (s *scratch) nothingElse() {
+	for m, amount := range s.actual {
+		if amount == store.Unknown && measure(m) != ofRequests {
+			s.actual[m] = 0
+		}
+	}
 }
 
 // leaseID makes the id of a lease: whoever knows only some of what it is made of cannot guess it. Of
@@ -220,7 +245,7 @@ func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
 }
 
 // fingerprint tells a repeat of request from another one, in whichever order they name what they ask
-// for.
+// for, and however they are to be answered.
 func (s *scratch) fingerprint(request *Request) (sum uint64) {
 	for i := range request.Descriptors {
 		d := &request.Descriptors[i]
@@ -234,6 +259,9 @@ func (s *scratch) fingerprint(request *Request) (sum uint64) {
 		}
 		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
 		for j := range d.Entries {
+			if d.Entries[j].Key == reservedAPI {
+				continue
+			}
 			add(d.Entries[j].Key)
 			add(d.Entries[j].Value)
 		}

@@ -121,7 +121,7 @@ descriptors:
 	if got, want := d.Message(), "Monthly budget used up: $1.0012 of $1.00. Resets on 1 December."; got != want || !d.Over {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	body := string(d.Problem())
+	body := string(d.Body())
 	const want = `"limit":"1.00","remaining":"0.00","name":"spend","meter":"cost","unit":"usd","tier":"free"`
 	if !strings.Contains(body, want) {
 		t.Errorf("the body lacks %s: %s", want, body)

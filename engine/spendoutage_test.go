@@ -95,7 +95,7 @@ func TestSpendingWithoutStoreInWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`"status":503`, `"limit":"0.01","remaining":"0.00","name":"silent","meter":"cost","unit":"usd"`} {
-		if body := string(d.Problem()); !strings.Contains(body, want) {
+		if body := string(d.Body()); !strings.Contains(body, want) {
 			t.Errorf("the body lacks %s: %s", want, body)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
+	"math"
 	"strings"
 	"time"
 
@@ -163,7 +163,7 @@ func thresholdEvent(of *store.Event) events.Event {
 // words says to a person what was crossed: "You have used 80 % of your monthly budget of $50.00: $40.12. It resets on
 // 1 December (Europe/Berlin)."
 func (l *label) words(of *store.Event) string {
-	text := fmt.Sprintf("You have used %d %% of your %s of %s: %s.", percentOf(of.Used, l.ceiling), strings.ToLower(l.quota[:1])+l.quota[1:],
+	text := fmt.Sprintf("You have used %d %% of your %s of %s: %s.", percentOf(of.Used, l.ceiling), withinSentence(l.quota),
 		l.meter.Amount(l.ceiling), l.meter.Number(of.Used))
 	zone, err := time.LoadLocation(l.zone)
 	if err != nil {
@@ -189,10 +189,5 @@ func percentOf(amount, most int64) int32 {
 	if most <= 0 || amount <= 0 {
 		return 0
 	}
-	hi, lo := bits.Mul64(uint64(amount), 100)
-	if hi >= uint64(most) {
-		return 0
-	}
-	percent, _ := bits.Div64(hi, lo, uint64(most))
-	return int32(min(percent, 1<<31-1))
+	return int32(min(amount*100/most, math.MaxInt32)) // amounts are below 2^53
 }

@@ -74,7 +74,8 @@ const (
 	ofOutput
 	ofTokens
 	ofCost
-	ofPlaces // of concurrency: nothing is used up
+	ofPlaces     // of concurrency: nothing is used up
+	ofDescriptor // what a descriptor has held, which is its own to report
 	measures
 )
 
@@ -149,7 +150,7 @@ type demand struct {
 
 func (d *demand) add(a *asked) {
 	switch {
-	case a.phase == done:
+	case a.isEnd():
 	case a.giveBack:
 		d.giveBack.add(a.class, a.amount)
 	case a.phase == hold:

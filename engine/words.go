@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -125,9 +124,11 @@ func (a *Applied) warning() string {
 	if a.Unavailable || a.Limit.Shadow || len(due) == 0 || a.Status.Used < due[0] || ceiling == 0 {
 		return ""
 	}
-	quota := a.Quantity.Quota(a.Limit.Meter)
-	return fmt.Sprintf("You have used %d %% of your %s.", a.Status.Used*100/ceiling, strings.ToLower(quota[:1])+quota[1:])
+	return fmt.Sprintf("You have used %d %% of your %s.", percentOf(a.Status.Used, ceiling), withinSentence(a.Quantity.Quota(a.Limit.Meter)))
 }
+
+// withinSentence begins with a small letter what begins sentences elsewhere: "monthly budget".
+func withinSentence(quota string) string { return strings.ToLower(quota[:1]) + quota[1:] }
 
 // Text says in lines what applies to the call, and why.
 func (x *Explanation) Text() []string {
@@ -222,69 +223,4 @@ func instantWords(now, then limit.Micros, zone *time.Location) string {
 		return fmt.Sprintf("at %s (%s)", at.Format(format), zone)
 	}
 	return "on " + at.Format("2 January")
-}
-
-// problem is the body of a refusal: RFC 9457, with what clients of model APIs look for beside it.
-type problem struct {
-	Type       string     `json:"type"`
-	Title      string     `json:"title"`
-	Status     int        `json:"status"`
-	Detail     string     `json:"detail"`
-	Error      string     `json:"error"`
-	Message    string     `json:"message"`
-	RetryAfter *int64     `json:"retry_after,omitempty"` // seconds
-	ResetAt    *time.Time `json:"reset_at,omitempty"`
-	Limit      any        `json:"limit"`     // a number; of money a string, in dollars: "1.00"
-	Remaining  any        `json:"remaining"` // likewise
-	Name       string     `json:"name,omitempty"`
-	Meter      string     `json:"meter,omitempty"`
-	Unit       string     `json:"unit,omitempty"` // of money
-	Tier       string     `json:"tier,omitempty"`
-	UpgradeURL string     `json:"upgrade_url,omitempty"`
-	Degraded   string     `json:"degraded,omitempty"` // what on_store_error says, where the store did not decide
-}
-
-// Problem returns the body of a refusal as JSON (RFC 9457, application/problem+json), for a proxy that answers 429 to
-// whatever is refused; nil if the request is not refused.
-func (d *Decision) Problem() []byte {
-	if d.Verdict() == Unavailable {
-		return d.ProblemAs(503, "Service Unavailable")
-	}
-	return d.ProblemAs(429, "Too Many Requests")
-}
-
-// ProblemAs returns the same body for an answer with the given status, whose reason phrase is the title.
-func (d *Decision) ProblemAs(status int, title string) []byte {
-	if !d.Over {
-		return nil
-	}
-	p := problem{
-		Type: "about:blank", Title: title, Status: status,
-		Detail: d.Message(), Error: d.Verdict().Reason(), Message: d.Message(), Degraded: d.Degraded.String(),
-	}
-	unavailable := d.Verdict() == Unavailable
-	if binding := d.Binding(); binding >= 0 {
-		s := &d.Statuses[binding]
-		p.Limit, p.Remaining, p.Name = s.Limit.RequestsPerUnit, s.Remaining, s.Limit.Name
-		if s.Applied != nil {
-			p.Meter = s.Applied.Limit.Meter.String()
-		}
-		if s.isMoney() {
-			p.Limit, p.Remaining, p.Unit = policy.Cost.Decimal(s.Limit.RequestsPerUnit), policy.Cost.Decimal(s.Remaining), policy.Currency
-		}
-		if s.Applied != nil && !unavailable {
-			p.Tier, p.UpgradeURL = s.Applied.Limit.TierName(s.Applied.Tier), s.Applied.Quantity.UpgradeURL
-		}
-		if wait, ok := d.RetryAfter(); ok {
-			seconds := wait.Seconds()
-			p.RetryAfter = &seconds
-			reset := (d.Now + wait).Time()
-			p.ResetAt = &reset
-		}
-	}
-	body, err := json.Marshal(p)
-	if err != nil {
-		return nil // strings and numbers can always be written
-	}
-	return body
 }

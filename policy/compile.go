@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/price"
 )
 
 // compiler builds a policy out of documents, one after the other.
@@ -284,7 +285,7 @@ func version(sources []Source, shipped bool) string {
 		h.Write(s.Data)
 	}
 	if shipped {
-		h.Write([]byte(shippedBook().Version()))
+		h.Write([]byte(price.Builtin().Version()))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }

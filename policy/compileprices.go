@@ -81,7 +81,7 @@ func (c *compiler) prices(dr *draft) {
 	}
 	var base *price.Book
 	if p.shipped {
-		base, c.shipped = shippedBook(), true
+		base, c.shipped = price.Builtin(), true
 	}
 	var err error
 	if p.book, err = price.NewBook(own, base); err != nil {

@@ -16,6 +16,7 @@ type (
 		anonymous *anonymousEntry
 		usage     *usageEntry
 		answers   answersEntry
+		onFailure field[string]
 	}
 
 	descriptor struct {

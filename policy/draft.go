@@ -21,6 +21,7 @@ type draft struct {
 	anonymous *anonymousEntry
 	usage     *usageEntry
 	answers   answersEntry
+	onFailure field[string]
 }
 
 // scope is a place with a list of limits.
@@ -67,6 +68,7 @@ func (c *compiler) sections(dr *draft, doc *document) {
 	c.addUsage(dr, doc.usage)
 	once(c, &dr.answers.retryUpTo, doc.answers.retryUpTo, "retry_up_to")
 	once(c, &dr.answers.exhaustedStatus, doc.answers.exhaustedStatus, "exhausted_status")
+	once(c, &dr.onFailure, doc.onFailure, "on_failure")
 	dr.subjects = append(dr.subjects, doc.subjects...)
 	dr.upstreams = append(dr.upstreams, doc.upstreams...)
 	dr.scope(scope{path: dr.domain.name, node: &dr.domain.root, entries: doc.limits})
@@ -97,6 +99,7 @@ func (c *compiler) finish(dr *draft) {
 	c.anonymous(dr)
 	c.usage(dr)
 	c.answers(dr)
+	c.onFailure(dr)
 }
 
 func (c *compiler) tiers(dr *draft) {

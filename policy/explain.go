@@ -27,6 +27,7 @@ func (p *Policy) Explain() []string {
 		lines = d.explainPrices(lines)
 		lines = d.explainUsage(lines)
 		lines = d.explainAnswers(lines)
+		lines = d.explainFailure(lines)
 		lines = indented(lines, d.root.limits)
 		lines = d.root.explain(lines)
 		for _, u := range d.upstreams {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/price"
 )
 
 func TestExplainLimits(t *testing.T) {
@@ -131,7 +132,7 @@ domain c: no rules
 domain d: 1 limit
   prices: the book of DATE; a model without one is refused where money is limited
   all requests of the domain together (limit d.spend): $1.00 per calendar year (UTC); refused while the store cannot decide
-`), "DATE", shippedBook().Date().Format(time.DateOnly))
+`), "DATE", price.Builtin().Date().Format(time.DateOnly))
 	if got := strings.Join(p.Explain(), "\n") + "\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

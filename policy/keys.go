@@ -57,6 +57,7 @@ var ownKeys = map[string][]site{
 	"usage":            {inRoot},
 	"retry_up_to":      {inRoot},
 	"exhausted_status": {inRoot},
+	"on_failure":       {inRoot},
 	"subject":          {inDescriptor},
 
 	"name":       {inTier, inLimit, inUpstream},

@@ -28,6 +28,7 @@ type Domain struct {
 	anonymous   anonymous
 	usage       Usage
 	answers     answers
+	onFailure   Failure
 }
 
 // Name returns the name of the domain.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rationhq/ration/price"
 )
 
 // What keeps prices from being used: each with its place, and with what to write instead.
@@ -185,7 +187,7 @@ policy.yaml:30:124: limit ´aa´: cost is counted in dollars: write $1
 // What loads and is probably not meant.
 func TestPriceWarnings(t *testing.T) {
 	const cost = "limits: [{name: spend, meter: cost, limit: $5/month}]\n"
-	shipped := shippedBook().Date()
+	shipped := price.Builtin().Date()
 	for _, c := range []struct {
 		name, policy, now, want string
 		strict                  bool

@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"sync"
-
-	"github.com/rationhq/ration/price"
-)
+import "github.com/rationhq/ration/price"
 
 // UnknownModel says what becomes of a call to a model that has no price, where money is limited.
 type UnknownModel uint8
@@ -41,9 +37,6 @@ type prices struct {
 	at        place // where they stand, or the limit that needs them
 	unknownAt place // where it says what becomes of unknown models
 }
-
-// shippedBook returns the book that ships. It takes some milliseconds to read, once, if any policy needs it.
-var shippedBook = sync.OnceValue(price.Builtin)
 
 // costLimit returns the first limit of the domain that counts money, or nil.
 func (d *Domain) costLimit() *Limit {

@@ -54,6 +54,8 @@ func (r *reader) document(root *yaml.Node) *document {
 			read(r, key, v, &doc.answers.retryUpTo, parseLength)
 		case "exhausted_status":
 			r.ownText(key, v, &doc.answers.exhaustedStatus)
+		case "on_failure":
+			r.ownText(key, v, &doc.onFailure)
 		}
 	})
 	return doc

@@ -16,6 +16,9 @@ func (u *Upstream) Limits() []*Limit { return u.limits }
 // Match returns the match that a request for one of the upstream's models has, whoever asks.
 func (u *Upstream) Match() Match { return Match{Limits: u.limits, Owner: u.owner} }
 
+// OfUpstream says that all share the limit who use an upstream.
+func (l *Limit) OfUpstream() bool { return l.upstream != nil }
+
 // Upstream returns the upstream that serves a model, or nil: the one that names exactly this model,
 // else the one whose pattern, first in the order of the file, matches it. It does not allocate.
 func (d *Domain) Upstream(model string) *Upstream { return d.models.of(model) }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -15,14 +16,16 @@ import (
 var builtin string
 
 // Builtin returns the book that ships with ration: figures of a public price list, whose date and source the head of
-// builtin.tsv names. It reads them anew at each call: once is enough for a program.
-func Builtin() *Book {
+// builtin.tsv names. The first call reads them, which takes some milliseconds.
+func Builtin() *Book { return readBuiltin() }
+
+var readBuiltin = sync.OnceValue(func() *Book {
 	b, err := ParseBook(builtin)
 	if err != nil {
 		panic(fmt.Sprintf("the price book that ships is broken: %v", err))
 	}
 	return b
-}
+})
 
 // columns of a book's file, divided by tabs. Empty ones at the end of a line are left out. Prices are in dollars per
 // million tokens.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +78,10 @@ func TestExplain(t *testing.T) {
 
 // What was used is reported by time and group, and adds up.
 func TestQueryUsage(t *testing.T) {
-	o := administer(t)
+	everywhere(t, testQueryUsage)
+}
+
+func testQueryUsage(t *testing.T, o *office) {
 	team := func(c *rationv1.Caller, name string) *rationv1.Caller {
 		c.Attributes["team"] = name
 		return c
@@ -101,6 +105,18 @@ func TestQueryUsage(t *testing.T) {
 		byTeam[1].GetGroup()["team"] != "b" || byTeam[1].GetRequests() != 1 {
 		t.Errorf("by team: %v", byTeam)
 	}
+	for i := range 40 { // more than are read at once
+		o.record(t, user(fmt.Sprintf("u%02d", i)), int64(i+1), 0)
+	}
+	bySubject := query(&rationv1.QueryUsageRequest{Resolution: rationv1.Resolution_RESOLUTION_TOTAL, GroupBy: []string{"subject"}})
+	hers := map[string]int64{}
+	for _, row := range bySubject.GetRows() {
+		hers[row.GetGroup()["subject"]] = row.GetUsage().GetInputTokens()
+	}
+	if len(hers) != 42 || hers["user=alice"] != 300 || hers["user=bob"] != 30 || hers["user=u00"] != 1 || hers["user=u39"] != 40 ||
+		bySubject.GetTotal().GetUsage().GetInputTokens() != 330+40*41/2 {
+		t.Errorf("by subject: %v, in all %v", hers, bySubject.GetTotal())
+	}
 	alice := query(&rationv1.QueryUsageRequest{Subject: "user=alice", Resolution: rationv1.Resolution_RESOLUTION_HOUR})
 	if u := alice.GetTotal(); u.GetRequests() != 2 || u.GetUsage().GetInputTokens() != 300 {
 		t.Errorf("hers: %v", alice)
@@ -111,8 +127,8 @@ func TestQueryUsage(t *testing.T) {
 		}
 	}
 	top := must[*rationv1.TopUsageResponse](t)(o.TopUsage(t.Context(), &rationv1.TopUsageRequest{Domain: "llm", By: rationv1.Ranking_RANKING_TOKENS, Month: true}))
-	if s := top.GetSubjects(); len(s) != 2 || s[0].GetSubject() != "user=alice" || s[0].GetAmount() != 350 || s[1].GetSubject() != "user=bob" ||
-		s[1].GetAmount() != 30 || top.GetStart().AsTime().Day() != 1 {
+	if s := top.GetSubjects(); len(s) != 10 || s[0].GetSubject() != "user=alice" || s[0].GetAmount() != 350 || s[1].GetSubject() != "user=u39" ||
+		s[1].GetAmount() != 40 || top.GetStart().AsTime().Day() != 1 {
 		t.Errorf("the most: %v", top)
 	}
 }

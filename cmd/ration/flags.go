@@ -42,6 +42,7 @@ type serveFlags struct {
 	ResponseHeaderReset     headerName `group:"answers" default:"RateLimit-Reset" placeholder:"NAME" help:"Name of the third. Default RateLimit-Reset."`
 	ResponseMetadata        bool       `group:"answers" help:"Describe the request, and the metadata of the rules that admitted it, as dynamic metadata."`
 	ResponseBody            bool       `group:"answers" help:"Give refused requests a body (application/problem+json) and Retry-After."`
+	RequestHeaders          bool       `group:"answers" help:"Add ration-tier to admitted requests, and ration-NAME for each attribute of the tier."`
 
 	WebhookURL        string `group:"webhook" name:"webhook-url" placeholder:"URL" help:"Where events of thresholds (warn_at) are sent, as https://example.com/hook. None: nowhere."`
 	WebhookSecretFile string `group:"webhook" placeholder:"FILE" help:"File with the secret that signs them, whsec_ and base64. None: it is in RATION_WEBHOOK_SECRET."`

@@ -176,7 +176,7 @@ func (c *serveCmd) config(log *slog.Logger) server.Config {
 		// To the server 0 means its default.
 		StopTimeout: max(time.Duration(c.StopTimeout), 1),
 		InsecureAPI: c.InsecureAPI,
-		RLS:         rls.Options{Metadata: c.ResponseMetadata, Body: c.ResponseBody},
+		RLS:         rls.Options{Metadata: c.ResponseMetadata, Body: c.ResponseBody, RequestHeaders: c.RequestHeaders},
 		Version:     thisBuild().proto(),
 		Log:         log,
 	}

@@ -32,13 +32,13 @@ func TestServerConfig(t *testing.T) {
 			args: []string{
 				"--grpc-addr=:1", "--http-addr=:2", "--metrics-addr=", "--debug-addr=unix:/d", "--admin-addr=unix:/a", "--max-connection-age=1m",
 				"--max-connection-age-grace=2m", "--keepalive=3m", "--drain-delay=4s", "--stop-timeout=5s",
-				"--response-headers", "--response-metadata", "--response-body",
+				"--response-headers", "--response-metadata", "--response-body", "--request-headers",
 			},
 			want: server.Config{
 				GRPCAddr: ":1", HTTPAddr: ":2", DebugAddr: "unix:/d", AdminAddr: "unix:/a",
 				MaxConnectionAge: time.Minute, MaxConnectionAgeGrace: 2 * time.Minute, Keepalive: 3 * time.Minute,
 				DrainDelay: 4 * time.Second, StopTimeout: 5 * time.Second,
-				RLS: rls.Options{Headers: rls.DefaultHeaders, Metadata: true, Body: true},
+				RLS: rls.Options{Headers: rls.DefaultHeaders, Metadata: true, Body: true, RequestHeaders: true},
 			},
 		},
 		{

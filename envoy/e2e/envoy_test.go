@@ -29,7 +29,10 @@ func shipped(t testing.TB, upstream string, ration ...string) bootstrap {
 	return fromFile(t, shippedFile, upstream, ration...)
 }
 
-// fromFile is shipped for another of the files that users start from.
+// providerKey is the key that takes the place of those that the files find in the environment.
+const providerKey = "key-of-the-provider"
+
+// fromFile is shipped for another of the files that users start from. All its clusters but ration's lead to upstream.
 func fromFile(t testing.TB, file, upstream string, ration ...string) bootstrap {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -43,8 +46,16 @@ func fromFile(t testing.TB, file, upstream string, ration ...string) bootstrap {
 	b := bootstrap(tree)
 	at(b, "admin", "address", "socket_address")["port_value"] = 0
 	at(named(b, "http", "static_resources", "listeners"), "address", "socket_address")["port_value"] = 0
-	b.endpoints(t, "upstream", upstream)
+	for _, c := range at(b, "static_resources")["clusters"].([]any) {
+		if name := c.(map[string]any)["name"].(string); name != "ration" {
+			b.endpoints(t, name, upstream)
+		}
+	}
 	b.endpoints(t, "ration", ration...)
+	secrets, _ := at(b, "static_resources")["secrets"].([]any)
+	for _, s := range secrets {
+		at(s.(map[string]any), "generic_secret")["secret"] = map[string]any{"inline_string": providerKey}
+	}
 	// A busy machine must not look like a service that does not answer. The tests of that set their own.
 	b.filter("envoy.filters.http.ratelimit")["timeout"] = "10s"
 	return b

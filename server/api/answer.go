@@ -62,7 +62,7 @@ func verdictOf(v engine.Verdict) rationv1.Verdict {
 func httpOf(d *engine.Decision) *rationv1.HttpAnswer {
 	status := d.HTTPStatus()
 	out := &rationv1.HttpAnswer{
-		Status: int32(status), Headers: map[string]string{}, Body: string(d.ProblemAs(status, http.StatusText(status))),
+		Status: int32(status), Headers: map[string]string{}, Body: string(d.BodyAs(status, http.StatusText(status))),
 	}
 	for _, f := range headers.Append(nil, d) {
 		out.Headers[f.Name] = f.Value

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
 	"github.com/rationhq/ration/server/headers"
 )
@@ -30,10 +31,13 @@ func TestTableOfFields(t *testing.T) {
 	written := map[string]bool{}
 	b := newBench(t)
 	record(t, b.Engine, "user", "m", price.Usage{Output: 8_000})
+	record(t, b.Engine, "warned", "", price.Usage{})
 	for _, d := range []*engine.Decision{
 		reserve(t, b.Engine, "user", "m", price.Usage{Input: 1}),
 		reserve(t, b.Engine, "user", "m", price.Usage{Output: 4_000}),
 		reserve(t, engineOver(t, gone{}), "user", "", price.Usage{}),
+		reserve(t, b.Engine, "warned", "", price.Usage{}),
+		askAs(t, engineOver(t, gone{}), "anthropic", policy.Entry{Key: "ration.request", Value: "id"}),
 	} {
 		for _, f := range headers.Append(nil, d) {
 			written[f.Name] = true

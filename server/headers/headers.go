@@ -7,6 +7,7 @@ package headers
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rationhq/ration/engine"
@@ -20,17 +21,40 @@ type Field struct{ Name, Value string }
 // Degraded says that the store could not decide, and what the limits wanted then.
 const Degraded = "ration-degraded"
 
-// Append adds all fields that tell an application's own caller of a decision.
+// Warning says of which limits so much is used that the caller should know.
+const Warning = "ration-warning"
+
+// Append adds all fields that tell a caller of a decision: in all dialects, or, where it names an API, in the standard's
+// and that API's. No name comes twice.
 func Append(into []Field, d *engine.Decision) []Field {
 	limits := listed(d)
 	into = appendStandard(into, d, limits)
-	into = appendPlain(into, d, limits)
+	if d.API == engine.APINone {
+		into = appendPlain(into, d, limits)
+	}
 	into = appendModelAPIs(into, d, limits)
 	into = AppendDegraded(into, d)
+	into = appendWarnings(into, d)
 	if d.Over {
-		into = AppendProblem(into, d)
+		into = AppendRefusal(into, d)
 	}
 	return into
+}
+
+// appendWarnings adds the decision's warnings, as a list of Strings (RFC 9651), which people can read and any proxy lets
+// through.
+func appendWarnings(into []Field, d *engine.Decision) []Field {
+	var list strings.Builder
+	for _, text := range d.Warnings() {
+		if list.Len() > 0 {
+			list.WriteString(", ")
+		}
+		list.WriteString(quoted(text))
+	}
+	if list.Len() == 0 {
+		return into
+	}
+	return append(into, Field{Warning, list.String()})
 }
 
 // AppendDegraded adds what says that a decision was made without the store.
@@ -41,10 +65,14 @@ func AppendDegraded(into []Field, d *engine.Decision) []Field {
 	return append(into, Field{Degraded, d.Degraded.String()})
 }
 
-// AppendProblem adds what goes with the body of a refusal. The clients of model APIs know retry-after-ms and
-// x-should-retry, which keeps them from retrying what waiting a little cannot help.
-func AppendProblem(into []Field, d *engine.Decision) []Field {
-	into = append(into, Field{"content-type", "application/problem+json"})
+// AppendRefusal adds what goes with the body of a refusal. The clients of model APIs know retry-after-ms and
+// x-should-retry, which keeps them from retrying what waiting a little cannot help. That of Anthropic's knows a request by
+// request-id; that of OpenAI's by x-request-id, which is the proxy's to write.
+func AppendRefusal(into []Field, d *engine.Decision) []Field {
+	into = append(into, Field{"content-type", d.ContentType()})
+	if d.API == engine.APIAnthropic && isValue(d.RequestID) {
+		into = append(into, Field{"request-id", d.RequestID})
+	}
 	if wait, ok := d.Pause(); ok {
 		into = append(into,
 			Field{"retry-after", strconv.FormatInt(wait.Seconds(), 10)},
@@ -67,7 +95,7 @@ type standing struct {
 }
 
 // listed returns the limits that fields tell of, the one that binds first: those that can refuse, and of which something
-// is known.
+// is known. How much is left of what all share at an upstream is no caller's business, unless it refuses.
 func listed(d *engine.Decision) []standing {
 	var all []standing
 	for _, l := range d.Listing() {
@@ -76,7 +104,8 @@ func listed(d *engine.Decision) []standing {
 			if st := l.Status; st.Rule == nil || !st.Rule.Shadow {
 				all = append(all, ofRule(st))
 			}
-		case !l.Applied.Limit.Shadow && !l.Applied.Unavailable:
+		case l.Applied.Limit.Shadow, l.Applied.Unavailable, l.Applied.Limit.OfUpstream() && !l.Applied.Over:
+		default:
 			all = append(all, ofLimit(l.Applied, d.Now))
 		}
 	}
@@ -161,8 +190,9 @@ func appendPlain(into []Field, d *engine.Decision, limits []standing) []Field {
 	return into
 }
 
-// appendModelAPIs adds the fields of OpenAI's and of Anthropic's API.
+// appendModelAPIs adds the fields of OpenAI's and of Anthropic's API, or of the one whose client is answered.
 func appendModelAPIs(into []Field, d *engine.Decision, limits []standing) []Field {
+	openAI, anthropic := d.API != engine.APIAnthropic, d.API != engine.APIOpenAI
 	for _, m := range []struct {
 		meter policy.Meter
 		name  string
@@ -178,11 +208,14 @@ func appendModelAPIs(into []Field, d *engine.Decision, limits []standing) []Fiel
 			continue
 		}
 		capacity, remaining := strconv.FormatInt(s.capacity, 10), strconv.FormatInt(s.remaining, 10)
-		if m.both {
+		if m.both && openAI {
 			into = append(into, Field{"x-ratelimit-limit-" + m.name, capacity}, Field{"x-ratelimit-remaining-" + m.name, remaining})
 			if s.timed {
 				into = append(into, Field{"x-ratelimit-reset-" + m.name, s.duration()})
 			}
+		}
+		if !anthropic {
+			continue
 		}
 		prefix := "anthropic-ratelimit-" + m.name
 		into = append(into, Field{prefix + "-limit", capacity}, Field{prefix + "-remaining", remaining})

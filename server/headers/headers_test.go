@@ -34,6 +34,8 @@ descriptors:
   - { key: seen, shadow_mode: true, rate_limit: { unit: hour, requests_per_unit: 2 } }
   - key: 'quo"té'
     rate_limit: { unit: hour, requests_per_unit: 0 }
+  - key: warned
+    limits: [ { name: requests, meter: requests, algorithm: fixed_window, limit: 2/day, warn_at: 50% } ]
   - key: one
     limits: [ { name: at-once, meter: concurrency, limit: 1 } ]
   - key: two

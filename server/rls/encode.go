@@ -12,10 +12,11 @@ import (
 
 // answer is all that a RateLimitResponse says.
 type answer struct {
-	decision *engine.Decision
-	headers  []headers.Field // that Envoy is asked to add to the response
-	body     []byte
-	metadata []byte // an encoded google.protobuf.Struct; nil for none
+	decision       *engine.Decision
+	headers        []headers.Field // that Envoy is asked to add to the response
+	requestHeaders []headers.Field // and to the request, of one that is admitted
+	body           []byte
+	metadata       []byte // an encoded google.protobuf.Struct; nil for none
 }
 
 // appendTo appends the answer as a RateLimitResponse. This is the one place where a decision becomes
@@ -28,13 +29,8 @@ func (a *answer) appendTo(b []byte) []byte {
 		b = appendStatus(b, &a.decision.Statuses[i])
 		b = shut(b, start)
 	}
-	for _, h := range a.headers {
-		var start int
-		b, start = open(b, 3)
-		b = appendText(b, 1, h.Name)
-		b = appendText(b, 2, h.Value)
-		b = shut(b, start)
-	}
+	b = appendHeaders(b, 3, a.headers)
+	b = appendHeaders(b, 4, a.requestHeaders)
 	if len(a.body) > 0 {
 		b = protowire.AppendTag(b, 5, protowire.BytesType)
 		b = protowire.AppendBytes(b, a.body)
@@ -42,6 +38,17 @@ func (a *answer) appendTo(b []byte) []byte {
 	if a.metadata != nil {
 		b = protowire.AppendTag(b, 6, protowire.BytesType)
 		b = protowire.AppendBytes(b, a.metadata)
+	}
+	return b
+}
+
+func appendHeaders(b []byte, tag protowire.Number, all []headers.Field) []byte {
+	for _, h := range all {
+		var start int
+		b, start = open(b, tag)
+		b = appendText(b, 1, h.Name)
+		b = appendText(b, 2, h.Value)
+		b = shut(b, start)
 	}
 	return b
 }

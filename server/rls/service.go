@@ -19,7 +19,8 @@ import (
 // MaxMessageBytes is the largest request that is read.
 const MaxMessageBytes = 1 << 20
 
-// Options of the service. The zero value answers as envoyproxy/ratelimit does by default.
+// Options of the service. The zero value answers as envoyproxy/ratelimit does by default. A request that names the API
+// whose client is answered (ration.api) has that API's headers and body, and Headers and Body do not matter to it.
 type Options struct {
 	// Headers are added to every response to which a limit applied, and beside them one that says so
 	// where the store could not decide.
@@ -29,6 +30,8 @@ type Options struct {
 	// Body gives refused requests a body (application/problem+json) that tells the user what to do,
 	// and a Retry-After header.
 	Body bool
+	// RequestHeaders tells the service behind the proxy of the tier of each admitted request.
+	RequestHeaders bool
 	// Guard catches panics; nil catches them silently.
 	Guard *recovery.Guard
 }
@@ -124,15 +127,24 @@ func (s *Service) answer(ctx context.Context, in []byte) (out []byte, err error)
 
 // fill completes a decision to all that is to be said.
 func (s *Service) fill(a *answer, request *engine.Request, d *engine.Decision) error {
-	*a = answer{decision: d, headers: a.headers[:0]}
-	if s.opts.Headers != (Headers{}) {
-		a.headers = appendLimitHeaders(a.headers, s.opts.Headers, d)
-		a.headers = headers.AppendDegraded(a.headers, d)
+	*a = answer{decision: d, headers: a.headers[:0], requestHeaders: a.requestHeaders[:0]}
+	if s.opts.RequestHeaders && !d.Over {
+		a.requestHeaders = headers.AppendTier(a.requestHeaders, d)
 	}
-	if s.opts.Body && d.Over {
-		// Envoy sends our body, and its type, in place of its own text/plain, and leaves a Retry-After that we set.
-		a.headers = headers.AppendProblem(a.headers, d)
-		a.body = d.Problem()
+	// Envoy sends our body, and its type, in place of its own text/plain, and leaves a Retry-After that we set.
+	switch {
+	case d.API != engine.APINone:
+		a.headers = headers.Append(a.headers, d)
+		a.body = d.Body()
+	default:
+		if s.opts.Headers != (Headers{}) {
+			a.headers = appendLimitHeaders(a.headers, s.opts.Headers, d)
+			a.headers = headers.AppendDegraded(a.headers, d)
+		}
+		if s.opts.Body && d.Over {
+			a.headers = headers.AppendRefusal(a.headers, d)
+			a.body = d.Body()
+		}
 	}
 	if !s.opts.Metadata {
 		return nil
