@@ -124,7 +124,10 @@ func (e *Engine) findPlaces(
 		case err != nil:
 			return err
 		case ok:
-			s.entries = slices.DeleteFunc(s.entries, func(a policy.Entry) bool { return a.Key == who.Key })
+			// Whose key it is says who pays, whatever else is said; which model is called the call says.
+			s.entries = slices.DeleteFunc(s.entries, func(a policy.Entry) bool {
+				return a.Key == who.Key || more[a.Key] != "" && a.Key != modelAttribute
+			})
 			s.add(who.Key, who.Value)
 			for key, value := range more {
 				s.add(key, value)

@@ -154,6 +154,29 @@ func TestAPIKeys(t *testing.T) {
 	}
 }
 
+// Whoever has a key pays where its subject does: not with the budget of another organisation.
+func TestOrganisationOfAPIKey(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors:
+  - key: user
+    subject: true
+    limits: [ { name: requests, algorithm: fixed_window, limit: 5/minute } ]
+  - key: org
+    subject: true
+    limits: [ { name: requests, algorithm: fixed_window, limit: 5/minute } ]
+`, engine.Options{Subjects: &people{known: map[string]*subject.Subject{"alice": {
+		Domain: "llm", Name: "alice", Key: "user", Attributes: map[string]string{"org": "acme"}, APIKeys: []subject.APIKey{{Hash: subject.HashKey(aliceKey)}},
+	}}}})
+	byKey := call("", 1, 1, attribute("org", "globex"))
+	byKey.APIKey = aliceKey
+	b.reserve(t, byKey)
+	for org, want := range map[string]string{"acme": "OK requests:0+1 requests:0+1", "globex": "OK requests:0 requests:0+1"} {
+		got := sayLimits(&b.check(t, call("", 1, 1, attribute("org", org))).Decision)
+		expect(t, org, got, want)
+	}
+}
+
 func TestAnonymous(t *testing.T) {
 	unnamed := func(more ...func(*engine.Call)) *engine.Call {
 		c := call("small", 100, 200)
