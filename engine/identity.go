@@ -47,8 +47,15 @@ func (e *Engine) resolveKeys(ctx context.Context, domain *policy.Domain, d *Deci
 		case err != nil:
 			return err
 		case ok:
-			s.entries = append(append(s.entries, a.entries...), who)
-			a.entries = s.entries[len(s.entries)-len(a.entries)-1:]
+			from := len(s.entries)
+			s.entries = append(s.entries, a.entries...)
+			// It takes the place of another name: behind that no rule would look for it, and none apply.
+			if i := slices.IndexFunc(a.entries, func(e policy.Entry) bool { return e.Key == who.Key }); i >= 0 {
+				s.entries[from+i] = who
+			} else {
+				s.entries = append(s.entries, who)
+			}
+			a.entries = s.entries[from:]
 		case !takesAnonymous(domain):
 			d.Bar = BarUnknown
 		}

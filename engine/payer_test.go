@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -138,6 +139,11 @@ func TestAPIKeys(t *testing.T) {
 	}
 	expect(t, "over Envoy", sayLimits(b.askIn(t, "llm", hits(1, "ration.key="+aliceKey))),
 		"OK requests:2 tokens:1 in-flight:0 company:1000")
+
+	for i, name := range []string{"alice", "mallory"} {
+		expect(t, "over Envoy, beside the name "+name, sayLimits(b.askIn(t, "llm", hits(1, "user="+name, "ration.key="+aliceKey))),
+			fmt.Sprintf("OK requests:%d tokens:1 in-flight:0 company:1000", 3+i))
+	}
 
 	for name, c := range map[string]*engine.Call{"nobody's key": byKey("sk-fedcba9876543210")} {
 		if a := b.reserve(t, c); a.Verdict() != engine.Blocked || !strings.Contains(a.Message(), "API key") {
