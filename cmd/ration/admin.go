@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -204,7 +205,7 @@ func (c *keyAddCmd) Run(to streams) error {
 	hash := c.SHA256
 	if hash == "" {
 		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read the key from the standard input: %w", err)
 		}
 		key, err := subject.NewAPIKey(subject.Secret(strings.TrimRight(line, "\r\n")), c.Label, 0)
