@@ -134,6 +134,8 @@ func (e *Engine) findPlaces(
 			}
 		case !takesAnonymous(domain):
 			d.Bar = BarUnknown
+		default:
+			s.entries = unnamed(domain, s.entries, 0)
 		}
 	}
 	s.entries = nameNobody(domain, d, s.entries)

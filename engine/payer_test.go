@@ -200,6 +200,13 @@ func TestAnonymous(t *testing.T) {
 		key := unnamed(func(c *engine.Call) { c.APIKey = "sk-fedcba9876543210" })
 		expect(t, "a key that is nobody's", sayLimits(&b.check(t, key).Decision),
 			"OK requests:1+1 tokens:0+300 in-flight:0+1 company:0+500000 itpm:0+100")
+		b.reserve(t, call("small", 100, 200, func(c *engine.Call) { c.APIKey = "sk-fedcba9876543210" }))
+		expect(t, "a key that is nobody's beside a name", sayLimits(&b.check(t, key).Decision),
+			"OVER requests:1+2 tokens:0+600 in-flight:0+2! company:0+1000000 itpm:0+200")
+		expect(t, "the same over Envoy", sayLimits(b.askIn(t, "llm", hits(1, "user=alice", "ration.key=sk-fedcba9876543210"))),
+			"OVER requests:1+2 tokens:0+600 in-flight:0+2! company:0+1000000")
+		expect(t, "the one who was named", sayLimits(&b.check(t, call("small", 0, 0)).Decision),
+			"OK requests:0 tokens:0 in-flight:0 company:0+1000000 itpm:0+200")
 	})
 	t.Run("by address", func(t *testing.T) {
 		b, _ := knowing(t, "anonymous: { by: remote_address }\n")
