@@ -104,23 +104,28 @@ func hasText(event string) bool {
 
 // TestLLMBrokenOffAtMost shows that a stream which breaks is never charged more output than was asked for.
 func TestLLMBrokenOffAtMost(t *testing.T) {
-	l := startLLM(t, "llm-reserve.yaml", memory)
-	for name, api := range llmAPIs {
-		t.Run(name, func(t *testing.T) {
-			before := l.ration.standings(t, "ann")["tokens"].used
-			fields := map[string]any{"stream": true, api.outputCap: 100}
-			if name == "chat" {
-				fields["stream_options"] = map[string]any{"include_usage": true} // or Envoy says so, and the request is larger
+	for file, apis := range bootstrapsOf {
+		t.Run(file, func(t *testing.T) {
+			l := startLLM(t, file, memory)
+			for _, name := range apis {
+				t.Run(name, func(t *testing.T) {
+					api := llmAPIs[name]
+					before := l.ration.standings(t, "ann")["tokens"].used
+					fields := map[string]any{"stream": true, api.outputCap: 100}
+					if name == "chat" {
+						fields["stream_options"] = map[string]any{"include_usage": true} // or Envoy says so, and the request is larger
+					}
+					r := api.ask("ann", "input-tokens=30 output-tokens=100 abort-after=90", fields)
+					if _, err := try(t.Context(), l.url, r); err == nil {
+						t.Error("the answer is whole")
+					}
+					input := int64(len(r.body)/4 + 1)
+					if name == "messages" {
+						input = 30 // told in the beginning
+					}
+					l.ration.stands(t, "ann", "tokens", standing{used: before + input + 100})
+				})
 			}
-			r := api.ask("ann", "input-tokens=30 output-tokens=100 abort-after=90", fields)
-			if _, err := try(t.Context(), l.url, r); err == nil {
-				t.Error("the answer is whole")
-			}
-			input := int64(len(r.body)/4 + 1)
-			if name == "messages" {
-				input = 30
-			}
-			l.ration.stands(t, "ann", "tokens", standing{used: before + input + 100})
 		})
 	}
 }
