@@ -146,9 +146,10 @@ func (s served) cost() int64 {
 	return s.Served.Input*p.input + s.Served.CacheRead*p.cacheRead + s.Served.CacheWrite*p.cacheWrite + s.Served.Output*p.output
 }
 
-// chargesWhatWasServed waits until a user is charged what fakellm has served in all, tokens and money, and nothing is held.
-func (l *llm) chargesWhatWasServed(t testing.TB, user string) {
+// chargesWhatWasServed waits until ann is charged what fakellm has served in all, tokens and money, and nothing is held.
+func (l *llm) chargesWhatWasServed(t testing.TB) {
 	t.Helper()
+	const user = "ann"
 	total, rows := l.model.ledger(t)
 	var cost int64
 	for _, row := range rows {
@@ -201,7 +202,7 @@ func testLLMCharges(t *testing.T, l *llm, api llmAPI) {
 				if got := send(t, l.url, api.ask("ann", f.script, fields)); got.code != http.StatusOK {
 					t.Fatalf("stream %v: code %d, body %s", stream, got.code, got.body)
 				}
-				l.chargesWhatWasServed(t, "ann")
+				l.chargesWhatWasServed(t)
 			}
 		})
 	}

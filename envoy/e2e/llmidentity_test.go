@@ -59,7 +59,7 @@ func TestLLMJWT(t *testing.T) {
 			})
 		}
 	}
-	l.chargesWhatWasServed(t, "ann")
+	l.chargesWhatWasServed(t)
 	l.ration.stands(t, "bob", "tokens", standing{})
 	l.sawNoSecret(t, valid)
 }
@@ -102,7 +102,7 @@ func TestLLMKeys(t *testing.T) {
 		asks("sk-ann-0123456789", http.StatusTooManyRequests)
 		change("AddKey", "sk-ann-0123456789")
 		asks("sk-ann-0123456789", http.StatusOK)
-		l.chargesWhatWasServed(t, "ann")
+		l.chargesWhatWasServed(t)
 		l.ration.stands(t, "bob", "tokens", standing{})
 		l.sawNoSecret(t, "sk-ann-0123456789")
 	})
