@@ -29,6 +29,7 @@ type faulty struct {
 	err     error // what it answers at once
 	stalled bool  // it answers nothing, like a process that is stopped
 	latency time.Duration
+	unsure  func() (written bool, err error) // of each step: whether it is decided, and what is answered if that is an error
 	asked   atomic.Int64
 }
 
@@ -62,6 +63,14 @@ func (f *faulty) answer(ctx context.Context) error {
 func (f *faulty) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
 	if err := f.answer(ctx); err != nil {
 		return err
+	}
+	if f.unsure != nil {
+		if written, err := f.unsure(); !written || err != nil {
+			if written {
+				_ = f.Store.Apply(context.WithoutCancel(ctx), step, new(store.Outcome))
+			}
+			return err
+		}
 	}
 	return f.Store.Apply(ctx, step, out)
 }
@@ -156,6 +165,9 @@ func (b *outageBench) sayWithout(ctx context.Context, descriptors ...engine.Desc
 	words := []string{"OK"}
 	if d.Over {
 		words[0] = "OVER " + d.Verdict().Reason()
+	}
+	if d.Queued {
+		words = append(words, "queued")
 	}
 	if d.Degraded != policy.StoreErrorNone {
 		words = append(words, "without the store:", d.Degraded.String())
