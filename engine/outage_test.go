@@ -36,7 +36,7 @@ type faulty struct {
 func (f *faulty) set(err error, stalled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.err, f.stalled = err, stalled
+	f.err, f.stalled, f.unsure = err, stalled, nil
 }
 
 // storeWait is how long a stalled store is waited for.
@@ -64,8 +64,11 @@ func (f *faulty) Apply(ctx context.Context, step *store.Step, out *store.Outcome
 	if err := f.answer(ctx); err != nil {
 		return err
 	}
-	if f.unsure != nil {
-		if written, err := f.unsure(); !written || err != nil {
+	f.mu.Lock()
+	unsure := f.unsure
+	f.mu.Unlock()
+	if unsure != nil {
+		if written, err := unsure(); !written || err != nil {
 			if written {
 				_ = f.Store.Apply(context.WithoutCancel(ctx), step, new(store.Outcome))
 			}

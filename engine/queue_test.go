@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,10 +163,10 @@ func TestNothingLandsTwice(t *testing.T) {
 		opts.StoreWait = 0 // always asked, also by those who would be kept from it
 		b := newOutageBench(t, opts)
 		dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
-		b.store.mu.Lock()
+		var throwing sync.Mutex
 		b.store.unsure = func() (bool, error) {
-			b.store.mu.Lock()
-			defer b.store.mu.Unlock()
+			throwing.Lock()
+			defer throwing.Unlock()
 			switch dice.IntN(4) {
 			case 0:
 				return true, store.ErrUnavailable
@@ -176,7 +177,6 @@ func TestNothingLandsTwice(t *testing.T) {
 			}
 			return true, nil
 		}
-		b.store.mu.Unlock()
 		const each = 200
 		withoutID := 0
 		for i := range each {
@@ -188,7 +188,7 @@ func TestNothingLandsTwice(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
-		b.store.unsure = nil
+		b.store.set(nil, false)
 		time.Sleep(time.Minute)
 		got := b.tokensOf(t)
 		if got%1000 != each {

@@ -54,7 +54,7 @@ type serveFlags struct {
 	MaxConnectionAgeGrace period `group:"lifecycle" default:"1h" placeholder:"DURATION" help:"Time that calls have to end then; 0: any. Default 1h."`
 	Keepalive             period `group:"lifecycle" default:"2h" placeholder:"DURATION" help:"Probe a connection that has been silent for so long; 0: never. Default 2h."`
 	DrainDelay            period `group:"lifecycle" default:"5s" placeholder:"DURATION" help:"At the end, answer for so long while clients turn away. Default 5s."`
-	StopTimeout           period `group:"lifecycle" default:"10s" placeholder:"DURATION" help:"After that, time for calls under way. Default 10s."`
+	StopTimeout           period `group:"lifecycle" default:"10s" placeholder:"DURATION" help:"After that, time for calls under way, and for reports that wait. Default 10s."`
 
 	LogLevel  level  `group:"log" default:"warn" placeholder:"LEVEL" help:"debug, info, warn or error. Default warn."`
 	LogFormat format `group:"log" default:"text" placeholder:"FORMAT" help:"text or json. Default text."`
