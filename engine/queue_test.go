@@ -162,7 +162,7 @@ func TestNothingLandsTwice(t *testing.T) {
 		opts := queues()
 		opts.StoreWait = 0 // always asked, also by those who would be kept from it
 		b := newOutageBench(t, opts)
-		dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+		dice := rand.New(rand.NewPCG(1, 2))
 		var throwing sync.Mutex
 		b.store.unsure = func() (bool, error) {
 			throwing.Lock()
