@@ -88,6 +88,9 @@ func TestReportsWait(t *testing.T) {
 					if got := b.sayWithout(ctx, used(3, fmt.Sprint(i)), ended(fmt.Sprint(i))); got != "OK queued" {
 						t.Errorf("report %d: %s, want OK queued", i, got)
 					}
+					if ctx.Err() != nil {
+						t.Errorf("report %d is answered after its caller has stopped waiting", i)
+					}
 				}
 				time.Sleep(10 * time.Minute)
 				if got := b.metric(t, "ration_reports_queued"); got != 10 {
@@ -114,7 +117,7 @@ func TestReportsWait(t *testing.T) {
 // What cannot wait gets the error, as ever: what asks for something, and what gives back; and everything where nothing
 // waits.
 func TestOnlyReportsWait(t *testing.T) {
-	const down = "error: the store is unavailable"
+	const full = "error: the store has no room for more counters"
 	back := used(1, "r")
 	back.GiveBack = true
 	for name, c := range map[string]struct {
@@ -124,16 +127,31 @@ func TestOnlyReportsWait(t *testing.T) {
 	}{
 		"a report":                       {queues(), []engine.Descriptor{used(1, "r")}, "OK queued"},
 		"the end of a request":           {queues(), []engine.Descriptor{ended("r")}, "OK queued"},
-		"a report beside what asks":      {queues(), []engine.Descriptor{used(1, ""), entries("job=y")}, down},
-		"what is given back":             {queues(), []engine.Descriptor{back}, down},
-		"a report where none may wait":   {engine.Options{}, []engine.Descriptor{used(1, "r")}, down},
-		"one that takes too much memory": {engine.Options{QueuedReports: 9, QueuedBytes: 100}, []engine.Descriptor{used(1, "r")}, down},
+		"a report beside what asks":      {queues(), []engine.Descriptor{used(1, ""), entries("job=y")}, full},
+		"what is given back":             {queues(), []engine.Descriptor{back}, full},
+		"a report where none may wait":   {engine.Options{}, []engine.Descriptor{used(1, "r")}, full},
+		"one that takes too much memory": {engine.Options{QueuedReports: 9, QueuedBytes: 100}, []engine.Descriptor{used(1, "r")}, full},
 	} {
 		b := newOutageBench(t, c.opts)
-		b.store.set(store.ErrUnavailable, false)
+		b.store.set(store.ErrFull, false) // nothing is written for certain, so that is no reason not to wait
 		if got := b.sayWithout(t.Context(), c.asks...); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
+	}
+}
+
+// A request that this process has admitted by itself has ended for it, too, when its report waits.
+func TestWaitingReportsFreePlaces(t *testing.T) {
+	b := newOutageBench(t, queues())
+	b.store.set(store.ErrFull, false)
+	for i, want := range []string{"OK", "OK", "OK", "OVER"} {
+		if got := b.sayWithout(t.Context(), entries("job=x", fmt.Sprint("ration.request=", i))); !strings.HasPrefix(got, want) {
+			t.Fatalf("request %d: %s, want %s", i, got, want)
+		}
+	}
+	b.sayWithout(t.Context(), ended("0"))
+	if got := b.sayWithout(t.Context(), entries("job=x", "ration.request=4")); !strings.HasPrefix(got, "OK") {
+		t.Errorf("when one has ended: %s, want OK", got)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/rationhq/ration/store"
 )
 
-// newReport copies step, which its caller uses again. A step without a lease gets one of its own: usage that is settled
-// under an id that nobody knows is recorded, once.
+// newReport copies step, which its caller uses again. A step without a lease gets one of its own, which it settles: so the
+// store knows a repeat.
 func newReport(step *store.Step, landed func(*store.Outcome)) *report {
 	r := &report{step: *step, landed: landed}
 	s := &r.step
@@ -28,9 +28,6 @@ func newReport(step *store.Step, landed func(*store.Outcome)) *report {
 		op := &s.Ops[i]
 		op.Bucket, op.Owner, op.Label = keep(r, op.Bucket), keep(r, op.Owner), keep(r, op.Label)
 		op.Thresholds = keep(r, op.Thresholds)
-		if r.ownID && op.Kind == store.Record {
-			op.Kind = store.Settle
-		}
 	}
 	for i := range s.Rows {
 		row := &s.Rows[i]
