@@ -55,14 +55,19 @@ func layers() []layer {
 		{of: "examples", testsMay: []string{"engine", "policy", "limit", "store", "store/memory", "store/redis", "store/redis/redistest"}},
 		// Stands where a model would. It knows nothing of what stands before it.
 		{of: "examples/fakellm"},
+		// Seen from outside, as a stranger would: it starts programs, and asks ration over its API.
+		{of: "examples/demo", may: []string{"gen/..."}},
 		// Draws the pictures of the documentation, by the arithmetic itself.
 		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
 		// How near words are, for messages. It knows nothing.
 		{of: "internal/spelling", mustNot: outsideWorld},
-		// What tokens cost. It must not know what limits money, nor who asks.
-		{of: "price", may: []string{"limit", "internal/spelling"}, mustNot: outsideWorld},
+		// What tokens cost. It must not know what limits money, nor who asks. The book that ships it reads once, for all.
+		{
+			of: "price", may: []string{"limit", "internal/spelling"},
+			mustNot: slices.DeleteFunc(slices.Clone(outsideWorld), func(pattern string) bool { return pattern == "sync/..." }),
+		},
 		{of: "price/pricelist", may: []string{"price", "limit"}, mustNot: outsideWorld},
 		{of: "price/internal/makebook", may: []string{"price", "price/pricelist"}},
 		// What users write. It must not know where counters are kept, nor who asks.

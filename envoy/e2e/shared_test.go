@@ -1,0 +1,210 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// key is what a provider allows for the one key that all users share. Each limit is a bucket with room for what comes back in
+// `bucket`.
+type key struct {
+	requests, input, output int // per minute
+	bucket                  time.Duration
+}
+
+// flags make fakellm enforce it.
+func (k key) flags() []string {
+	return []string{
+		"--rpm", strconv.Itoa(k.requests), "--input-tpm", strconv.Itoa(k.input), "--output-tpm", strconv.Itoa(k.output),
+		"--burst", k.bucket.String(),
+	}
+}
+
+// limits are those of the policy, by the rule that docs/envoy-models.md derives: of each bucket as much is left as may come
+// back while a call is on its way, which for output is until it has been written.
+func (k key) limits(way, written time.Duration) (limits []map[string]any) {
+	for _, l := range []struct {
+		name      string
+		perMinute int
+		late      time.Duration
+	}{{"rpm", k.requests, way}, {"itpm", k.input, way}, {"otpm", k.output, written}} {
+		limits = append(limits, map[string]any{
+			"name": l.name, "rate": fmt.Sprintf("%d/minute", l.perMinute),
+			"burst": int(int64(l.perMinute) * int64(k.bucket-l.late) / int64(time.Minute)),
+		})
+	}
+	return limits
+}
+
+// TestSharedKey has 500 users on one key whose limits the provider enforces, and ration before it. Where calls reserve what
+// they may use, the provider never has to refuse, however many ask for whatever it is; and those who pay have what they pay
+// for while the others flood.
+func TestSharedKey(t *testing.T) {
+	users := map[string][]string{"free": of("free", 440), "pro": of("pro", 50), "premium": of("premium", 10)}
+	all := slices.Concat(users["free"], users["pro"], users["premium"])
+	shared := key{requests: 1_200, input: 120_000, output: 60_000, bucket: 6 * time.Second}
+	policy, err := json.Marshal(modelPolicy(t, users, shared.limits(time.Second, 3*time.Second)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider := startFakeLLM(t, shared.flags()...)
+	server := startRation(t, startRedis(t).url(), policyFile(t, string(policy)))
+	b := fromFile(t, reserveFile, provider.addr, server.grpc)
+	b.users(all)
+	asking := newCallers(t, startEnvoy(t, b))
+
+	small := func(user string) prompt {
+		return prompt{user: user, maxTokens: 10, script: map[string]string{"output-tokens": "8"}}
+	}
+	for _, f := range []struct {
+		limit string // that is to be reached
+		ask   func(user string) prompt
+	}{
+		{"rpm", small},
+		{"itpm", func(user string) prompt {
+			return prompt{user: user, words: strings.Repeat("four", 1000), maxTokens: 10, script: map[string]string{"output-tokens": "8"}}
+		}},
+		{"otpm", func(user string) prompt {
+			return prompt{user: user, maxTokens: 200, script: map[string]string{
+				"output-tokens": "150", "chunk-tokens": "30", "tokens-per-second": "150", "first-byte": strconv.Itoa(len(user)%3*300) + "ms"}}
+		}},
+	} {
+		t.Run(f.limit, func(t *testing.T) {
+			before, _ := provider.ledger(t)
+			flooding := asking.flood(t.Context(), 100, users["free"], f.ask)
+			flooding.until(t, "the free users are refused for the sake of the others", func(_ int, refused map[string]int) bool {
+				return refused[f.limit] >= 100
+			})
+			// Ten users who pay, each with a call every two seconds: by each limit less than their 40 %.
+			paying := asking.paced(t, users["premium"], 2*time.Second, 3, small)
+			flooding.stop(t)
+			for _, h := range paying {
+				if !h.whole {
+					t.Errorf("a premium user within the headroom heard %d %s", h.code, h.body)
+				}
+			}
+
+			flooding = asking.flood(t.Context(), 100, slices.Concat(users["premium"], users["pro"], users["premium"]), f.ask)
+			flooding.until(t, "all of the pool is in use", func(_ int, refused map[string]int) bool { return refused[f.limit] >= 100 })
+			flooding.stop(t)
+			after, _ := provider.ledger(t)
+			t.Logf("fakellm served %d requests, %d input, %d output tokens", after.Completed-before.Completed,
+				after.Served.Input-before.Served.Input, after.Served.Output-before.Served.Output)
+			if after.Limited != 0 {
+				t.Errorf("the provider has refused %d of %d requests, want none", after.Limited, after.Requests)
+			}
+		})
+	}
+}
+
+// paced lets each user make a call at once and then at a pace, and returns what they heard.
+func (c *callers) paced(t testing.TB, users []string, every time.Duration, times int, ask func(user string) prompt) (all []heard) {
+	answers := make(chan heard)
+	for _, user := range users {
+		go func() {
+			next := time.NewTicker(every)
+			defer next.Stop()
+			for i := range times {
+				if i > 0 {
+					<-next.C
+				}
+				answers <- c.call(t.Context(), ask(user))
+			}
+		}()
+	}
+	for range len(users) * times {
+		all = append(all, <-answers)
+	}
+	return all
+}
+
+// TestProviderRefuses lets the provider refuse before ration does. The user hears that in our words, and nothing of the key.
+func TestProviderRefuses(t *testing.T) {
+	provider := startFakeLLM(t, "--rpm", "2", "--input-tpm", "1000", "--output-tpm", "1000", "--tpm", "1000")
+	server := startRation(t, memory, "../llm.policy.yaml")
+	e := startEnvoy(t, fromFile(t, reserveFile, provider.addr, server.grpc))
+	for _, api := range []struct{ path, body, words string }{
+		{"/v1/messages", prompt{maxTokens: 10}.body(), `"overloaded_error"`},
+		{"/v1/chat/completions", `{"model":"gpt-5-mini","max_completion_tokens":10,"messages":[{"role":"user","content":"Hello"}]}`, `"overloaded"`},
+	} {
+		t.Run(api.path, func(t *testing.T) {
+			ask := func() answer {
+				return send(t, e.url, request{method: http.MethodPost, path: api.path, body: api.body, header: map[string]string{
+					"content-type": "application/json", "anthropic-version": "2023-06-01", "x-api-key": "key-of-ann"}})
+			}
+			theirs := func(got answer) {
+				t.Helper()
+				for name := range got.header {
+					if name := strings.ToLower(name); strings.Contains(name, "ratelimit-") && (strings.HasPrefix(name, "anthropic") || strings.HasPrefix(name, "x-")) ||
+						strings.HasPrefix(name, "retry-after") || strings.Contains(name, "organization") {
+						t.Errorf("the user is told %s: %s", name, got.header.Get(name))
+					}
+				}
+			}
+			for range 2 {
+				got := ask()
+				if got.code != http.StatusOK {
+					t.Fatalf("code %d with body %s, want 200", got.code, got.body)
+				}
+				theirs(got)
+			}
+			got := ask()
+			if got.code != http.StatusTooManyRequests || got.header.Get("x-should-retry") != "true" || got.header.Get("x-envoy-ratelimited") != "" ||
+				!strings.Contains(got.body, api.words) || strings.Contains(got.body, "per minute") {
+				t.Errorf("code %d, headers %v, body %s", got.code, got.header, got.body)
+			}
+			theirs(got)
+		})
+	}
+	if total, _ := provider.ledger(t); total.Limited != 2 {
+		t.Errorf("the provider has refused %d requests, want 2", total.Limited)
+	}
+}
+
+// TestSharedKeyChecked is about files that check before a call and record after it. What calls under way have used is not known
+// yet, so the provider may have to refuse where that is more than the policy leaves of its bucket, and not where it is less.
+func TestSharedKeyChecked(t *testing.T) {
+	users := map[string][]string{"free": of("free", 440)}
+	shared := key{requests: 1_200, input: 120_000, output: 60_000, bucket: 6 * time.Second}
+	left := shared.output / 60 * 3 // tokens, of the provider's bucket
+	policy, err := json.Marshal(modelPolicy(t, users, shared.limits(time.Second, 3*time.Second)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct {
+		name   string
+		output int // of a call
+		atOnce int
+		may    int // refuse, the provider
+	}{
+		// What has ended and is not recorded yet counts too; there is room for as much again.
+		{"less under way than is left", 100, left / 100 / 2, 0},
+		// Calls of a bucket are admitted before the first of them is recorded; while those are written the provider may have
+		// to refuse whoever is admitted beside them.
+		{"more", 400, 150, shared.requests / 60 * 6},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			provider := startFakeLLM(t, shared.flags()...)
+			server := startRation(t, memory, policyFile(t, string(policy)))
+			b := fromFile(t, "../llm-anthropic.yaml", provider.addr, server.grpc)
+			b.users(users["free"])
+			flooding := newCallers(t, startEnvoy(t, b)).flood(t.Context(), f.atOnce, users["free"], func(user string) prompt {
+				return prompt{user: user, maxTokens: f.output, script: map[string]string{
+					"output-tokens": strconv.Itoa(f.output), "tokens-per-second": "200", "chunk-tokens": "20"}}
+			})
+			flooding.until(t, "the output is used up", func(_ int, refused map[string]int) bool { return refused["otpm"] >= 10*f.atOnce })
+			flooding.stop(t)
+			total, _ := provider.ledger(t)
+			t.Logf("%d at once: the provider has refused %d of %d requests, and written %d tokens", f.atOnce, total.Limited, total.Requests, total.Served.Output)
+			if int(total.Limited) > f.may {
+				t.Errorf("the provider has refused %d requests, want at most %d", total.Limited, f.may)
+			}
+		})
+	}
+}
