@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-# What `make run` serves, one policy or several, and further flags for it:
+# What `make run` serves, one policy or several, and further flags for it, or for `make demo`:
 # make run POLICY=my.yaml ARGS='--store redis://localhost:6379'
 POLICY ?= examples/policies/llm.yaml examples/quickstart.yaml
 ARGS ?=
@@ -30,6 +30,12 @@ export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
 GOTEST := go test -race -count=1 -timeout=20m $(TESTFLAGS)
 
 ##@ Use it
+
+.PHONY: demo
+demo: build ## Show it: Envoy, ration and a fake model, called by three users in three tiers. ARGS='--for 1m'
+	tools/install-test-deps.sh envoy
+	go build -o bin/ ./examples/fakellm ./examples/demo
+	exec bin/demo $(ARGS)
 
 # On loopback addresses everything is open to callers on this machine; on others accounting is closed.
 .PHONY: run
@@ -67,9 +73,11 @@ bench: build test-deps ## Measure throughput, latency and CPU per decision, besi
 check: check-proto check-generated check-modules check-format lint ## Everything CI checks beside the tests
 
 .PHONY: generate
-generate: ## Generate gen/ from proto/, and the pictures of docs/
+generate: ## Generate gen/ from proto/, envoy/llm-*.yaml from envoy/parts, and the pictures of docs/ and of the README
 	$(BUF) generate
+	go run ./envoy/parts
 	go run ./docs/algorithms
+	go run ./examples/demo --picture examples/demo/demo.svg
 
 .PHONY: prices
 prices: ## Write the price book that ships, from the public lists that tools/prices/update.sh names; needs PyPI

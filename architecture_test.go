@@ -55,6 +55,8 @@ func layers() []layer {
 		{of: "examples", testsMay: []string{"engine", "policy", "limit", "store", "store/memory", "store/redis", "store/redis/redistest"}},
 		// Stands where a model would. It knows nothing of what stands before it.
 		{of: "examples/fakellm"},
+		// Seen from outside, as a stranger would: it starts programs, and asks ration over its API.
+		{of: "examples/demo", may: []string{"gen/..."}},
 		// Draws the pictures of the documentation, by the arithmetic itself.
 		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.

@@ -87,7 +87,19 @@ type Call struct {
 	Key string
 	// Lease is how long the reservation lasts if nobody settles it: a millisecond to an hour. 0: 5 minutes.
 	Lease time.Duration
+	// AnswerAs is the API that the application offers to its own caller: [Decision.HTTP] is an answer of that API then.
+	AnswerAs ModelAPI
 }
+
+// ModelAPI is an API of models, whose clients know its headers and the form of its errors. The zero value is none in
+// particular.
+type ModelAPI rationv1.ModelApi
+
+// The APIs.
+const (
+	AnthropicAPI = ModelAPI(rationv1.ModelApi_MODEL_API_ANTHROPIC) // Messages
+	OpenAIAPI    = ModelAPI(rationv1.ModelApi_MODEL_API_OPENAI)    // Chat Completions, Responses
+)
 
 // defaultLease is how long a reservation lasts of which nobody says so.
 const defaultLease = 5 * time.Minute
@@ -102,7 +114,9 @@ func (c *Call) estimate() *rationv1.Estimate {
 }
 
 func (c *Call) request() *rationv1.ReserveRequest {
-	r := &rationv1.ReserveRequest{Caller: c.message(), Estimate: c.estimate(), IdempotencyKey: c.Key}
+	r := &rationv1.ReserveRequest{
+		Caller: c.message(), Estimate: c.estimate(), IdempotencyKey: c.Key, AnswerAs: rationv1.ModelApi(c.AnswerAs),
+	}
 	if c.Lease != 0 {
 		r.Lease = durationpb.New(c.Lease)
 	}

@@ -59,7 +59,7 @@ type Decision struct {
 type HTTPAnswer struct {
 	Status  int               // 200, 400, 403, 429 or 503
 	Headers map[string]string // by lower-case name
-	Body    string            // of a refusal: application/problem+json
+	Body    string            // of a refusal: application/problem+json, or as Call.AnswerAs says
 }
 
 // Limit says how one limit stands. Amounts are in units of its meter.

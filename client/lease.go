@@ -17,7 +17,9 @@ var ErrEnded = errors.New("the lease was settled or released before")
 
 // Check says what Reserve would answer now, and changes nothing. A refusal is a decision here, and no error.
 func (c *Client) Check(ctx context.Context, call Call) (Decision, error) {
-	answer, err := c.api.Check(ctx, &rationv1.CheckRequest{Caller: call.message(), Estimate: call.estimate()})
+	answer, err := c.api.Check(ctx, &rationv1.CheckRequest{
+		Caller: call.message(), Estimate: call.estimate(), AnswerAs: rationv1.ModelApi(call.AnswerAs),
+	})
 	if err != nil {
 		return Decision{}, fmt.Errorf("check: %w", err)
 	}

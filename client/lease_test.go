@@ -134,6 +134,14 @@ func TestARefusal(t *testing.T) {
 		!strings.Contains(w.Body.String(), `"error":"quota_exhausted"`) {
 		t.Errorf("the response is %d %v\n%s", w.Code, w.Header(), w.Body)
 	}
+	asked := call("bob", client.Usage{Input: 100})
+	asked.AnswerAs = client.OpenAIAPI
+	if d, err := c.Check(t.Context(), asked); err != nil || !strings.Contains(d.HTTP.Body, `"code":"insufficient_quota"`) {
+		t.Errorf("Check, for a client of OpenAI's API: %+v, %v", d.HTTP, err)
+	}
+	if _, err := c.Reserve(t.Context(), asked); !errors.As(err, &refusal) || !strings.Contains(refusal.HTTP.Body, `"code":"insufficient_quota"`) {
+		t.Errorf("Reserve, likewise: %v", err)
+	}
 	if d, err := c.Check(t.Context(), call("bob", client.Usage{Input: 100})); err != nil || d.Verdict != client.Exhausted {
 		t.Errorf("Check: %+v, %v, want the same verdict, and no error", d, err)
 	}

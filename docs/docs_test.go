@@ -85,6 +85,10 @@ func TestExamples(t *testing.T) {
 			if slices.ContainsFunc(all, func(e example) bool { return strings.Contains(e.command, "~/") }) {
 				s.home = t.TempDir()
 			}
+			if all[0].command == "make demo\n" {
+				tryDemo(t, s)
+				all = all[1:]
+			}
 			switch {
 			case all[0].command == "make run\n":
 				said := s.serve(t, "make", "run")
@@ -108,6 +112,17 @@ func TestExamples(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// tryDemo runs the demo for a moment. examples/demo tests what it shows; here, that the command of the page gets there.
+func tryDemo(t *testing.T, s *site) {
+	t.Helper()
+	printed := s.run("make demo ARGS='--for 2s'")
+	for _, promised := range []string{"ann +premium +served", "bob +pro +served", "carol +free +(served|throttled)", "carol +claude-haiku-4-5 .* \\$0\\.0"} {
+		if !regexp.MustCompile("(?m)^" + promised).MatchString(printed) {
+			t.Errorf("make demo does not print a line like %q, but:\n%s", promised, printed)
+		}
 	}
 }
 
@@ -239,7 +254,7 @@ func (s *site) isWell(started string) bool {
 }
 
 func (s *site) run(command string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute) // some build programs first
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", "-c", s.here(command))
 	c.Dir, c.Env = s.root, s.environment()

@@ -27,6 +27,8 @@ type Call struct {
 	Key string
 	// Lasts is how long the reservation lives if nobody settles it, at most store.MaxLease; 0: DefaultLease.
 	Lasts limit.Micros
+	// API is the one whose client is answered; it makes no other call.
+	API API
 }
 
 const (
@@ -217,7 +219,7 @@ func (e *Engine) domainOf(ctx context.Context, c *Caller) (*loaded, *policy.Doma
 // judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
 func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
 	d := &a.Decision
-	a.PolicyVersion = now.policy.Version()
+	d.API, a.PolicyVersion = call.API, now.policy.Version()
 	if err := e.findPlaces(ctx, domain, &call.Caller, d, s, call.Model); err != nil {
 		return err
 	}

@@ -165,6 +165,38 @@ func TestRowsOfRefusals(t *testing.T) {
 	}
 }
 
+// Who is refused cannot make the rows of the domain as many as it likes, by naming models that there are not: all refusals
+// are in them, and reports of the others stay readable.
+func TestRowsOfManyRefusals(t *testing.T) {
+	const named, refused = 1_000, 3_000
+	b := newAccounts(t)
+	b.settle(t, b.reserve(t, call("small", 0, 1_000)), price.Usage{Output: 1_000}) // used up for today
+	for i := range refused {
+		b.reserve(t, call(fmt.Sprint("model-", i), 0, 1))
+	}
+	b.Close()
+	now := limit.At(time.Now())
+	rows, total, err := b.Usage(context.Background(), &engine.UsageQuery{
+		Domain: "llm", Resolution: engine.Totals, By: []string{"model"}, From: now - 24*3600*limit.Second, To: now + 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := make(map[string]int64)
+	for _, r := range append(rows, total) {
+		for _, n := range r.Refusals {
+			of[strings.Join(r.Group, " ")] += n
+		}
+	}
+	// A day may end meanwhile: then more are named.
+	if of[""] != refused || len(rows) > 2*named+2 || of["(others)"] != refused-int64(len(rows)-2) {
+		t.Errorf("%d refusals in %d rows, %d of them of no named model", of[""], len(rows), of["(others)"])
+	}
+	if of["model-0"] != 1 {
+		t.Errorf("model-0 was refused %d times", of["model-0"])
+	}
+}
+
 // What nothing limits is used too.
 func TestRowsOfWhatNothingLimits(t *testing.T) {
 	const policy = `

@@ -22,7 +22,8 @@ const (
 )
 
 // retryUpTo is the longest wait after which a client may be told to try again by itself, where the policy does not
-// say. The common clients of model APIs ignore a longer Retry-After and retry fast.
+// say. Of the common clients of model APIs some ignore a longer Retry-After and retry fast, others sleep for as long as it
+// says, be it days.
 const retryUpTo = 60 * limit.Second
 
 // Reason returns the machine-readable word for a refusal: "rate_limited".

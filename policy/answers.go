@@ -13,8 +13,8 @@ type answers struct {
 	said            bool
 }
 
-// defaultRetryUpTo is the longest wait that a caller is told to sit out where the policy does not say. The common model
-// SDKs do not believe a longer one, and try again at once.
+// defaultRetryUpTo is the longest wait that a caller is told to sit out where the policy does not say. Of the common
+// model SDKs some do not believe a longer one, and try again at once.
 const defaultRetryUpTo = 60 * limit.Second
 
 // defaultExhaustedStatus is what the application answers where the policy does not say: too many requests.
@@ -35,7 +35,7 @@ func (c *compiler) answers(dr *draft) {
 	*a = answers{defaultRetryUpTo, defaultExhaustedStatus, e.retryUpTo.given || e.exhaustedStatus.given}
 	if upTo := e.retryUpTo; upTo.given {
 		if a.retryUpTo = limit.Micros(upTo.value); a.retryUpTo > defaultRetryUpTo {
-			c.rep.warn(upTo.at, "`retry_up_to` above 60s: the common model SDKs do not believe a longer wait, and try again at once")
+			c.rep.warn(upTo.at, "`retry_up_to` above 60s: of the common model SDKs some do not believe a longer wait and try again at once, others sleep through it")
 		}
 	}
 	if status := e.exhaustedStatus; status.given {

@@ -37,7 +37,7 @@ func TestAnswerProblems(t *testing.T) {
 		{"retry_up_to: 60", "policy.yaml:2:14: ´retry_up_to´: ´60´ is no length of time: write it as minute, 10m or 1h30m"},
 		{"retry_up_to: 0s", "policy.yaml:2:14: ´retry_up_to´: ´0s´ is no time at all"},
 		{"retry_up_to: month", "policy.yaml:2:14: ´retry_up_to´: a month has no fixed length: write it in days"},
-		{"retry_up_to: 61s", "policy.yaml:2:14: ´retry_up_to´ above 60s: the common model SDKs do not believe a longer wait, and try again at once"},
+		{"retry_up_to: 61s", "policy.yaml:2:14: ´retry_up_to´ above 60s: of the common model SDKs some do not believe a longer wait and try again at once, others sleep through it"},
 		{"exhausted_status: 418", "policy.yaml:2:19: exhausted_status ´418´ is unknown: it is 402, 403 or 429"},
 		{"exhausted_status: {}", "policy.yaml:2:19: ´exhausted_status´ must be text, not a mapping"},
 		{"retry_up_to: 5s\n=== b.yaml\ndomain: d\nretry_up_to: 6s\n=== c.yaml\ndomain: d\nretry_up_to: 5s", "b.yaml:2:14: ´retry_up_to´ is 5 seconds at policy.yaml:2:14: it is said once for the domain"},

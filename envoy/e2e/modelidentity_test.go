@@ -35,7 +35,7 @@ func (i issuer) jwks() string {
 // token makes a JWT for a subject, that ends at a time.
 func (i issuer) token(t testing.TB, subject string, until time.Time) string {
 	t.Helper()
-	claims, err := json.Marshal(map[string]any{"iss": "https://issuer.test", "sub": subject, "exp": until.Unix(), "org": map[string]any{"team": "red"}})
+	claims, err := json.Marshal(map[string]any{"iss": "https://issuer.test", "aud": "llm", "sub": subject, "exp": until.Unix(), "org": map[string]any{"team": "red"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,10 +120,17 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 		total["bob"] -= 25 + 7 + 100
 		left(t, "bob", total["bob"])
 	})
-	t.Run("an answer without usage: the estimate of the input", func(t *testing.T) {
+	t.Run("an error of the model, without usage: nothing", func(t *testing.T) {
 		behind.at("/v1/messages", refuse(http.StatusInternalServerError, `{"type":"error"}`))
 		if got := send(t, e.url, post("bob")); got.code != http.StatusInternalServerError {
 			t.Errorf("code %d, want 500", got.code)
+		}
+		left(t, "bob", total["bob"])
+	})
+	t.Run("an answer without usage: the estimate of the input", func(t *testing.T) {
+		behind.at("/v1/messages", say(`{"type":"message"}`))
+		if got := send(t, e.url, post("bob")); got.code != http.StatusOK {
+			t.Errorf("code %d, want 200", got.code)
 		}
 		total["bob"] -= input
 		left(t, "bob", total["bob"])
@@ -134,12 +141,14 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 		if got.code != http.StatusTooManyRequests || !strings.Contains(got.body, "overloaded_error") || got.header.Get("x-should-retry") != "true" {
 			t.Errorf("code %d, headers %v, body %s", got.code, got.header, got.body)
 		}
-		for _, name := range []string{"retry-after", "anthropic-ratelimit-requests-remaining", "x-envoy-ratelimited"} {
+		for _, name := range []string{"retry-after", "x-envoy-ratelimited"} {
 			if value := got.header.Get(name); value != "" {
 				t.Errorf("%s: %s, want none", name, value)
 			}
 		}
-		total["bob"] -= input
+		if value := got.header.Values("anthropic-ratelimit-requests-remaining"); len(value) != 1 || value[0] == "0" {
+			t.Errorf("anthropic-ratelimit-requests-remaining: %q, want what bob has left, and not the provider's 0", value)
+		}
 		left(t, "bob", total["bob"])
 	})
 	t.Run("an id that a client repeats is no free request", func(t *testing.T) {

@@ -60,6 +60,8 @@ type api struct {
 	Path    string
 	Name    string // as ration.api says it
 	Cluster string
+	// House says that these are requests for models of one's own, behind the same path.
+	House bool
 }
 
 // APIs are those that the variant serves.
@@ -68,6 +70,9 @@ func (v variant) APIs() (all []api) {
 		all = append(all, api{Path: "/v1/messages", Name: "anthropic", Cluster: "upstream"})
 	}
 	if v.OpenAI {
+		if v.Tiers {
+			all = append(all, api{Path: "/v1/chat/completions", Name: "openai", Cluster: "house", House: true})
+		}
 		all = append(all,
 			api{Path: "/v1/chat/completions", Name: "openai", Cluster: "openai"},
 			api{Path: "/v1/responses", Name: "openai", Cluster: "openai"})
@@ -84,6 +89,8 @@ type provider struct {
 	Busy string
 }
 
+const openAIBusy = `{"error":{"message":"The model is busy. Try again in a moment.","type":"server_error","param":null,"code":"overloaded"}}`
+
 // Providers are those behind the variant.
 func (v variant) Providers() (all []provider) {
 	if v.Anthropic {
@@ -95,7 +102,13 @@ func (v variant) Providers() (all []provider) {
 	if v.OpenAI {
 		all = append(all, provider{
 			Name: "OpenAI", Cluster: "openai", Host: "api.openai.com", Header: "authorization", Prefix: "Bearer ", Variable: "OPENAI_API_KEY",
-			Busy: `{"error":{"message":"The model is busy. Try again in a moment.","type":"server_error","param":null,"code":"overloaded"}}`,
+			Busy: openAIBusy,
+		})
+	}
+	if v.Tiers {
+		all = append(all, provider{
+			Name: "A model of one's own, which speaks OpenAI's API", Cluster: "house", Header: "authorization", Prefix: "Bearer ",
+			Variable: "HOUSE_API_KEY", Busy: openAIBusy,
 		})
 	}
 	return all

@@ -29,6 +29,7 @@ func New(e *engine.Engine, guard *recovery.Guard) *Service { return &Service{eng
 // Check implements rationv1.AccountingServiceServer.
 func (s *Service) Check(ctx context.Context, r *rationv1.CheckRequest) (*rationv1.CheckResponse, error) {
 	call := callOf(r.GetCaller(), r.GetEstimate())
+	call.API = apiOf(r.GetAnswerAs())
 	var a engine.Admission
 	if err := decided(&a, s.engine.Check(ctx, call, &a)); err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func (s *Service) Check(ctx context.Context, r *rationv1.CheckRequest) (*rationv
 // Reserve implements rationv1.AccountingServiceServer.
 func (s *Service) Reserve(ctx context.Context, r *rationv1.ReserveRequest) (*rationv1.ReserveResponse, error) {
 	call := callOf(r.GetCaller(), r.GetEstimate())
-	call.Key, call.Lasts = r.GetIdempotencyKey(), leaseOf(r.GetLease())
+	call.Key, call.Lasts, call.API = r.GetIdempotencyKey(), leaseOf(r.GetLease()), apiOf(r.GetAnswerAs())
 	var a engine.Admission
 	if err := decided(&a, s.engine.Reserve(ctx, call, &a)); err != nil {
 		return nil, err

@@ -38,6 +38,17 @@ func callOf(c *rationv1.Caller, e *rationv1.Estimate) *engine.Call {
 	return call
 }
 
+func apiOf(a rationv1.ModelApi) engine.API {
+	switch a {
+	case rationv1.ModelApi_MODEL_API_ANTHROPIC:
+		return engine.APIAnthropic
+	case rationv1.ModelApi_MODEL_API_OPENAI:
+		return engine.APIOpenAI
+	default:
+		return engine.APINone
+	}
+}
+
 // values returns what a map says, whatever names say it: providers have many. In order, so that a request that is sent
 // again is the same one.
 func values(named map[string]int64) []int64 { return slices.Sorted(maps.Values(named)) }

@@ -9,3 +9,25 @@ func (s *Store) Watchers() int {
 	defer s.outbox.mu.Unlock()
 	return len(s.outbox.watchers)
 }
+
+// LongestWalk returns how many rows of an owner are looked at one by one, at most, to find one of them.
+func (s *Store) LongestWalk() int {
+	longest := 0
+	for i := range s.shards {
+		s.shards[i].mu.Lock()
+		defer s.shards[i].mu.Unlock()
+		for _, t := range s.shards[i].usage.tables {
+			for by, first := range t.ofOwners {
+				walk := 0
+				for r := first; r != nil; r = r.next {
+					walk++
+				}
+				if len(t.many[by]) == walk {
+					walk = few
+				}
+				longest = max(longest, walk)
+			}
+		}
+	}
+	return longest
+}

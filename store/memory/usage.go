@@ -67,6 +67,9 @@ type table struct {
 	dropped      bool
 	ofOwners     map[*reporter]*row
 	byDimensions map[string]*row
+	// many finds the rows, by dimensions, of those owners who have more than a few. Callers may name what they like, and
+	// nobody is to wait while all that one of them has named is looked through.
+	many map[*reporter]map[string]*row
 }
 
 // reporter is an owner with rows.
@@ -96,6 +99,7 @@ const (
 	sumBytes      = 8
 	reporterBytes = int64(unsafe.Sizeof(reporter{})) + 56
 	tableBytes    = int64(unsafe.Sizeof(table{})) + 160
+	manyBytes     = 40 // of a row in table.many
 )
 
 func (u *usage) init() {
@@ -117,17 +121,49 @@ func (t *table) find(by *reporter, dimensions []byte) *row {
 	if t.ofOwners == nil {
 		return t.byDimensions[string(dimensions)]
 	}
-	return t.ofOwners[by].by(dimensions)
+	return t.among(by, t.ofOwners[by], dimensions)
 }
 
-// by returns the row with these dimensions of those of an owner, the first of which r is, or nil.
-func (r *row) by(dimensions []byte) *row {
-	for ; r != nil; r = r.next {
-		if r.dimensions.Value() == string(dimensions) {
+// among returns the row with these dimensions of those of an owner, the first of which r is, or nil. A few are found faster
+// one by one.
+func (t *table) among(by *reporter, r *row, dimensions []byte) *row {
+	for range few {
+		switch {
+		case r == nil:
+			return nil
+		case r.dimensions.Value() == string(dimensions):
 			return r
 		}
+		r = r.next
 	}
-	return nil
+	return t.many[by][string(dimensions)]
+}
+
+// put makes r the first row of an owner, and returns about how many bytes finding them takes from then on.
+func (t *table) put(by *reporter, r *row) (bytes int64) {
+	r.next = t.ofOwners[by]
+	t.ofOwners[by] = r
+	index := t.many[by]
+	if index == nil {
+		count := 0
+		for of := r; of != nil; of = of.next {
+			count++
+		}
+		if count <= few {
+			return 0
+		}
+		index = make(map[string]*row, 2*count)
+		for of := r.next; of != nil; of = of.next {
+			index[of.dimensions.Value()] = of
+			bytes += manyBytes
+		}
+		if t.many == nil {
+			t.many = make(map[*reporter]map[string]*row)
+		}
+		t.many[by] = index
+	}
+	index[r.dimensions.Value()] = r
+	return bytes + manyBytes
 }
 
 // lookUp returns the table of a period, and the row in it: that of the group, or that of an owner who has rows. Either may
@@ -144,7 +180,7 @@ func (u *usage) lookUp(by *reporter, group []byte, kind tableKind, start limit.M
 		}
 		latest.table, latest.first = t, t.ofOwners[by]
 	}
-	return latest.table, latest.first.by(dimensions)
+	return latest.table, latest.table.among(by, latest.first, dimensions)
 }
 
 // create makes a row that is not there, in a table that need not be, and returns both and about how many bytes it takes.
@@ -174,8 +210,7 @@ func (u *usage) create(group []byte, kind tableKind, start limit.Micros, owner, 
 		bytes += reporterBytes + int64(len(owner))
 	}
 	by.rows++
-	r.next = t.ofOwners[by]
-	t.ofOwners[by] = r
+	bytes += t.put(by, r)
 	latest := &by.latest[kind.place()]
 	latest.table, latest.first = t, r
 	return t, r, bytes
@@ -253,6 +288,7 @@ func (u *usage) drop(t *table, l *ledger, stripe int) (freed int64) {
 			by.rows--
 			remove(by.name, r.dimensions.Value())
 		}
+		freed += manyBytes * int64(len(t.many[by]))
 		if by.rows == 0 {
 			freed += reporterBytes + int64(len(by.name))
 			delete(u.owners, by.name)

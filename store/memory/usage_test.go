@@ -89,6 +89,48 @@ func BenchmarkUsageOfAMillion(b *testing.B) {
 	}
 }
 
+// Who names many models has many rows, each of which is found, also when the store is opened again; and nobody waits while
+// they are looked through.
+func TestManyRowsOfOneOwner(t *testing.T) {
+	clock := storetest.NewClock(noon)
+	dir, many := t.TempDir(), 2000
+	s := openDir(t, dir, memory.Options{Clock: clock.Now})
+	step := &store.Step{Rows: []store.Row{usageRow("app|user=mallory")}}
+	var out store.Outcome
+	report := func() {
+		t.Helper()
+		for i := range many {
+			step.Rows[0].Dimensions = fmt.Appendf(nil, "free\x00model-%d", i)
+			if err := s.Apply(t.Context(), step, &out); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	report()
+	report()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openDir(t, dir, memory.Options{Clock: clock.Now, SweepEvery: often})
+	report()
+	rows, err := s.Rows(t.Context(), store.RowsQuery{
+		Group: []byte("bench"), Owner: step.Rows[0].Owner, From: noon - noon%day, To: noon - noon%day + day, Daily: true,
+	})
+	if err != nil || len(rows) != many {
+		t.Fatalf("%v, %d rows, want %d", err, len(rows), many)
+	}
+	for _, r := range rows {
+		if r.Columns[0] != (store.Addition{Column: 0, Amount: 3}) {
+			t.Fatalf("%q has %v, want 3 in its first column", r.Dimensions, r.Columns)
+		}
+	}
+	if walk := s.LongestWalk(); walk > 20 {
+		t.Errorf("up to %d rows are looked at to find one", walk)
+	}
+	clock.Advance(400 * day)
+	waitFor(t, "all to be swept", func() bool { return s.Bytes() == 0 })
+}
+
 // What need not be kept any more goes, and with it the memory that it took.
 func TestUsageIsSwept(t *testing.T) {
 	clock := storetest.NewClock(noon)

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
 
-// attempts bounds how often a step is sent again whose windows ended on its way.
+// attempts bounds how often a step is sent again whose windows ended on its way. One that is to bring a calendar of which
+// nobody knew is none of these.
 const attempts = 5
 
 var errClock = fmt.Errorf("%w: Redis's clock does not stand still", store.ErrUnavailable)
@@ -34,14 +36,18 @@ func (s *Store) decide(ctx context.Context, e *encoding) (*call, error) {
 		if err != nil || !c.again {
 			return c, err
 		}
+		learned := false
 		for _, name := range c.need {
+			if slices.ContainsFunc(e.need, func(known namedCalendar) bool { return known.name == name }) {
+				continue
+			}
 			calendar, err := limit.ParseCalendar(name)
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 			}
-			e.need = append(e.need, namedCalendar{name, calendar})
+			e.need, learned = append(e.need, namedCalendar{name, calendar}), true
 		}
-		if !c.more {
+		if !c.more && !learned {
 			tried++
 		}
 	}

@@ -126,6 +126,7 @@ func walks() []test {
 		{"algorithms", testAlgorithms},
 		{"long logs", testLongLogs},
 		{"leases", testLeases},
+		{"many calendars", testManyCalendars},
 		{"notes", testNotes},
 		{"holds", testHolds},
 		{"overlapping holds", testOverlappingHolds},

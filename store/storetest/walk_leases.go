@@ -440,3 +440,32 @@ func testForgotten(t *testing.T, open, reopen Open) {
 		t.Errorf("the bucket stands at %+v, want %+v", got, want)
 	}
 }
+
+// testManyCalendars: a lease is settled a day late, whose holds lie in periods of many calendars that are over by then, and
+// that the step does not name: its holder is in another time zone by now.
+func testManyCalendars(t *testing.T, open Open) {
+	clock := NewClock(noon)
+	s := open(t, clock)
+	var held, looked []store.Op
+	for _, name := range []string{
+		"minute;UTC", "hour;UTC", "day;UTC", "day;Europe/Berlin", "day;Asia/Tokyo", "hour;Asia/Kolkata", "day;America/New_York", "year;UTC;01-01",
+	} {
+		spec := limit.Spec{Algorithm: limit.CalendarWindow, Limit: 10, Calendar: calendar(name)}
+		held, looked = append(held, holding(name, spec, 6, 1)), append(looked, strict(name, spec, 0))
+	}
+	applyStep(t, s, &store.Step{Lease: opens(1, 1), Ops: held})
+	clock.Advance(24 * hour)
+	if got := applyStep(t, s, &store.Step{Lease: settles(1, 1, 3)}).Lease; got != store.LeaseCorrected {
+		t.Errorf("the lease became %d, want it corrected", got)
+	}
+	last := len(looked) - 1 // whose period goes on
+	for i, r := range applyStep(t, s, &store.Step{Ops: looked}).Results {
+		want := stand{0, 0, 10}
+		if i == last {
+			want = stand{3, 0, 7}
+		}
+		if got := (stand{r.Used, r.Held, r.Remaining}); got != want {
+			t.Errorf("%s: it stands at %+v, want %+v", looked[i].Bucket, got, want)
+		}
+	}
+}

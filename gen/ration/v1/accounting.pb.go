@@ -27,6 +27,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ModelApi is an API of models, whose clients know its headers and the form of its errors.
+type ModelApi int32
+
+const (
+	// None in particular.
+	ModelApi_MODEL_API_UNSPECIFIED ModelApi = 0
+	// Anthropic's: Messages.
+	ModelApi_MODEL_API_ANTHROPIC ModelApi = 1
+	// OpenAI's: Chat Completions, Responses.
+	ModelApi_MODEL_API_OPENAI ModelApi = 2
+)
+
+// Enum value maps for ModelApi.
+var (
+	ModelApi_name = map[int32]string{
+		0: "MODEL_API_UNSPECIFIED",
+		1: "MODEL_API_ANTHROPIC",
+		2: "MODEL_API_OPENAI",
+	}
+	ModelApi_value = map[string]int32{
+		"MODEL_API_UNSPECIFIED": 0,
+		"MODEL_API_ANTHROPIC":   1,
+		"MODEL_API_OPENAI":      2,
+	}
+)
+
+func (x ModelApi) Enum() *ModelApi {
+	p := new(ModelApi)
+	*p = x
+	return p
+}
+
+func (x ModelApi) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ModelApi) Descriptor() protoreflect.EnumDescriptor {
+	return file_ration_v1_accounting_proto_enumTypes[0].Descriptor()
+}
+
+func (ModelApi) Type() protoreflect.EnumType {
+	return &file_ration_v1_accounting_proto_enumTypes[0]
+}
+
+func (x ModelApi) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ModelApi.Descriptor instead.
+func (ModelApi) EnumDescriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{0}
+}
+
 // Verdict says what a caller can do about a decision.
 type Verdict int32
 
@@ -76,11 +129,11 @@ func (x Verdict) String() string {
 }
 
 func (Verdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_ration_v1_accounting_proto_enumTypes[0].Descriptor()
+	return file_ration_v1_accounting_proto_enumTypes[1].Descriptor()
 }
 
 func (Verdict) Type() protoreflect.EnumType {
-	return &file_ration_v1_accounting_proto_enumTypes[0]
+	return &file_ration_v1_accounting_proto_enumTypes[1]
 }
 
 func (x Verdict) Number() protoreflect.EnumNumber {
@@ -89,7 +142,7 @@ func (x Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verdict.Descriptor instead.
 func (Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{0}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{1}
 }
 
 // Meter is what a limit counts, and its unit.
@@ -145,11 +198,11 @@ func (x Meter) String() string {
 }
 
 func (Meter) Descriptor() protoreflect.EnumDescriptor {
-	return file_ration_v1_accounting_proto_enumTypes[1].Descriptor()
+	return file_ration_v1_accounting_proto_enumTypes[2].Descriptor()
 }
 
 func (Meter) Type() protoreflect.EnumType {
-	return &file_ration_v1_accounting_proto_enumTypes[1]
+	return &file_ration_v1_accounting_proto_enumTypes[2]
 }
 
 func (x Meter) Number() protoreflect.EnumNumber {
@@ -158,7 +211,7 @@ func (x Meter) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Meter.Descriptor instead.
 func (Meter) EnumDescriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{1}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{2}
 }
 
 // Advice says whether a call under way may go on.
@@ -202,11 +255,11 @@ func (x Advice) String() string {
 }
 
 func (Advice) Descriptor() protoreflect.EnumDescriptor {
-	return file_ration_v1_accounting_proto_enumTypes[2].Descriptor()
+	return file_ration_v1_accounting_proto_enumTypes[3].Descriptor()
 }
 
 func (Advice) Type() protoreflect.EnumType {
-	return &file_ration_v1_accounting_proto_enumTypes[2]
+	return &file_ration_v1_accounting_proto_enumTypes[3]
 }
 
 func (x Advice) Number() protoreflect.EnumNumber {
@@ -215,7 +268,7 @@ func (x Advice) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Advice.Descriptor instead.
 func (Advice) EnumDescriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{2}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{3}
 }
 
 // State is what is known of a reservation.
@@ -263,11 +316,11 @@ func (x State) String() string {
 }
 
 func (State) Descriptor() protoreflect.EnumDescriptor {
-	return file_ration_v1_accounting_proto_enumTypes[3].Descriptor()
+	return file_ration_v1_accounting_proto_enumTypes[4].Descriptor()
 }
 
 func (State) Type() protoreflect.EnumType {
-	return &file_ration_v1_accounting_proto_enumTypes[3]
+	return &file_ration_v1_accounting_proto_enumTypes[4]
 }
 
 func (x State) Number() protoreflect.EnumNumber {
@@ -276,7 +329,7 @@ func (x State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use State.Descriptor instead.
 func (State) EnumDescriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{3}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{4}
 }
 
 // Caller says for whom a call is made, and of what.
@@ -878,7 +931,8 @@ type HttpAnswer struct {
 	// Header fields, by lower-case name: those of `RateLimit`, those that clients of model APIs read, and of a refusal
 	// those that keep them from retrying in vain.
 	Headers map[string]string `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Body of a refusal: application/problem+json (RFC 9457). Empty for an admitted call.
+	// Body of a refusal: application/problem+json (RFC 9457), or in the form of the API that the request names. Empty for
+	// an admitted call.
 	Body          string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1134,7 +1188,9 @@ type CheckRequest struct {
 	// Who would call, and what. Required.
 	Caller *Caller `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
 	// What the call would use.
-	Estimate      *Estimate `protobuf:"bytes,2,opt,name=estimate,proto3" json:"estimate,omitempty"`
+	Estimate *Estimate `protobuf:"bytes,2,opt,name=estimate,proto3" json:"estimate,omitempty"`
+	// The API that the application offers to its own caller: `decision.http` is an answer of that API then.
+	AnswerAs      ModelApi `protobuf:"varint,3,opt,name=answer_as,json=answerAs,proto3,enum=ration.v1.ModelApi" json:"answer_as,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1181,6 +1237,13 @@ func (x *CheckRequest) GetEstimate() *Estimate {
 		return x.Estimate
 	}
 	return nil
+}
+
+func (x *CheckRequest) GetAnswerAs() ModelApi {
+	if x != nil {
+		return x.AnswerAs
+	}
+	return ModelApi_MODEL_API_UNSPECIFIED
 }
 
 // CheckResponse says what would happen to it.
@@ -1241,7 +1304,10 @@ type ReserveRequest struct {
 	// Calls that Envoy admits have the request's id as theirs.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// How long the reservation lasts if nobody settles it: a millisecond to an hour. Absent: 5 minutes.
-	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	Lease *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The API that the application offers to its own caller: `decision.http` is an answer of that API then. It makes no
+	// other request: it may differ where one is repeated.
+	AnswerAs      ModelApi `protobuf:"varint,5,opt,name=answer_as,json=answerAs,proto3,enum=ration.v1.ModelApi" json:"answer_as,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1302,6 +1368,13 @@ func (x *ReserveRequest) GetLease() *durationpb.Duration {
 		return x.Lease
 	}
 	return nil
+}
+
+func (x *ReserveRequest) GetAnswerAs() ModelApi {
+	if x != nil {
+		return x.AnswerAs
+	}
+	return ModelApi_MODEL_API_UNSPECIFIED
 }
 
 // ReserveResponse is the answer to a call.
@@ -2563,17 +2636,19 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\bestimate\x18\x10 \x01(\v2\x10.ration.v1.UsageR\bestimate\x129\n" +
 	"\n" +
 	"decided_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAtB\x14\n" +
-	"\x12_max_output_tokens\"j\n" +
+	"\x12_max_output_tokens\"\x9c\x01\n" +
 	"\fCheckRequest\x12)\n" +
 	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12/\n" +
-	"\bestimate\x18\x02 \x01(\v2\x13.ration.v1.EstimateR\bestimate\"@\n" +
+	"\bestimate\x18\x02 \x01(\v2\x13.ration.v1.EstimateR\bestimate\x120\n" +
+	"\tanswer_as\x18\x03 \x01(\x0e2\x13.ration.v1.ModelApiR\banswerAs\"@\n" +
 	"\rCheckResponse\x12/\n" +
-	"\bdecision\x18\x01 \x01(\v2\x13.ration.v1.DecisionR\bdecision\"\xc6\x01\n" +
+	"\bdecision\x18\x01 \x01(\v2\x13.ration.v1.DecisionR\bdecision\"\xf8\x01\n" +
 	"\x0eReserveRequest\x12)\n" +
 	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12/\n" +
 	"\bestimate\x18\x02 \x01(\v2\x13.ration.v1.EstimateR\bestimate\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12/\n" +
-	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x98\x01\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x120\n" +
+	"\tanswer_as\x18\x05 \x01(\x0e2\x13.ration.v1.ModelApiR\banswerAs\"\x98\x01\n" +
 	"\x0fReserveResponse\x12/\n" +
 	"\bdecision\x18\x01 \x01(\v2\x13.ration.v1.DecisionR\bdecision\x128\n" +
 	"\vreservation\x18\x02 \x01(\v2\x16.ration.v1.ReservationR\vreservation\x12\x1a\n" +
@@ -2649,7 +2724,11 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"BatchError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage*\x93\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage*T\n" +
+	"\bModelApi\x12\x19\n" +
+	"\x15MODEL_API_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13MODEL_API_ANTHROPIC\x10\x01\x12\x14\n" +
+	"\x10MODEL_API_OPENAI\x10\x02*\x93\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10VERDICT_ADMITTED\x10\x01\x12\x15\n" +
@@ -2699,122 +2778,125 @@ func file_ration_v1_accounting_proto_rawDescGZIP() []byte {
 	return file_ration_v1_accounting_proto_rawDescData
 }
 
-var file_ration_v1_accounting_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_ration_v1_accounting_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_ration_v1_accounting_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_ration_v1_accounting_proto_goTypes = []any{
-	(Verdict)(0),                  // 0: ration.v1.Verdict
-	(Meter)(0),                    // 1: ration.v1.Meter
-	(Advice)(0),                   // 2: ration.v1.Advice
-	(State)(0),                    // 3: ration.v1.State
-	(*Caller)(nil),                // 4: ration.v1.Caller
-	(*Usage)(nil),                 // 5: ration.v1.Usage
-	(*Prompt)(nil),                // 6: ration.v1.Prompt
-	(*Estimate)(nil),              // 7: ration.v1.Estimate
-	(*LimitStatus)(nil),           // 8: ration.v1.LimitStatus
-	(*Price)(nil),                 // 9: ration.v1.Price
-	(*HttpAnswer)(nil),            // 10: ration.v1.HttpAnswer
-	(*Decision)(nil),              // 11: ration.v1.Decision
-	(*CheckRequest)(nil),          // 12: ration.v1.CheckRequest
-	(*CheckResponse)(nil),         // 13: ration.v1.CheckResponse
-	(*ReserveRequest)(nil),        // 14: ration.v1.ReserveRequest
-	(*ReserveResponse)(nil),       // 15: ration.v1.ReserveResponse
-	(*Reservation)(nil),           // 16: ration.v1.Reservation
-	(*ProgressRequest)(nil),       // 17: ration.v1.ProgressRequest
-	(*ProgressResponse)(nil),      // 18: ration.v1.ProgressResponse
-	(*SettleRequest)(nil),         // 19: ration.v1.SettleRequest
-	(*Charge)(nil),                // 20: ration.v1.Charge
-	(*SettleResponse)(nil),        // 21: ration.v1.SettleResponse
-	(*ReleaseRequest)(nil),        // 22: ration.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 23: ration.v1.ReleaseResponse
-	(*RecordRequest)(nil),         // 24: ration.v1.RecordRequest
-	(*RecordResponse)(nil),        // 25: ration.v1.RecordResponse
-	(*BatchSettleRequest)(nil),    // 26: ration.v1.BatchSettleRequest
-	(*BatchItem)(nil),             // 27: ration.v1.BatchItem
-	(*BatchSettleResponse)(nil),   // 28: ration.v1.BatchSettleResponse
-	(*BatchResult)(nil),           // 29: ration.v1.BatchResult
-	(*BatchError)(nil),            // 30: ration.v1.BatchError
-	nil,                           // 31: ration.v1.Caller.AttributesEntry
-	nil,                           // 32: ration.v1.Prompt.OutputCapsEntry
-	nil,                           // 33: ration.v1.Prompt.ChoicesEntry
-	nil,                           // 34: ration.v1.HttpAnswer.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 37: google.protobuf.Struct
+	(ModelApi)(0),                 // 0: ration.v1.ModelApi
+	(Verdict)(0),                  // 1: ration.v1.Verdict
+	(Meter)(0),                    // 2: ration.v1.Meter
+	(Advice)(0),                   // 3: ration.v1.Advice
+	(State)(0),                    // 4: ration.v1.State
+	(*Caller)(nil),                // 5: ration.v1.Caller
+	(*Usage)(nil),                 // 6: ration.v1.Usage
+	(*Prompt)(nil),                // 7: ration.v1.Prompt
+	(*Estimate)(nil),              // 8: ration.v1.Estimate
+	(*LimitStatus)(nil),           // 9: ration.v1.LimitStatus
+	(*Price)(nil),                 // 10: ration.v1.Price
+	(*HttpAnswer)(nil),            // 11: ration.v1.HttpAnswer
+	(*Decision)(nil),              // 12: ration.v1.Decision
+	(*CheckRequest)(nil),          // 13: ration.v1.CheckRequest
+	(*CheckResponse)(nil),         // 14: ration.v1.CheckResponse
+	(*ReserveRequest)(nil),        // 15: ration.v1.ReserveRequest
+	(*ReserveResponse)(nil),       // 16: ration.v1.ReserveResponse
+	(*Reservation)(nil),           // 17: ration.v1.Reservation
+	(*ProgressRequest)(nil),       // 18: ration.v1.ProgressRequest
+	(*ProgressResponse)(nil),      // 19: ration.v1.ProgressResponse
+	(*SettleRequest)(nil),         // 20: ration.v1.SettleRequest
+	(*Charge)(nil),                // 21: ration.v1.Charge
+	(*SettleResponse)(nil),        // 22: ration.v1.SettleResponse
+	(*ReleaseRequest)(nil),        // 23: ration.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 24: ration.v1.ReleaseResponse
+	(*RecordRequest)(nil),         // 25: ration.v1.RecordRequest
+	(*RecordResponse)(nil),        // 26: ration.v1.RecordResponse
+	(*BatchSettleRequest)(nil),    // 27: ration.v1.BatchSettleRequest
+	(*BatchItem)(nil),             // 28: ration.v1.BatchItem
+	(*BatchSettleResponse)(nil),   // 29: ration.v1.BatchSettleResponse
+	(*BatchResult)(nil),           // 30: ration.v1.BatchResult
+	(*BatchError)(nil),            // 31: ration.v1.BatchError
+	nil,                           // 32: ration.v1.Caller.AttributesEntry
+	nil,                           // 33: ration.v1.Prompt.OutputCapsEntry
+	nil,                           // 34: ration.v1.Prompt.ChoicesEntry
+	nil,                           // 35: ration.v1.HttpAnswer.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 38: google.protobuf.Struct
 }
 var file_ration_v1_accounting_proto_depIdxs = []int32{
-	31, // 0: ration.v1.Caller.attributes:type_name -> ration.v1.Caller.AttributesEntry
-	32, // 1: ration.v1.Prompt.output_caps:type_name -> ration.v1.Prompt.OutputCapsEntry
-	33, // 2: ration.v1.Prompt.choices:type_name -> ration.v1.Prompt.ChoicesEntry
-	5,  // 3: ration.v1.Estimate.usage:type_name -> ration.v1.Usage
-	6,  // 4: ration.v1.Estimate.prompt:type_name -> ration.v1.Prompt
-	1,  // 5: ration.v1.LimitStatus.meter:type_name -> ration.v1.Meter
-	35, // 6: ration.v1.LimitStatus.resets_at:type_name -> google.protobuf.Timestamp
-	36, // 7: ration.v1.LimitStatus.retry_after:type_name -> google.protobuf.Duration
-	34, // 8: ration.v1.HttpAnswer.headers:type_name -> ration.v1.HttpAnswer.HeadersEntry
-	0,  // 9: ration.v1.Decision.verdict:type_name -> ration.v1.Verdict
-	8,  // 10: ration.v1.Decision.limits:type_name -> ration.v1.LimitStatus
-	36, // 11: ration.v1.Decision.retry_after:type_name -> google.protobuf.Duration
-	37, // 12: ration.v1.Decision.tier_attributes:type_name -> google.protobuf.Struct
-	10, // 13: ration.v1.Decision.http:type_name -> ration.v1.HttpAnswer
-	9,  // 14: ration.v1.Decision.price:type_name -> ration.v1.Price
-	5,  // 15: ration.v1.Decision.estimate:type_name -> ration.v1.Usage
-	35, // 16: ration.v1.Decision.decided_at:type_name -> google.protobuf.Timestamp
-	4,  // 17: ration.v1.CheckRequest.caller:type_name -> ration.v1.Caller
-	7,  // 18: ration.v1.CheckRequest.estimate:type_name -> ration.v1.Estimate
-	11, // 19: ration.v1.CheckResponse.decision:type_name -> ration.v1.Decision
-	4,  // 20: ration.v1.ReserveRequest.caller:type_name -> ration.v1.Caller
-	7,  // 21: ration.v1.ReserveRequest.estimate:type_name -> ration.v1.Estimate
-	36, // 22: ration.v1.ReserveRequest.lease:type_name -> google.protobuf.Duration
-	11, // 23: ration.v1.ReserveResponse.decision:type_name -> ration.v1.Decision
-	16, // 24: ration.v1.ReserveResponse.reservation:type_name -> ration.v1.Reservation
-	35, // 25: ration.v1.Reservation.expires_at:type_name -> google.protobuf.Timestamp
-	5,  // 26: ration.v1.ProgressRequest.usage:type_name -> ration.v1.Usage
-	36, // 27: ration.v1.ProgressRequest.lease:type_name -> google.protobuf.Duration
-	2,  // 28: ration.v1.ProgressResponse.advice:type_name -> ration.v1.Advice
-	35, // 29: ration.v1.ProgressResponse.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 30: ration.v1.ProgressResponse.state:type_name -> ration.v1.State
-	8,  // 31: ration.v1.ProgressResponse.limits:type_name -> ration.v1.LimitStatus
-	5,  // 32: ration.v1.SettleRequest.usage:type_name -> ration.v1.Usage
-	4,  // 33: ration.v1.SettleRequest.caller:type_name -> ration.v1.Caller
-	1,  // 34: ration.v1.Charge.meter:type_name -> ration.v1.Meter
-	3,  // 35: ration.v1.SettleResponse.state:type_name -> ration.v1.State
-	20, // 36: ration.v1.SettleResponse.charges:type_name -> ration.v1.Charge
-	8,  // 37: ration.v1.SettleResponse.limits:type_name -> ration.v1.LimitStatus
-	9,  // 38: ration.v1.SettleResponse.price:type_name -> ration.v1.Price
-	3,  // 39: ration.v1.ReleaseResponse.state:type_name -> ration.v1.State
-	8,  // 40: ration.v1.ReleaseResponse.limits:type_name -> ration.v1.LimitStatus
-	4,  // 41: ration.v1.RecordRequest.caller:type_name -> ration.v1.Caller
-	5,  // 42: ration.v1.RecordRequest.usage:type_name -> ration.v1.Usage
-	8,  // 43: ration.v1.RecordResponse.limits:type_name -> ration.v1.LimitStatus
-	9,  // 44: ration.v1.RecordResponse.price:type_name -> ration.v1.Price
-	27, // 45: ration.v1.BatchSettleRequest.items:type_name -> ration.v1.BatchItem
-	19, // 46: ration.v1.BatchItem.settle:type_name -> ration.v1.SettleRequest
-	24, // 47: ration.v1.BatchItem.record:type_name -> ration.v1.RecordRequest
-	22, // 48: ration.v1.BatchItem.release:type_name -> ration.v1.ReleaseRequest
-	29, // 49: ration.v1.BatchSettleResponse.results:type_name -> ration.v1.BatchResult
-	21, // 50: ration.v1.BatchResult.settled:type_name -> ration.v1.SettleResponse
-	25, // 51: ration.v1.BatchResult.recorded:type_name -> ration.v1.RecordResponse
-	23, // 52: ration.v1.BatchResult.released:type_name -> ration.v1.ReleaseResponse
-	30, // 53: ration.v1.BatchResult.error:type_name -> ration.v1.BatchError
-	12, // 54: ration.v1.AccountingService.Check:input_type -> ration.v1.CheckRequest
-	14, // 55: ration.v1.AccountingService.Reserve:input_type -> ration.v1.ReserveRequest
-	17, // 56: ration.v1.AccountingService.Progress:input_type -> ration.v1.ProgressRequest
-	19, // 57: ration.v1.AccountingService.Settle:input_type -> ration.v1.SettleRequest
-	22, // 58: ration.v1.AccountingService.Release:input_type -> ration.v1.ReleaseRequest
-	24, // 59: ration.v1.AccountingService.Record:input_type -> ration.v1.RecordRequest
-	26, // 60: ration.v1.AccountingService.BatchSettle:input_type -> ration.v1.BatchSettleRequest
-	13, // 61: ration.v1.AccountingService.Check:output_type -> ration.v1.CheckResponse
-	15, // 62: ration.v1.AccountingService.Reserve:output_type -> ration.v1.ReserveResponse
-	18, // 63: ration.v1.AccountingService.Progress:output_type -> ration.v1.ProgressResponse
-	21, // 64: ration.v1.AccountingService.Settle:output_type -> ration.v1.SettleResponse
-	23, // 65: ration.v1.AccountingService.Release:output_type -> ration.v1.ReleaseResponse
-	25, // 66: ration.v1.AccountingService.Record:output_type -> ration.v1.RecordResponse
-	28, // 67: ration.v1.AccountingService.BatchSettle:output_type -> ration.v1.BatchSettleResponse
-	61, // [61:68] is the sub-list for method output_type
-	54, // [54:61] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	32, // 0: ration.v1.Caller.attributes:type_name -> ration.v1.Caller.AttributesEntry
+	33, // 1: ration.v1.Prompt.output_caps:type_name -> ration.v1.Prompt.OutputCapsEntry
+	34, // 2: ration.v1.Prompt.choices:type_name -> ration.v1.Prompt.ChoicesEntry
+	6,  // 3: ration.v1.Estimate.usage:type_name -> ration.v1.Usage
+	7,  // 4: ration.v1.Estimate.prompt:type_name -> ration.v1.Prompt
+	2,  // 5: ration.v1.LimitStatus.meter:type_name -> ration.v1.Meter
+	36, // 6: ration.v1.LimitStatus.resets_at:type_name -> google.protobuf.Timestamp
+	37, // 7: ration.v1.LimitStatus.retry_after:type_name -> google.protobuf.Duration
+	35, // 8: ration.v1.HttpAnswer.headers:type_name -> ration.v1.HttpAnswer.HeadersEntry
+	1,  // 9: ration.v1.Decision.verdict:type_name -> ration.v1.Verdict
+	9,  // 10: ration.v1.Decision.limits:type_name -> ration.v1.LimitStatus
+	37, // 11: ration.v1.Decision.retry_after:type_name -> google.protobuf.Duration
+	38, // 12: ration.v1.Decision.tier_attributes:type_name -> google.protobuf.Struct
+	11, // 13: ration.v1.Decision.http:type_name -> ration.v1.HttpAnswer
+	10, // 14: ration.v1.Decision.price:type_name -> ration.v1.Price
+	6,  // 15: ration.v1.Decision.estimate:type_name -> ration.v1.Usage
+	36, // 16: ration.v1.Decision.decided_at:type_name -> google.protobuf.Timestamp
+	5,  // 17: ration.v1.CheckRequest.caller:type_name -> ration.v1.Caller
+	8,  // 18: ration.v1.CheckRequest.estimate:type_name -> ration.v1.Estimate
+	0,  // 19: ration.v1.CheckRequest.answer_as:type_name -> ration.v1.ModelApi
+	12, // 20: ration.v1.CheckResponse.decision:type_name -> ration.v1.Decision
+	5,  // 21: ration.v1.ReserveRequest.caller:type_name -> ration.v1.Caller
+	8,  // 22: ration.v1.ReserveRequest.estimate:type_name -> ration.v1.Estimate
+	37, // 23: ration.v1.ReserveRequest.lease:type_name -> google.protobuf.Duration
+	0,  // 24: ration.v1.ReserveRequest.answer_as:type_name -> ration.v1.ModelApi
+	12, // 25: ration.v1.ReserveResponse.decision:type_name -> ration.v1.Decision
+	17, // 26: ration.v1.ReserveResponse.reservation:type_name -> ration.v1.Reservation
+	36, // 27: ration.v1.Reservation.expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 28: ration.v1.ProgressRequest.usage:type_name -> ration.v1.Usage
+	37, // 29: ration.v1.ProgressRequest.lease:type_name -> google.protobuf.Duration
+	3,  // 30: ration.v1.ProgressResponse.advice:type_name -> ration.v1.Advice
+	36, // 31: ration.v1.ProgressResponse.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 32: ration.v1.ProgressResponse.state:type_name -> ration.v1.State
+	9,  // 33: ration.v1.ProgressResponse.limits:type_name -> ration.v1.LimitStatus
+	6,  // 34: ration.v1.SettleRequest.usage:type_name -> ration.v1.Usage
+	5,  // 35: ration.v1.SettleRequest.caller:type_name -> ration.v1.Caller
+	2,  // 36: ration.v1.Charge.meter:type_name -> ration.v1.Meter
+	4,  // 37: ration.v1.SettleResponse.state:type_name -> ration.v1.State
+	21, // 38: ration.v1.SettleResponse.charges:type_name -> ration.v1.Charge
+	9,  // 39: ration.v1.SettleResponse.limits:type_name -> ration.v1.LimitStatus
+	10, // 40: ration.v1.SettleResponse.price:type_name -> ration.v1.Price
+	4,  // 41: ration.v1.ReleaseResponse.state:type_name -> ration.v1.State
+	9,  // 42: ration.v1.ReleaseResponse.limits:type_name -> ration.v1.LimitStatus
+	5,  // 43: ration.v1.RecordRequest.caller:type_name -> ration.v1.Caller
+	6,  // 44: ration.v1.RecordRequest.usage:type_name -> ration.v1.Usage
+	9,  // 45: ration.v1.RecordResponse.limits:type_name -> ration.v1.LimitStatus
+	10, // 46: ration.v1.RecordResponse.price:type_name -> ration.v1.Price
+	28, // 47: ration.v1.BatchSettleRequest.items:type_name -> ration.v1.BatchItem
+	20, // 48: ration.v1.BatchItem.settle:type_name -> ration.v1.SettleRequest
+	25, // 49: ration.v1.BatchItem.record:type_name -> ration.v1.RecordRequest
+	23, // 50: ration.v1.BatchItem.release:type_name -> ration.v1.ReleaseRequest
+	30, // 51: ration.v1.BatchSettleResponse.results:type_name -> ration.v1.BatchResult
+	22, // 52: ration.v1.BatchResult.settled:type_name -> ration.v1.SettleResponse
+	26, // 53: ration.v1.BatchResult.recorded:type_name -> ration.v1.RecordResponse
+	24, // 54: ration.v1.BatchResult.released:type_name -> ration.v1.ReleaseResponse
+	31, // 55: ration.v1.BatchResult.error:type_name -> ration.v1.BatchError
+	13, // 56: ration.v1.AccountingService.Check:input_type -> ration.v1.CheckRequest
+	15, // 57: ration.v1.AccountingService.Reserve:input_type -> ration.v1.ReserveRequest
+	18, // 58: ration.v1.AccountingService.Progress:input_type -> ration.v1.ProgressRequest
+	20, // 59: ration.v1.AccountingService.Settle:input_type -> ration.v1.SettleRequest
+	23, // 60: ration.v1.AccountingService.Release:input_type -> ration.v1.ReleaseRequest
+	25, // 61: ration.v1.AccountingService.Record:input_type -> ration.v1.RecordRequest
+	27, // 62: ration.v1.AccountingService.BatchSettle:input_type -> ration.v1.BatchSettleRequest
+	14, // 63: ration.v1.AccountingService.Check:output_type -> ration.v1.CheckResponse
+	16, // 64: ration.v1.AccountingService.Reserve:output_type -> ration.v1.ReserveResponse
+	19, // 65: ration.v1.AccountingService.Progress:output_type -> ration.v1.ProgressResponse
+	22, // 66: ration.v1.AccountingService.Settle:output_type -> ration.v1.SettleResponse
+	24, // 67: ration.v1.AccountingService.Release:output_type -> ration.v1.ReleaseResponse
+	26, // 68: ration.v1.AccountingService.Record:output_type -> ration.v1.RecordResponse
+	29, // 69: ration.v1.AccountingService.BatchSettle:output_type -> ration.v1.BatchSettleResponse
+	63, // [63:70] is the sub-list for method output_type
+	56, // [56:63] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_ration_v1_accounting_proto_init() }
@@ -2845,7 +2927,7 @@ func file_ration_v1_accounting_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ration_v1_accounting_proto_rawDesc), len(file_ration_v1_accounting_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
