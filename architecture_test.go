@@ -63,8 +63,11 @@ func layers() []layer {
 		{of: "limit", mustNot: outsideWorld},
 		// How near words are, for messages. It knows nothing.
 		{of: "internal/spelling", mustNot: outsideWorld},
-		// What tokens cost. It must not know what limits money, nor who asks.
-		{of: "price", may: []string{"limit", "internal/spelling"}, mustNot: outsideWorld},
+		// What tokens cost. It must not know what limits money, nor who asks. The book that ships it reads once, for all.
+		{
+			of: "price", may: []string{"limit", "internal/spelling"},
+			mustNot: slices.DeleteFunc(slices.Clone(outsideWorld), func(pattern string) bool { return pattern == "sync/..." }),
+		},
 		{of: "price/pricelist", may: []string{"price", "limit"}, mustNot: outsideWorld},
 		{of: "price/internal/makebook", may: []string{"price", "price/pricelist"}},
 		// What users write. It must not know where counters are kept, nor who asks.

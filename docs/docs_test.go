@@ -118,7 +118,7 @@ func TestExamples(t *testing.T) {
 // tryDemo runs the demo for a moment. examples/demo tests what it shows; here, that the command of the page gets there.
 func tryDemo(t *testing.T, s *site) {
 	t.Helper()
-	printed := s.run("make demo ARGS='--for 2s'")
+	printed := s.run("make demo ARGS='--for 4s'")
 	for _, promised := range []string{"ann +premium +served", "bob +pro +served", "carol +free +(served|throttled)", "carol +claude-haiku-4-5 .* \\$0\\.0"} {
 		if !regexp.MustCompile("(?m)^" + promised).MatchString(printed) {
 			t.Errorf("make demo does not print a line like %q, but:\n%s", promised, printed)

@@ -14,9 +14,9 @@ import (
 )
 
 // moveBootstrap writes a shipped bootstrap of Envoy's to another file, with free ports for those that it names: 10000
-// where it listens, 9901 for its admin, 8081 of ration, 8000 of the model. The model wants a key, which Envoy puts in
-// place of the user's, and for its ledger the user. All else stays as it is shipped, but for the time that ration has to
-// answer in: on a laptop that is busy with something else, 100 ms may not be enough, and the demo is not about that.
+// where it listens, 9901 for its admin, 8081 of ration, 8000 of the models. Envoy tells the model for whom it is asked,
+// which the model's ledger wants to know. All else stays as it is shipped, but for the time that ration has to answer
+// in: on a laptop that is busy with something else, 100 ms may not be enough, and the demo is not about that.
 func moveBootstrap(from, to string, where addresses) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
@@ -54,10 +54,8 @@ func moveBootstrap(from, to string, where addresses) error {
 			m["timeout"] = patience.String()
 		}
 		if _, ok := m["virtual_hosts"]; ok {
-			m["request_headers_to_add"] = []any{
-				setHeader("x-api-key", "the-key-that-all-share"),
-				setHeader("x-fake-user", "%DYNAMIC_METADATA(identity:user)%"),
-			}
+			user := map[string]any{"key": "x-fake-user", "value": "%DYNAMIC_METADATA(identity:user)%"}
+			m["request_headers_to_add"] = []any{map[string]any{"header": user}}
 		}
 		return nil
 	})
@@ -72,11 +70,6 @@ func moveBootstrap(from, to string, where addresses) error {
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	return os.WriteFile(to, moved, 0o600)
-}
-
-// setHeader makes Envoy set a header of requests, whatever it was.
-func setHeader(name, value string) map[string]any {
-	return map[string]any{"header": map[string]any{"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 }
 
 // walk calls f for each mapping in a tree.

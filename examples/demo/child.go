@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -29,6 +30,8 @@ type child struct {
 // errors are looked at: then what it prints is a log that nobody reads.
 func startChild(name, bin string, ready *regexp.Regexp, args ...string) (*child, error) {
 	c := &child{name: name, cmd: exec.Command(bin, args...), found: make(chan string, 1), done: make(chan struct{})}
+	// Settings of ration, and keys of real models, are nothing to the demo.
+	c.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ANTHROPIC_API_KEY=shared", "OPENAI_API_KEY=shared"}
 	c.cmd.SysProcAttr = ownGroup() // a Ctrl-C is the demo's, which ends the others in good order
 	c.cmd.Stderr = &c.said
 	if ready != nil {

@@ -53,6 +53,9 @@ func (p *program) run(ctx context.Context, see view) (err error) {
 	}
 	defer ration.close()
 
+	if err := ration.watch(running, fail); err != nil {
+		return err
+	}
 	see.begin(where)
 	defer see.close()
 	if p.For > 0 {
@@ -61,9 +64,6 @@ func (p *program) run(ctx context.Context, see view) (err error) {
 		defer cancel()
 	}
 	traffic := beginTraffic(running, where.envoy)
-	if err := ration.watch(running, fail); err != nil {
-		return err
-	}
 	if err := show(ctx, running, ration, traffic, see); err != nil {
 		return err
 	}

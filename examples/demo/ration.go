@@ -135,7 +135,7 @@ func (r *ration) ask(ctx context.Context) (state, error) {
 
 // moods says what users got in the last seconds.
 func (r *ration) moods(all []user) {
-	const lately = 4 * time.Second
+	const lately = 8 * time.Second // whoever is exhausted tries again after 5
 	r.history = append(r.history, snapshot{time.Now(), slices.Clone(all)})
 	for time.Since(r.history[0].at) > lately {
 		r.history = r.history[1:]

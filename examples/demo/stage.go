@@ -68,16 +68,16 @@ func (p *program) build(ctx, running context.Context, s *stage) (where addresses
 	}
 	ration, err := s.start("ration", p.Ration, rationReady, "serve", "--banner", "--policy", p.Policy, "--store", "memory",
 		"--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--metrics-addr", "", "--debug-addr", "", "--admin-addr", "",
-		"--response-headers", "--response-body", "--drain-delay", "0s")
+		"--drain-delay", "0s")
 	if err != nil {
 		return where, err
 	}
 	where.policy = p.Policy
 	if where.fakellm, err = fakellm.ready(ctx); err != nil {
-		return where, orCauseNow(running, err)
+		return where, orCause(running, err)
 	}
 	if where.ration, err = ration.ready(ctx); err != nil {
-		return where, orCauseNow(running, err)
+		return where, orCause(running, err)
 	}
 
 	config, admin := filepath.Join(s.dir, "envoy.json"), filepath.Join(s.dir, "admin")
@@ -94,18 +94,10 @@ func (p *program) build(ctx, running context.Context, s *stage) (where addresses
 		}
 		select {
 		case <-ctx.Done():
-			return where, orCauseNow(running, fmt.Errorf("Envoy is not ready: %w", err)) //nolint:staticcheck // a name
+			return where, orCause(running, fmt.Errorf("Envoy is not ready: %w", err)) //nolint:staticcheck // a name
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// orCauseNow is why running has ended, if it has, and err otherwise.
-func orCauseNow(running context.Context, err error) error {
-	if running.Err() != nil {
-		return context.Cause(running)
-	}
-	return err
 }
 
 // listener returns where Envoy listens, once it is ready. Its admin address is in a file.

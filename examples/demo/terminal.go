@@ -72,6 +72,9 @@ func (t *terminal) update(now state) {
 			fmt.Fprintf(&change, "\x1b[%d;1H%s%s", i+1, after, clearRest)
 		}
 	}
+	if change.Len() > 0 {
+		fmt.Fprintf(&change, "\x1b[%d;1H", height) // what is typed shows there
+	}
 	fmt.Fprint(t.out, change.String())
 	t.drawn = rows
 }
