@@ -74,23 +74,22 @@ type tally struct{ whole, cut, refused, unavailable int }
 
 // load is 200 users who stream all the time.
 type load struct {
+	users    map[string][]string // by what they are
 	provider *fakellm
 	server   *ration
 	envoy    *envoy
 	stop     chan struct{}
 	done     sync.WaitGroup
 	since    time.Time
-	killed   time.Duration // what those rations have used of the processor that were killed
 
 	mu    sync.Mutex
 	heard map[string]tally // by user
 	odd   []string
 }
 
-// startLoad begins the load before a ration with this store, and ration's flags.
-func startLoad(t testing.TB, store string, flags ...string) *load {
+// startLoad lets these users begin, before a ration with this store and these flags.
+func startLoad(t testing.TB, users map[string][]string, store string, flags ...string) *load {
 	t.Helper()
-	users := loadUsers()
 	var all []string
 	tiers := map[string][]string{"free": users[free]}
 	for kind, names := range users {
@@ -114,7 +113,7 @@ func startLoad(t testing.TB, store string, flags ...string) *load {
 		t.Fatal(err)
 	}
 
-	l := &load{since: time.Now(), stop: make(chan struct{}), heard: map[string]tally{}}
+	l := &load{users: users, since: time.Now(), stop: make(chan struct{}), heard: map[string]tally{}}
 	l.provider = startFakeLLM(t)
 	l.server = startRation(t, store, policyFile(t, string(text)), flags...)
 	b := fromFile(t, reserveFile, l.provider.addr, l.server.grpc)
@@ -195,7 +194,7 @@ func (l *load) balance(t testing.TB) (unsettled, vain int64) {
 		}
 	}
 	served, charged := l.provider.byUser(t), l.server.used(t, l.since)
-	for kind, names := range loadUsers() {
+	for kind, names := range l.users {
 		for _, user := range names {
 			s, c, heard := served[user], charged[user], l.heard[user]
 			v := c.Requests - s.Requests
@@ -245,7 +244,7 @@ func TestLoad(t *testing.T) {
 	for name, run := range map[string]func(t *testing.T){
 		"redis": func(t *testing.T) {
 			redis := startRedis(t)
-			l := startLoad(t, redis.url(), "--redis-timeout", "250ms")
+			l := startLoad(t, loadUsers(), redis.url(), "--redis-timeout", "250ms")
 			wait(lasts / 4)
 			l.kill(t)
 			wait(lasts / 4)
@@ -253,10 +252,10 @@ func TestLoad(t *testing.T) {
 			wait(2 * time.Second)
 			redis.signal(syscall.SIGCONT)
 			wait(lasts / 2)
-			l.audit(t, redis.process)
+			l.audit(t)
 		},
 		"memory": func(t *testing.T) {
-			l := startLoad(t, memory, "--data", filepath.Join(t.TempDir(), "data"))
+			l := startLoad(t, loadUsers(), memory, "--data", filepath.Join(t.TempDir(), "data"))
 			wait(lasts / 2)
 			l.kill(t)
 			wait(lasts / 2)
@@ -270,7 +269,7 @@ func TestLoad(t *testing.T) {
 // TestLoadWhileRedisPauses is TestLoad with nothing amiss but Redis: then nothing is missing at all.
 func TestLoadWhileRedisPauses(t *testing.T) {
 	redis := startRedis(t)
-	l := startLoad(t, redis.url(), "--redis-timeout", "250ms")
+	l := startLoad(t, loadUsers(), redis.url(), "--redis-timeout", "250ms")
 	wait(loadFor(t) / 3)
 	redis.signal(syscall.SIGSTOP)
 	wait(3 * time.Second)
@@ -294,7 +293,6 @@ func wait(d time.Duration) { time.Sleep(d) }
 // kill ends ration as a crash would, and starts it again a second later.
 func (l *load) kill(t testing.TB) {
 	t.Helper()
-	l.killed += l.server.processorTime(t)
 	l.server.signal(syscall.SIGKILL)
 	if l.server.wait(t) == nil {
 		t.Error("ration has ended well")
@@ -304,13 +302,12 @@ func (l *load) kill(t testing.TB) {
 }
 
 // audit ends the load and says whether all adds up.
-func (l *load) audit(t testing.TB, more ...*process) {
+func (l *load) audit(t testing.TB) {
 	t.Helper()
 	l.end(t)
 	unsettled, vain := l.balance(t)
 	checks, charges := l.unanswered(t)
 	total, _ := l.provider.ledger(t)
-	l.costs(t, total.Requests, more...)
 	t.Logf("%d calls, %d tokens written; without an answer %d checks and %d charges; not settled %d, reserved in vain %d",
 		total.Requests, total.Served.Output, checks, charges, unsettled, vain)
 	if unsettled > charges || charges == 0 {
@@ -318,15 +315,43 @@ func (l *load) audit(t testing.TB, more ...*process) {
 	}
 }
 
-// costs tells what a call has cost Envoy, ration and what else is named, in time of the processor.
-func (l *load) costs(t testing.TB, calls int64, more ...*process) {
+// costs is what Envoy, ration and what else is named have used of the processor, by name.
+func (l *load) costs(t testing.TB, more ...*process) map[string]time.Duration {
 	t.Helper()
+	spent := map[string]time.Duration{}
 	for _, p := range append([]*process{l.envoy.process, l.server.process}, more...) {
-		spent := p.processorTime(t)
-		if p == l.server.process {
-			spent += l.killed
-		}
-		t.Logf("%s: %v of the processor, %v per call", p.name, spent, (spent / time.Duration(max(1, calls))).Round(time.Microsecond))
+		spent[p.name] += p.processorTime(t)
+	}
+	return spent
+}
+
+// BenchmarkLoad measures what a streamed call costs Envoy, ration and Redis, in time of the processor, while 200 users stream.
+// One round takes as long as RATION_LOAD says, whatever else is asked for.
+func BenchmarkLoad(b *testing.B) {
+	for _, store := range []string{"memory", "data", "redis"} {
+		b.Run(store, func(b *testing.B) {
+			for range b.N {
+				url, flags, more := memory, []string(nil), []*process(nil)
+				switch store {
+				case "data":
+					flags = []string{"--data", filepath.Join(b.TempDir(), "data")}
+				case "redis":
+					r := startRedis(b)
+					url, more = r.url(), []*process{r.process}
+				}
+				l := startLoad(b, map[string][]string{staying: of(staying, 200)}, url, flags...)
+				wait(loadFor(b))
+				l.end(b)
+				if unsettled, vain := l.balance(b); unsettled+vain > 0 {
+					b.Errorf("%d calls are not settled, %d reserved in vain", unsettled, vain)
+				}
+				total, _ := l.provider.ledger(b)
+				b.ReportMetric(float64(total.Requests)/loadFor(b).Seconds(), "calls/s")
+				for name, spent := range l.costs(b, more...) {
+					b.ReportMetric(float64(spent.Microseconds())/float64(total.Requests), name+"-µs/call")
+				}
+			}
+		})
 	}
 }
 
