@@ -124,13 +124,18 @@ func (e *Engine) findPlaces(
 		case err != nil:
 			return err
 		case ok:
-			s.entries = slices.DeleteFunc(s.entries, func(a policy.Entry) bool { return a.Key == who.Key })
+			// Whose key it is says who pays, whatever else is said; which model is called the call says.
+			s.entries = slices.DeleteFunc(s.entries, func(a policy.Entry) bool {
+				return a.Key == who.Key || more[a.Key] != "" && a.Key != modelAttribute
+			})
 			s.add(who.Key, who.Value)
 			for key, value := range more {
 				s.add(key, value)
 			}
 		case !takesAnonymous(domain):
 			d.Bar = BarUnknown
+		default:
+			s.entries = unnamed(domain, s.entries, 0)
 		}
 	}
 	s.entries = nameNobody(domain, d, s.entries)

@@ -32,6 +32,7 @@ type scratch struct {
 	everybody payer
 
 	tells     bool // what was used is told of
+	waits     bool // it may wait until the store can take it
 	wholeCall bool // an account is decided: a call that is told of as a whole
 	looks     bool // nothing is to be written
 	refused   bool // the call that is looked at is refused whatever the store says
@@ -70,7 +71,8 @@ func (e *Engine) release(s *scratch) {
 // Decide answers request: it finds the limit of each descriptor, lets the store judge and charge all
 // of them in one step, and writes the answer to d.
 //
-// Where the store cannot decide, the limits do, as their policy says: [Decision.Degraded].
+// Where the store cannot decide, the limits do, as their policy says: [Decision.Degraded]; and what only reports usage
+// waits until it can: [Decision.Queued].
 //
 // Errors: ErrNoDomain, ErrNoDescriptors, ErrNoPolicy; an *InvalidError for a request that cannot be
 // read; ErrUnavailable, or that of ctx, which leave it unknown whether the request was charged;
@@ -134,10 +136,15 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if s.bar(d); len(s.step.Ops) == 0 {
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
+	s.step.Rows = e.kinds.bound(s.step.Rows)
 	switch {
 	case s.isEmpty():
 	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
-		if err := e.ask(ctx, s, d); err != nil || d.Degraded != policy.StoreErrorNone {
+		err := e.ask(ctx, s, d)
+		if d.Queued {
+			e.tellUnpriced(now, domain, s, d)
+		}
+		if err != nil || d.Queued || d.Degraded != policy.StoreErrorNone {
 			return err
 		}
 	default: // nothing limits the request, so that it does not need the store
@@ -151,11 +158,16 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	return nil
 }
 
-// ask lets the store decide, or those limits for which it cannot.
+// ask lets the store decide, or those limits for which it cannot. What only reports usage waits until it can.
 func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
+	s.waits = e.backlog != nil && s.onlyReports()
+	if s.waits && s.follows(e.backlog) && e.queue(ctx, s, d, errNotAsked) {
+		return nil
+	}
 	err := e.apply(ctx, s, d)
 	if err == nil {
 		s.conclude(d)
+		e.remember(s)
 		return nil
 	}
 	if errors.Is(err, store.ErrConflict) {
@@ -165,6 +177,7 @@ func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	switch {
 	case err == nil:
 		s.conclude(d)
+	case s.waits && (undecided(err) || silent(err)) && e.queue(ctx, s, d, err):
 	case ctx.Err() == nil && undecided(err):
 		return e.without(ctx, s, d, err)
 	default:
@@ -259,7 +272,7 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 // beginStep makes the step an empty one.
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
-	s.plain, s.links, s.firstNative, s.tells = s.plain[:0], s.links[:0], 0, false
+	s.plain, s.links, s.firstNative, s.tells, s.waits = s.plain[:0], s.links[:0], 0, false, false
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 
@@ -296,6 +309,9 @@ func (s *scratch) askedOf(d *Decision, limitIndex int) int64 {
 func withoutLease(step *store.Step) (reused bool) {
 	opens := step.Lease.Do == store.LeaseOpen
 	step.Lease = nil
+	for i := range step.Rows {
+		step.Rows[i].OfLease = false
+	}
 	for i := range step.Ops {
 		op := &step.Ops[i]
 		switch op.Kind {

@@ -30,6 +30,9 @@ type Decision struct {
 	// decision was made so: StoreErrorAllow, StoreErrorLocal or StoreErrorDeny. Limits and Statuses then
 	// tell only of the limits that refuse or were counted locally. StoreErrorNone: the store has decided.
 	Degraded policy.StoreError
+	// Queued says that the store could not take what the request reports, and that it is kept until it can: the request is
+	// admitted, and Limits and Statuses tell nothing.
+	Queued bool
 	// Bar says why the request is refused whatever the limits say.
 	Bar Bar
 	// Reused says that the request was refused because its id was that of another one.

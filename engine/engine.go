@@ -9,6 +9,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/rationhq/ration/engine/backlog"
 	"github.com/rationhq/ration/engine/events"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
@@ -31,6 +32,10 @@ type Options struct {
 	// Local makes an empty store, in this process, for limits that it decides by itself while the store
 	// cannot (`on_store_error: local`). nil: they answer with an error.
 	Local func() store.Store
+	// QueuedReports is how many reports of usage wait at most while the store cannot take them, and QueuedBytes how much
+	// memory they may take; 0: none waits, and who reports gets an error.
+	QueuedReports int
+	QueuedBytes   int64
 	// Subjects knows more of who pays than the policy does; nil: nobody does.
 	Subjects Subjects
 	// Log is told once that the store is out, and that it is back; and once for each policy that callers
@@ -44,20 +49,24 @@ type Engine struct {
 	guard         *guard // nil for a store that is always asked
 	locals        locals
 	refusals      refusals
+	backlog       *backlog.Backlog // nil: no report waits
 	outage        outage
 	unpricedNoted rarely
 	overrideNoted rarely
 	unreadNoted   rarely
+	lossNoted     rarely
 	zones         sync.Map // *time.Location by name
 	opts          Options
 	metrics       *Metrics
 	current       atomic.Pointer[loaded]
 	notes         *lru.Cache[ReservationID, string]
+	parts         *lru.Cache[store.LeaseID, string] // of leases of descriptors
+	kinds         kinds                             // of rows
 	scratch       sync.Pool
 	hub           *events.Hub
 }
 
-// keptNotes is how many reservations a process remembers that it has made, so as not to ask the store for
+// keptNotes is how many reservations of either kind a process remembers that it has made, so as not to ask the store for
 // their notes when they are settled here: a few hundred bytes each.
 const keptNotes = 16 << 10
 
@@ -84,7 +93,7 @@ func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
 // New returns an engine over s. It decides nothing before SetPolicy.
 func New(s store.Store, opts Options) *Engine {
 	opts.Bounds = opts.Bounds.withDefaults()
-	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: newCache[ReservationID, string](keptNotes)}
+	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: newCache[ReservationID, string](keptNotes), parts: newCache[store.LeaseID, string](keptNotes)}
 	if e.metrics == nil {
 		e.metrics = NewMetrics()
 	}
@@ -96,6 +105,7 @@ func New(s store.Store, opts Options) *Engine {
 		e.guard = newGuard(s, opts.StoreWait, e.metrics, e.storeChanged, &e.outage.pressed)
 		e.metrics.breaker.watch(e.guard.breaker)
 	}
+	e.backlog = e.newBacklog()
 	e.refusals.write, e.refusals.lost = e.writeRows, func(n int64) { e.metrics.lostRows.Add(float64(n)) }
 	e.locals.make = opts.Local
 	e.locals.needed = func() bool { _, out := e.Outage(); return out }
@@ -126,9 +136,10 @@ func (e *Engine) Policy() (p *policy.Policy, since time.Time) {
 func (e *Engine) Ready(ctx context.Context) error { return e.store.Ready(ctx) }
 
 // Close ends what the engine has begun beside its decisions, which must have ended. It does not close
-// the store.
+// the store. Reports of usage that wait are lost: see [Engine.Flush].
 func (e *Engine) Close() {
 	e.refusals.close()
+	e.GiveUpReports()
 	if e.guard != nil {
 		e.guard.close()
 	}

@@ -47,13 +47,32 @@ func (e *Engine) resolveKeys(ctx context.Context, domain *policy.Domain, d *Deci
 		case err != nil:
 			return err
 		case ok:
-			s.entries = append(append(s.entries, a.entries...), who)
-			a.entries = s.entries[len(s.entries)-len(a.entries)-1:]
+			from := len(s.entries)
+			s.entries = append(s.entries, a.entries...)
+			// It takes the place of another name: behind that no rule would look for it, and none apply.
+			if i := slices.IndexFunc(a.entries, func(e policy.Entry) bool { return e.Key == who.Key }); i >= 0 {
+				s.entries[from+i] = who
+			} else {
+				s.entries = append(s.entries, who)
+			}
+			a.entries = s.entries[from:]
 		case !takesAnonymous(domain):
 			d.Bar = BarUnknown
+		default:
+			from := len(s.entries)
+			s.entries = unnamed(domain, append(s.entries, a.entries...), from)
+			a.entries = s.entries[from:]
 		}
 	}
 	return nil
+}
+
+// unnamed takes out of entries, from a place on, those that name a subject: who shows a key that is nobody's is nobody,
+// whatever name comes with it.
+func unnamed(domain *policy.Domain, entries []policy.Entry, from int) []policy.Entry {
+	keys := domain.SubjectKeys()
+	rest := slices.DeleteFunc(entries[from:], func(e policy.Entry) bool { return slices.Contains(keys, e.Key) })
+	return entries[:from+len(rest)]
 }
 
 // takesAnonymous says that the policy lets calls through that come from nobody, as those of one subject.

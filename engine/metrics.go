@@ -32,6 +32,7 @@ type Metrics struct {
 	outages         prometheus.Counter
 	ready           prometheus.Gauge
 	breaker         *breakerState
+	queue           *queueMetrics
 	reloads         *prometheus.CounterVec
 	policyInfo      *prometheus.GaugeVec
 	policyLoaded    prometheus.Gauge
@@ -108,6 +109,7 @@ func NewMetrics() *Metrics {
 	m.duration = newHistogram(m, "ration_decision_duration_seconds", "How long a decision took, the store included.")
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")
 	m.countWithout()
+	m.countQueue()
 	m.reloads = newCounters(m, "ration_policy_reloads_total", "Times that a policy was read, by result.", "result")
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)

@@ -29,13 +29,14 @@ type faulty struct {
 	err     error // what it answers at once
 	stalled bool  // it answers nothing, like a process that is stopped
 	latency time.Duration
+	unsure  func() (written bool, err error) // of each step: whether it is decided, and what is answered if that is an error
 	asked   atomic.Int64
 }
 
 func (f *faulty) set(err error, stalled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.err, f.stalled = err, stalled
+	f.err, f.stalled, f.unsure = err, stalled, nil
 }
 
 // storeWait is how long a stalled store is waited for.
@@ -62,6 +63,17 @@ func (f *faulty) answer(ctx context.Context) error {
 func (f *faulty) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
 	if err := f.answer(ctx); err != nil {
 		return err
+	}
+	f.mu.Lock()
+	unsure := f.unsure
+	f.mu.Unlock()
+	if unsure != nil {
+		if written, err := unsure(); !written || err != nil {
+			if written {
+				_ = f.Store.Apply(context.WithoutCancel(ctx), step, new(store.Outcome))
+			}
+			return err
+		}
 	}
 	return f.Store.Apply(ctx, step, out)
 }
@@ -156,6 +168,9 @@ func (b *outageBench) sayWithout(ctx context.Context, descriptors ...engine.Desc
 	words := []string{"OK"}
 	if d.Over {
 		words[0] = "OVER " + d.Verdict().Reason()
+	}
+	if d.Queued {
+		words = append(words, "queued")
 	}
 	if d.Degraded != policy.StoreErrorNone {
 		words = append(words, "without the store:", d.Degraded.String())

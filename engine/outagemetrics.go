@@ -20,6 +20,7 @@ const (
 	locallyRefused
 	failed
 	unrecorded
+	queued
 	withoutKinds
 )
 
@@ -28,7 +29,7 @@ func (k withoutKind) labels() (wanted, verdict string) {
 	l := [withoutKinds][2]string{
 		allowed: {"allow", "ok"}, allowedButRefused: {"allow", "over_limit"}, denied: {"deny", "over_limit"},
 		locallyAdmitted: {"local", "ok"}, locallyRefused: {"local", "over_limit"},
-		failed: {"error", "error"}, unrecorded: {"report", "error"},
+		failed: {"error", "error"}, unrecorded: {"report", "error"}, queued: {"report", "ok"},
 	}[k]
 	return l[0], l[1]
 }

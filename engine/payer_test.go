@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,11 @@ func TestAPIKeys(t *testing.T) {
 	expect(t, "over Envoy", sayLimits(b.askIn(t, "llm", hits(1, "ration.key="+aliceKey))),
 		"OK requests:2 tokens:1 in-flight:0 company:1000")
 
+	for i, name := range []string{"alice", "mallory"} {
+		expect(t, "over Envoy, beside the name "+name, sayLimits(b.askIn(t, "llm", hits(1, "user="+name, "ration.key="+aliceKey))),
+			fmt.Sprintf("OK requests:%d tokens:1 in-flight:0 company:1000", 3+i))
+	}
+
 	for name, c := range map[string]*engine.Call{"nobody's key": byKey("sk-fedcba9876543210")} {
 		if a := b.reserve(t, c); a.Verdict() != engine.Blocked || !strings.Contains(a.Message(), "API key") {
 			t.Errorf("%s: %v, %s", name, a.Verdict(), a.Message())
@@ -151,6 +157,29 @@ func TestAPIKeys(t *testing.T) {
 	var out engine.Admission
 	if err := b.Reserve(context.Background(), byKey(aliceKey), &out); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("nobody can say whose key it is: %v", err)
+	}
+}
+
+// Whoever has a key pays where its subject does: not with the budget of another organisation.
+func TestOrganisationOfAPIKey(t *testing.T) {
+	b := newPolicyBench(t, `
+domain: llm
+descriptors:
+  - key: user
+    subject: true
+    limits: [ { name: requests, algorithm: fixed_window, limit: 5/minute } ]
+  - key: org
+    subject: true
+    limits: [ { name: requests, algorithm: fixed_window, limit: 5/minute } ]
+`, engine.Options{Subjects: &people{known: map[string]*subject.Subject{"alice": {
+		Domain: "llm", Name: "alice", Key: "user", Attributes: map[string]string{"org": "acme"}, APIKeys: []subject.APIKey{{Hash: subject.HashKey(aliceKey)}},
+	}}}})
+	byKey := call("", 1, 1, attribute("org", "globex"))
+	byKey.APIKey = aliceKey
+	b.reserve(t, byKey)
+	for org, want := range map[string]string{"acme": "OK requests:0+1 requests:0+1", "globex": "OK requests:0 requests:0+1"} {
+		got := sayLimits(&b.check(t, call("", 1, 1, attribute("org", org))).Decision)
+		expect(t, org, got, want)
 	}
 }
 
@@ -171,6 +200,13 @@ func TestAnonymous(t *testing.T) {
 		key := unnamed(func(c *engine.Call) { c.APIKey = "sk-fedcba9876543210" })
 		expect(t, "a key that is nobody's", sayLimits(&b.check(t, key).Decision),
 			"OK requests:1+1 tokens:0+300 in-flight:0+1 company:0+500000 itpm:0+100")
+		b.reserve(t, call("small", 100, 200, func(c *engine.Call) { c.APIKey = "sk-fedcba9876543210" }))
+		expect(t, "a key that is nobody's beside a name", sayLimits(&b.check(t, key).Decision),
+			"OVER requests:1+2 tokens:0+600 in-flight:0+2! company:0+1000000 itpm:0+200")
+		expect(t, "the same over Envoy", sayLimits(b.askIn(t, "llm", hits(1, "user=alice", "ration.key=sk-fedcba9876543210"))),
+			"OVER requests:1+2 tokens:0+600 in-flight:0+2! company:0+1000000")
+		expect(t, "the one who was named", sayLimits(&b.check(t, call("small", 0, 0)).Decision),
+			"OK requests:0 tokens:0 in-flight:0 company:0+1000000 itpm:0+200")
 	})
 	t.Run("by address", func(t *testing.T) {
 		b, _ := knowing(t, "anonymous: { by: remote_address }\n")

@@ -36,8 +36,11 @@ func (s *scratch) onStoreError(d *Decision) policy.StoreError {
 }
 
 // inTime says that there is something to answer should the store be silent. A proxy that hears nothing does
-// what it is set to, which is what none of these want, or not for all.
-func (s *scratch) inTime(d *Decision) bool { return s.onStoreError(d) != policy.StoreErrorFail }
+// what it is set to, which is what none of these want, or not for all; and counts what it reports as lost, which waits
+// here. But what has no id can only land now.
+func (s *scratch) inTime(d *Decision) bool {
+	return s.waits && s.step.Lease != nil || s.onStoreError(d) != policy.StoreErrorFail
+}
 
 // reports says that the request tells what was used, gives something back, or ends. Only the store can
 // keep that: whatever the limits say, the caller has to hear that it was not kept.
@@ -57,9 +60,7 @@ func (s *scratch) reports(d *Decision) bool {
 // the store said, where they want an error.
 func (e *Engine) without(ctx context.Context, s *scratch, d *Decision, why error) error {
 	answer := s.onStoreError(d)
-	if e.guard == nil || e.guard.parted || !errors.Is(why, store.ErrUnavailable) {
-		e.noteUndecided(why)
-	}
+	e.noteUnlessOut(why)
 	if answer == policy.StoreErrorFail {
 		e.endLocally(ctx, s)
 		e.count(answer, s.reports(d), true)
@@ -87,6 +88,13 @@ func (e *Engine) without(ctx context.Context, s *scratch, d *Decision, why error
 	s.bindKnown(d)
 	e.count(answer, false, d.Over)
 	return nil
+}
+
+// noteUnlessOut says why the store could not decide, unless the breaker will.
+func (e *Engine) noteUnlessOut(why error) {
+	if e.guard == nil || e.guard.parted || !errors.Is(why, store.ErrUnavailable) {
+		e.noteUndecided(why)
+	}
 }
 
 // without returns what the limit answers when the store cannot decide.

@@ -63,8 +63,10 @@ type Config struct {
 	Keepalive time.Duration
 	// DrainDelay is how long calls are still answered after the health has said NOT_SERVING.
 	DrainDelay time.Duration
-	// StopTimeout bounds the wait for calls under way after that; 0 means 10 s.
+	// StopTimeout bounds the wait for calls under way after that, and Flush; 0 means 10 s.
 	StopTimeout time.Duration
+	// Flush does what calls that were answered have left to do, when there are no more calls; nil: nothing is left.
+	Flush func(context.Context)
 	// Access are those who may call ration.v1, on every listener; nil: InsecureAPI says who may.
 	Access *access.Callers
 	// InsecureAPI lets everybody call AccountingService and UsageService who reaches a listener; else only callers on the same
@@ -366,6 +368,9 @@ func (s *Server) stop() error {
 	}
 	if s.admin != nil {
 		s.admin.Stop()
+	}
+	if s.config.Flush != nil {
+		s.config.Flush(ctx)
 	}
 	return late
 }

@@ -4,8 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/rationhq/ration/client"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/subject"
 )
 
 // subjectFlags name a subject.
@@ -200,23 +200,19 @@ type keyAddCmd struct {
 	changeFlags
 }
 
-// fewestKeyBytes is how long a key has to be: what is shorter can be guessed.
-const fewestKeyBytes = 16
-
 // Run implements the command.
 func (c *keyAddCmd) Run(to streams) error {
 	hash := c.SHA256
 	if hash == "" {
 		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read the key from the standard input: %w", err)
 		}
-		key := strings.TrimRight(line, "\r\n")
-		if len(key) < fewestKeyBytes {
-			return misused("the key on the standard input has %d bytes: %d or more are needed, so that nobody guesses it", len(key), fewestKeyBytes)
+		key, err := subject.NewAPIKey(subject.Secret(strings.TrimRight(line, "\r\n")), c.Label, 0)
+		if err != nil {
+			return misused("the key on the standard input: %w", err)
 		}
-		sum := sha256.Sum256([]byte(key))
-		hash = hex.EncodeToString(sum[:])
+		hash = key.Hash.Hex()
 	}
 	request := &rationv1.AddKeyRequest{
 		Subject: c.named(), Of: &rationv1.AddKeyRequest_Sha256{Sha256: hash}, Label: c.Label, Actor: c.actor(),

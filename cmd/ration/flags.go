@@ -20,6 +20,9 @@ type serveFlags struct {
 	RedisTLSSkipVerify bool      `group:"store" name:"redis-tls-skip-hostname-verification" help:"Accept a certificate of Redis for any host name, from a trusted authority."`
 	CacheKeyPrefix     keyPrefix `group:"store" placeholder:"TEXT" help:"Stands before every key in Redis, so that several installations can share one."`
 
+	ReportQueue       count `group:"store" default:"100000" placeholder:"N" help:"How many reports of usage, of those that Envoy sends, wait at most while the store cannot take them; 0: none. Default 100000."`
+	ReportQueueMemory size  `group:"store" default:"128MiB" placeholder:"SIZE" help:"How much memory they take at most. Default 128MiB."`
+
 	GRPCAddr    address `group:"listen" name:"grpc-addr" default:":8081" placeholder:"ADDR" help:"Envoy's RateLimitService, ration.v1, health, reflection. Default :8081."`
 	HTTPAddr    address `group:"listen" name:"http-addr" default:":8080" placeholder:"ADDR" help:"/json, ration.v1 as JSON, and /healthcheck. Default :8080."`
 	MetricsAddr address `group:"listen" default:":9090" placeholder:"ADDR" help:"/metrics for Prometheus. Default :9090."`
@@ -51,7 +54,7 @@ type serveFlags struct {
 	MaxConnectionAgeGrace period `group:"lifecycle" default:"1h" placeholder:"DURATION" help:"Time that calls have to end then; 0: any. Default 1h."`
 	Keepalive             period `group:"lifecycle" default:"2h" placeholder:"DURATION" help:"Probe a connection that has been silent for so long; 0: never. Default 2h."`
 	DrainDelay            period `group:"lifecycle" default:"5s" placeholder:"DURATION" help:"At the end, answer for so long while clients turn away. Default 5s."`
-	StopTimeout           period `group:"lifecycle" default:"10s" placeholder:"DURATION" help:"After that, time for calls under way. Default 10s."`
+	StopTimeout           period `group:"lifecycle" default:"10s" placeholder:"DURATION" help:"After that, time for calls under way, and for reports that wait. Default 10s."`
 
 	LogLevel  level  `group:"log" default:"warn" placeholder:"LEVEL" help:"debug, info, warn or error. Default warn."`
 	LogFormat format `group:"log" default:"text" placeholder:"FORMAT" help:"text or json. Default text."`

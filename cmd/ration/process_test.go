@@ -82,6 +82,7 @@ type line struct {
 	Metrics, Debug, Admin     string
 	Problem, Error            string
 	Names, Cert, Domain, From string
+	Reports                   int
 }
 
 // start starts ration with the given variables and nothing else of the test's environment that

@@ -69,7 +69,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	metrics := engine.NewMetrics()
 	e := engine.New(counters, engine.Options{
 		Shadow: c.Shadow, Quota: c.Quota, Metrics: metrics, Log: log, StoreWait: c.storeWait(), Local: newLocal,
-		Subjects: people.cache,
+		Subjects: people.cache, QueuedReports: int(c.ReportQueue), QueuedBytes: int64(c.ReportQueueMemory),
 	})
 	hook, err := c.openWebhook(env, e, log)
 	if err != nil {
@@ -87,6 +87,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 	registry.MustRegister(metrics, people, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(thisBuild()))
 	config := c.config(log)
+	config.Flush = e.Flush
 	config.TLS, config.HTTPTLS, config.AdminTLS = serverTLS, c.HTTPTLS, c.AdminTLS
 	config.Directory, config.Policies = people, c.options()
 	if callers != nil {
@@ -110,6 +111,7 @@ func (c *serveCmd) serve(to streams, env *environment, app *kong.Application, si
 		fmt.Fprint(to.err, c.banner(s, p))
 	}
 	if err := untilSignalled(s, rules, callers, check, hook, signals, log); err != nil {
+		e.GiveUpReports()
 		return err // the process ends, and does not wait for a store that may hang
 	}
 	e.Close()

@@ -251,6 +251,8 @@ func TestValuesThatCannotWork(t *testing.T) {
 		{args: []string{"--max-memory=1G"}, want: `--max-memory: "1G" is no size: use one such as 512MiB or 4GB`},
 		{vars: vars{"RATION_MAX_MEMORY": "0MB"}, want: `RATION_MAX_MEMORY: "0MB" is no size: use one such as 512MiB or 4GB`},
 		{args: []string{"--redis-wait-replicas=all"}, want: `--redis-wait-replicas: "all" is no number of replicas: use one from 0 to 100`},
+		{args: []string{"--report-queue=many"}, want: `--report-queue: "many" is no number: use one such as 100000, or 0 for none`},
+		{vars: vars{"RATION_REPORT_QUEUE": "-1"}, want: `RATION_REPORT_QUEUE: "-1" is no number: use one such as 100000, or 0 for none`},
 		{vars: vars{"REDIS_TIMEOUT": "5"}, want: `REDIS_TIMEOUT: "5" is no duration: use one such as 500ms, 5s or 1h30m`},
 		{args: []string{"--http-addr=:70000"}, want: `--http-addr: ":70000" is no address: use host:port, :port or unix:/path`},
 		{vars: vars{"PROMETHEUS_ADDR": "9090"}, want: `PROMETHEUS_ADDR: "9090" is no address: use host:port, :port or unix:/path`},

@@ -74,6 +74,19 @@ func (r *replicas) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// count is how many of something there may be.
+type count int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *count) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 31)
+	if err != nil {
+		return fmt.Errorf("%q is no number: use one such as 100000, or 0 for none", text)
+	}
+	*c = count(n)
+	return nil
+}
+
 // level is a log level.
 type level slog.Level
 

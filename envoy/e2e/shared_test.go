@@ -168,8 +168,8 @@ func TestProviderRefuses(t *testing.T) {
 				t.Helper()
 				for name, values := range got.header {
 					name = strings.ToLower(name)
-					if strings.Contains(name, "ratelimit-") && (len(values) > 1 || values[0] == "2" || values[0] == "1000") ||
-						strings.HasPrefix(name, "retry-after") || strings.Contains(name, "organization") {
+					if strings.HasPrefix(name, "retry-after") || strings.Contains(name, "organization") ||
+						strings.Contains(name, "ratelimit-") && (len(values) != 1 || values[0] == "2" || values[0] == "1000") {
 						t.Errorf("the user is told %s: %q", name, values)
 					}
 				}

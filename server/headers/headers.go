@@ -18,8 +18,11 @@ import (
 // Field is one header field. Its name is in lower case, as HTTP/2 wants it.
 type Field struct{ Name, Value string }
 
-// Degraded says that the store could not decide, and what the limits wanted then.
+// Degraded says that the store could not decide, and what the limits wanted then, or [Queued].
 const Degraded = "ration-degraded"
+
+// Queued is what it says of a report that waits until the store can take it.
+const Queued = "queued"
 
 // Warning says of which limits so much is used that the caller should know.
 const Warning = "ration-warning"
@@ -57,8 +60,11 @@ func appendWarnings(into []Field, d *engine.Decision) []Field {
 	return append(into, Field{Warning, list.String()})
 }
 
-// AppendDegraded adds what says that a decision was made without the store.
+// AppendDegraded adds what says that a decision was made without the store, or that a report waits for it.
 func AppendDegraded(into []Field, d *engine.Decision) []Field {
+	if d.Queued {
+		return append(into, Field{Degraded, Queued})
+	}
 	if d.Degraded == policy.StoreErrorNone {
 		return into
 	}

@@ -1,6 +1,7 @@
 package rls
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rationhq/ration/engine"
@@ -28,7 +30,7 @@ func (f failing) Ready(context.Context) error                              { ret
 func (f failing) Close() error                                             { return nil }
 
 // A decision that was made without the store says so: in a header, in the dynamic metadata, and in the
-// body of a refusal, which tells the client to come back soon.
+// body of a refusal, which tells the client to come back soon. A report that waits for it is told to.
 func TestWithoutTheStore(t *testing.T) {
 	const limits = `
 domain: shop
@@ -44,7 +46,7 @@ descriptors:
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		key      string
+		key      string // of an entry; or entries, apart by commas
 		fails    error
 		code     codes.Code
 		over     bool
@@ -66,6 +68,10 @@ descriptors:
 			"RateLimit-Limit=100 RateLimit-Remaining=2 RateLimit-Reset ration-degraded=local",
 			"degraded=local limits=map[held:0 limit:100 meter:requests name:l remaining:2 used:1]", nil, http.StatusOK,
 		},
+		{
+			"error=x,ration.phase=record,ration.request=r", store.ErrUnavailable, codes.OK, false,
+			"ration-degraded=queued", "degraded=queued limits=<nil>", nil, http.StatusOK,
+		},
 		{"error", store.ErrUnavailable, codes.Unavailable, false, "", "", nil, http.StatusServiceUnavailable},
 		{"plain", store.ErrUnavailable, codes.Unavailable, false, "", "", nil, http.StatusServiceUnavailable},
 		{"error", store.ErrFull, codes.Unavailable, false, "", "", nil, http.StatusServiceUnavailable},
@@ -74,13 +80,19 @@ descriptors:
 		{"allow", store.ErrInvalid, codes.Internal, false, "", "", nil, http.StatusServiceUnavailable},
 	} {
 		t.Run(c.key+": "+c.fails.Error(), func(t *testing.T) {
-			e := engine.New(failing{c.fails}, engine.Options{Local: func() store.Store { return memory.New(memory.Options{}) }})
+			e := engine.New(failing{c.fails}, engine.Options{
+				Local: func() store.Store { return memory.New(memory.Options{}) }, QueuedReports: 10, QueuedBytes: 1 << 20,
+			})
 			defer e.Close()
 			e.SetPolicy(p)
 			s := New(e, Options{Headers: DefaultHeaders, Metadata: true, Body: true})
-			in, err := proto.Marshal(&ratelimitv3.RateLimitRequest{Domain: "shop", Descriptors: []*commonv3.RateLimitDescriptor{
-				{Entries: []*commonv3.RateLimitDescriptor_Entry{{Key: c.key, Value: "x"}}},
-			}})
+			descriptor := new(commonv3.RateLimitDescriptor)
+			for pair := range strings.SplitSeq(c.key, ",") {
+				key, value, _ := strings.Cut(pair, "=")
+				descriptor.Entries = append(descriptor.Entries, &commonv3.RateLimitDescriptor_Entry{Key: key, Value: cmp.Or(value, "x")})
+			}
+			asks := &ratelimitv3.RateLimitRequest{Domain: "shop", Descriptors: []*commonv3.RateLimitDescriptor{descriptor}}
+			in, err := proto.Marshal(asks)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,8 +122,7 @@ descriptors:
 				}
 			}
 			w := httptest.NewRecorder()
-			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/json", strings.NewReader(
-				`{"domain":"shop","descriptors":[{"entries":[{"key":"`+c.key+`","value":"x"}]}]}`)))
+			s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/json", strings.NewReader(protojson.Format(asks))))
 			if w.Code != c.json {
 				t.Errorf("/json: %d, want %d", w.Code, c.json)
 			}

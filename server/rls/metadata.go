@@ -8,6 +8,7 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/server/headers"
 )
 
 // encodeMetadata describes the request, and what the rules that admitted it have to say, as the
@@ -27,7 +28,10 @@ func encodeMetadata(request *engine.Request, d *engine.Decision) ([]byte, error)
 	if len(d.Limits) > 0 {
 		fields["limits"] = describeLimits(d)
 	}
-	if d.Degraded != policy.StoreErrorNone {
+	switch {
+	case d.Queued:
+		fields["degraded"] = headers.Queued
+	case d.Degraded != policy.StoreErrorNone:
 		fields["degraded"] = d.Degraded.String()
 	}
 	if d.Tier != nil {

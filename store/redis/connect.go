@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -37,11 +38,17 @@ func parseAddress(raw string) (*address, error) {
 	}
 	rest, rawQuery, _ := strings.Cut(rest, "?")
 	query, err := url.ParseQuery(rawQuery)
+	unknown := func(name string) bool { return !slices.Contains(parameters, name) }
+	if strings.Contains(rawQuery, "@") && (err != nil || slices.ContainsFunc(slices.Collect(maps.Keys(query)), unknown)) {
+		// What is no parameter may be the end of a password, and is not repeated.
+		return nil, fmt.Errorf("the query of the store's URL has an @ and is not valid: write a ? in a user or a password as %%3F; "+
+			"parameters are %s", strings.Join(parameters, ", "))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the query of the store's URL: %w", err)
 	}
 	for name := range query {
-		if !slices.Contains(parameters, name) {
+		if unknown(name) {
 			return nil, fmt.Errorf("unknown parameter %q in the store's URL: known are %s", name, strings.Join(parameters, ", "))
 		}
 	}

@@ -532,6 +532,8 @@ func TestURLs(t *testing.T) {
 		"redis-cluster://a:1,b:2/0":  "no path",
 		"redis-cluster://a:1,,b:2":   "lacks a host",
 		"redis-cluster://a:1?%zz":    "query",
+		"redis://:a?hunter2@host":    "%3F",
+		"redis://:a?hunter2%zz@host": "%3F",
 		"redis://a:99999":            "65535",
 		"redis://a/-1":               "numbered from 0",
 		"redis://a?tls=maybe":        "true or false",
