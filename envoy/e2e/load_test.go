@@ -66,8 +66,10 @@ func loadPrompt(kind, user string, turn int) prompt {
 	return p
 }
 
-// loadInput is what the model reads of each: "Hello".
+// loadInput is what the model reads of each: "Hello". loadEstimate is what is held for it, by the bytes of the request.
 const loadInput = 2
+
+func loadEstimate() int64 { return int64(len(prompt{maxTokens: loadCap}.body())/4 + 1) }
 
 // tally is what a user has heard of its calls.
 type tally struct{ whole, cut, refused, unavailable int }
@@ -223,9 +225,10 @@ func (l *load) compare(kind string, heard tally, s served, c used) (unsettled, v
 		}
 		return 0, vain, nil
 	}
-	// Each call is charged as it was served, but those that were not settled: of these nothing is told yet.
+	// Each call is charged as it was served, but those that were not settled: of these the input that is held.
 	unsettled = missing / loadOutput
-	if unsettled < 0 || missing%loadOutput != 0 || s.Served.Input-c.Usage.InputTokens != unsettled*loadInput {
+	input := s.Served.Input + unsettled*(loadEstimate()-loadInput) + vain*loadEstimate()
+	if unsettled < 0 || missing%loadOutput != 0 || c.Usage.InputTokens != input {
 		return unsettled, vain, errors.New("tokens")
 	}
 	return unsettled, vain, nil
