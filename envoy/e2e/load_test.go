@@ -252,20 +252,20 @@ func TestLoad(t *testing.T) {
 		"redis": func(t *testing.T) {
 			redis := startRedis(t)
 			l := startLoad(t, loadUsers(), redis.url(), "--redis-timeout", "250ms")
-			wait(lasts / 4)
+			time.Sleep(lasts / 4)
 			l.kill(t)
-			wait(lasts / 4)
+			time.Sleep(lasts / 4)
 			redis.signal(syscall.SIGSTOP)
-			wait(2 * time.Second)
+			time.Sleep(2 * time.Second)
 			redis.signal(syscall.SIGCONT)
-			wait(lasts / 2)
+			time.Sleep(lasts / 2)
 			l.audit(t)
 		},
 		"memory": func(t *testing.T) {
 			l := startLoad(t, loadUsers(), memory, "--data", filepath.Join(t.TempDir(), "data"))
-			wait(lasts / 2)
+			time.Sleep(lasts / 2)
 			l.kill(t)
-			wait(lasts / 2)
+			time.Sleep(lasts / 2)
 			l.audit(t)
 		},
 	} {
@@ -277,16 +277,16 @@ func TestLoad(t *testing.T) {
 func TestLoadWhileRedisPauses(t *testing.T) {
 	redis := startRedis(t)
 	l := startLoad(t, loadUsers(), redis.url(), "--redis-timeout", "250ms")
-	wait(loadFor(t) / 3)
+	time.Sleep(loadFor(t) / 3)
 	redis.signal(syscall.SIGSTOP)
-	wait(3 * time.Second)
+	time.Sleep(3 * time.Second)
 	redis.signal(syscall.SIGCONT)
-	wait(loadFor(t) / 3)
+	time.Sleep(loadFor(t) / 3)
 	l.end(t)
 	eventually(t, "all that was used is charged", func() error {
 		unsettled, vain, err := l.balance(t)
 		if err != nil || unsettled > 0 {
-			return fmt.Errorf("%d calls are not settled, %d reserved in vain: %v", unsettled, vain, err)
+			return errors.Join(fmt.Errorf("%d calls are not settled, %d reserved in vain", unsettled, vain), err)
 		}
 		return nil
 	})
@@ -294,9 +294,6 @@ func TestLoadWhileRedisPauses(t *testing.T) {
 		t.Errorf("%d checks and %d charges without an answer, want none: ration was there", checks, charges)
 	}
 }
-
-// wait lets the load go on.
-func wait(d time.Duration) { time.Sleep(d) }
 
 // kill ends ration as a crash would, and starts it again a second later.
 func (l *load) kill(t testing.TB) {
@@ -306,7 +303,7 @@ func (l *load) kill(t testing.TB) {
 	if l.server.wait(t) == nil {
 		t.Error("ration has ended well")
 	}
-	wait(time.Second)
+	time.Sleep(time.Second)
 	l.server.start(t)
 }
 
@@ -352,7 +349,7 @@ func BenchmarkLoad(b *testing.B) {
 					url, more = r.url(), []*process{r.process}
 				}
 				l := startLoad(b, map[string][]string{staying: of(staying, 200)}, url, flags...)
-				wait(loadFor(b))
+				time.Sleep(loadFor(b))
 				l.end(b)
 				if unsettled, vain, err := l.balance(b); err != nil || unsettled+vain > 0 {
 					b.Errorf("%d calls are not settled, %d reserved in vain: %v", unsettled, vain, err)
