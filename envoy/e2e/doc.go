@@ -8,5 +8,6 @@
 // ration, which are Envoy, gRPC and /json. Beside them: filter_test.go (what Envoy itself does; its results are the
 // table in docs/envoy.md), model*_test.go (what it does with the traffic of a model's API: the second table there),
 // shipped_test.go and reserve_test.go (the shipped files, as a newcomer meets them), llm*_test.go (what the bootstraps for models
-// promise: the table in docs/envoy-models.md), charge_test.go, reload_test.go and outage_test.go.
+// promise: the table in docs/envoy-models.md), shared_test.go (many users on one key), bothways_test.go (Envoy beside ration's own
+// API), load_test.go (200 streams, with faults), charge_test.go, reload_test.go and outage_test.go.
 package e2e
