@@ -78,7 +78,9 @@ func TestCountsLateReports(t *testing.T) {
 func TestCountsReportsThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newOutageBench(t, queues())
+		b.sayWithout(t.Context(), entries("allow=x")) // no limit of tokens or money applies to it
 		b.sayWithout(t.Context(), hits(9, "job=x", "ration.request=r", "ration.phase=hold", "ration.meter=tokens"))
+		b.sayWithout(t.Context(), hits(9, "job=x", "ration.request=r", "ration.phase=hold", "ration.meter=tokens")) // a repeat
 		b.store.set(store.ErrUnavailable, false)
 		b.sayWithout(t.Context(), used(5, "r"))
 		time.Sleep(10 * time.Minute)

@@ -31,10 +31,10 @@ type scratch struct {
 	payers    []payer
 	everybody payer
 
-	tells     bool // what was used is told of
-	waits     bool // it may wait until the store can take it
-	metered   bool // a limit of tokens, or of money, applies
-	said      stage
+	tells     bool          // what was used is told of
+	waits     bool          // it may wait until the store can take it
+	metered   bool          // a limit of tokens, or of money, applies
+	said      stage         // what the request is counted as; set where the domain has limits
 	calls     *callCounters // those of the domain; nil where it limits neither
 	wholeCall bool          // an account is decided: a call that is told of as a whole
 	looks     bool          // nothing is to be written
@@ -281,7 +281,7 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
-	s.tells, s.waits, s.metered, s.said = false, false, false, stageNone
+	s.tells, s.waits, s.metered = false, false, false
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 
