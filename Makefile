@@ -105,10 +105,13 @@ check-proto: ## Check proto/: lint, format, and that no caller of ration.v1 brea
 	tools/buf-breaking.sh
 
 .PHONY: check-generated
-check-generated: ## Check that gen/ is what `make generate` writes
-	@rm -rf .cache/generated
+check-generated: ## Check that gen/ and envoy/llm-*.yaml are what `make generate` writes
+	@rm -rf .cache/generated && mkdir -p .cache/generated/envoy
 	$(BUF) generate -o .cache/generated
 	@diff -r gen .cache/generated/gen || { echo "gen/ differs from proto/: run make generate" >&2; exit 1; }
+	go run ./envoy/parts --out .cache/generated/envoy
+	@for file in envoy/llm-*.yaml; do \
+		diff $$file .cache/generated/$$file || { echo "$$file differs from envoy/parts: run make generate" >&2; exit 1; }; done
 
 # Tidying looks at the tests of a tool's dependencies too. For buf those need modules that the proxy does not always
 # serve, so of tools/buf only what matters is checked: that its go.mod and go.sum are enough to build it.

@@ -143,6 +143,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
 	s.calls = now.calls[domain]
+	s.step.Rows = e.kinds.bound(s.step.Rows)
 	switch {
 	case s.isEmpty():
 	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
@@ -176,6 +177,7 @@ func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	err := e.apply(ctx, s, d)
 	if err == nil {
 		s.conclude(d)
+		e.remember(s)
 		return nil
 	}
 	if errors.Is(err, store.ErrConflict) {
@@ -318,6 +320,9 @@ func (s *scratch) askedOf(d *Decision, limitIndex int) int64 {
 func withoutLease(step *store.Step) (reused bool) {
 	opens := step.Lease.Do == store.LeaseOpen
 	step.Lease = nil
+	for i := range step.Rows {
+		step.Rows[i].OfLease = false
+	}
 	for i := range step.Ops {
 		op := &step.Ops[i]
 		switch op.Kind {

@@ -60,11 +60,13 @@ type Engine struct {
 	metrics       *Metrics
 	current       atomic.Pointer[loaded]
 	notes         *lru.Cache[ReservationID, string]
+	parts         *lru.Cache[store.LeaseID, string] // of leases of descriptors
+	kinds         kinds                             // of rows
 	scratch       sync.Pool
 	hub           *events.Hub
 }
 
-// keptNotes is how many reservations a process remembers that it has made, so as not to ask the store for
+// keptNotes is how many reservations of either kind a process remembers that it has made, so as not to ask the store for
 // their notes when they are settled here: a few hundred bytes each.
 const keptNotes = 16 << 10
 
@@ -93,7 +95,7 @@ func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
 // New returns an engine over s. It decides nothing before SetPolicy.
 func New(s store.Store, opts Options) *Engine {
 	opts.Bounds = opts.Bounds.withDefaults()
-	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: newCache[ReservationID, string](keptNotes)}
+	e := &Engine{store: s, opts: opts, metrics: opts.Metrics, notes: newCache[ReservationID, string](keptNotes), parts: newCache[store.LeaseID, string](keptNotes)}
 	if e.metrics == nil {
 		e.metrics = NewMetrics()
 	}

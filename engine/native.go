@@ -57,10 +57,10 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
 	s.said = s.stage(&total)
-	s.reportDescriptors(domain, d, &total)
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
 	}
+	e.reportDescriptors(ctx, domain, d, s, &total)
 	return nil
 }
 

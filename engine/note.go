@@ -73,6 +73,8 @@ func appendPrice(b []byte, p *Price) []byte {
 	return appendText(appendText(b, p.Model), p.Version)
 }
 
+func appendNumber(b []byte, n int64) []byte { return binary.AppendVarint(b, n) }
+
 func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }

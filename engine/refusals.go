@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,9 +22,7 @@ type refusals struct {
 	mu      sync.Mutex
 	waiting map[string]*refusalSum // by what tells rows apart
 	key     []byte
-	// known is, for each group, by which dimensions its refusals of a day are told apart.
-	known   map[string]map[string]bool
-	day     limit.Micros
+	kinds   kinds // apart from those of what is used: who is refused is not to use these up
 	timer   *time.Timer
 	closed  bool
 	writing sync.WaitGroup
@@ -40,34 +37,7 @@ const (
 	refusalsEvery = time.Second
 	// mostRefused is how many rows wait at most; beyond them refusals are only in the metrics.
 	mostRefused = 10_000
-	// mostKnown is by how many dimensions those of a group and a day are told apart at most. A refused caller names models
-	// and tags at will, as often as it likes: each would be a row for as long as rows are kept.
-	mostKnown = 1_000
-	// otherModels is what the model of all beyond them is called.
-	otherModels = "(others)"
 )
-
-// tells reports whether the refusals of a group may be told apart by these dimensions.
-func (r *refusals) tells(group, dimensions []byte, now limit.Micros) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if day := store.Day.Start(now); r.day != day || r.known == nil {
-		r.day, r.known = day, make(map[string]map[string]bool)
-	}
-	known := r.known[string(group)]
-	if known[string(dimensions)] {
-		return true
-	}
-	if len(known) >= mostKnown {
-		return false
-	}
-	if known == nil {
-		known = make(map[string]bool)
-		r.known[string(group)] = known
-	}
-	known[string(dimensions)] = true
-	return true
-}
 
 // add notes a refusal for each row.
 func (r *refusals) add(rows []store.Row, verdict Verdict) {
@@ -164,17 +134,7 @@ func (e *Engine) reportRefusal(domain *policy.Domain, model string, s *scratch, 
 	if s.report(domain, of, &one); len(s.step.Rows) == 0 {
 		return
 	}
-	if row := &s.step.Rows[0]; !e.refusals.tells(row.Group, row.Dimensions, of.at) {
-		others := appendText(appendText(nil, of.tier), otherModels)
-		for range domain.Usage().Tags {
-			others = appendText(others, "")
-		}
-		for i := range s.step.Rows {
-			s.step.Rows[i].Dimensions = others
-		}
-		s.step.Rows = slices.DeleteFunc(s.step.Rows, func(row store.Row) bool { return !isNameable(&row) })
-	}
-	e.refusals.add(s.step.Rows, verdict)
+	e.refusals.add(e.refusals.kinds.bound(s.step.Rows), verdict)
 }
 
 // writeRows writes rows that belong to no decision.

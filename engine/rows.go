@@ -261,18 +261,6 @@ func valueOf(entries []policy.Entry, key string) string {
 	return ""
 }
 
-// reportDescriptors adds what a request over Envoy's protocol adds to the rows: itself where it asks to be let through,
-// and what it reports of a call. What it holds is only in the rows when it is reported.
-func (s *scratch) reportDescriptors(domain *policy.Domain, d *Decision, total *demand) {
-	used := &total.record
-	s.tells = *used != usage{}
-	sum := added(total.charge.amounts[requests]+used.amounts[requests], price.Usage{
-		Input:     limit.Add(used.amounts[inputTokens], used.amounts[tokens]),
-		CacheRead: used.amounts[cacheRead], CacheWrite: used.amounts[cacheWrite], Output: used.amounts[outputTokens],
-	}, price.Nanos(used.amounts[money]))
-	s.report(domain, part{limit.At(s.now), d.tierName(), s.model()}, &sum)
-}
-
 // model returns the first that a request over Envoy's protocol names.
 func (s *scratch) model() string {
 	for i := range s.asked {

@@ -160,7 +160,7 @@ func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (
 	if err := e.apply(ctx, s, &Decision{}); err != nil {
 		return note{}, err
 	}
-	if len(s.outcome.Note) > 0 {
+	if _, ofDescriptors := readPart(s.outcome.Note); len(s.outcome.Note) > 0 && !ofDescriptors {
 		return readNote(s.outcome.Note)
 	}
 	if s.outcome.Lease == store.LeaseOpened || s.outcome.Lease == store.LeaseLapsed {

@@ -38,8 +38,9 @@ type Row struct {
 	//	             it has added nothing before
 	//
 	// whatever the verdict is on the step's ops. Other actions, and repeats, add nothing: what a lease that lapses
-	// has added stays. A step has one such row at most, and those of a lease name the same row each time (owner,
-	// group, dimensions, At, Keep and Rank): the store does not keep with the lease which one that is.
+	// has added stays. A step has one such row at most. Those of a lease are to name the same row each time (owner,
+	// group, dimensions, At, Keep and Rank): the store does not keep with the lease which one that is, and adds the
+	// difference to the one that is named.
 	OfLease bool
 }
 

@@ -7,6 +7,6 @@
 // Read scenarios_test.go first: policies, requests and the answers that are due, each played at all three doors of
 // ration, which are Envoy, gRPC and /json. Beside them: filter_test.go (what Envoy itself does; its results are the
 // table in docs/envoy.md), model*_test.go (what it does with the traffic of a model's API: the second table there),
-// shipped_test.go and reserve_test.go (the shipped files, as a newcomer meets them), charge_test.go, reload_test.go and
-// outage_test.go.
+// shipped_test.go and reserve_test.go (the shipped files, as a newcomer meets them), llm*_test.go (what the bootstraps for models
+// promise: the table in docs/envoy-models.md), charge_test.go, reload_test.go and outage_test.go.
 package e2e

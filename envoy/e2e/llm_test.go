@@ -76,6 +76,13 @@ func (a llmAPI) ask(user, script string, fields map[string]any) request {
 		header: map[string]string{name: value, "content-type": "application/json", "anthropic-version": "2023-06-01"}}
 }
 
+// bootstrapsOf are the bootstraps that differ in what they ask of ration, with the APIs that they serve.
+var bootstrapsOf = map[string][]string{
+	"llm-anthropic.yaml": {"messages"},
+	"llm-openai.yaml":    {"chat", "responses"},
+	"llm-reserve.yaml":   {"messages", "chat", "responses"},
+}
+
 // standing is how a limit of a user stands.
 type standing struct{ used, held int64 }
 
@@ -139,9 +146,10 @@ func (s served) cost() int64 {
 	return s.Served.Input*p.input + s.Served.CacheRead*p.cacheRead + s.Served.CacheWrite*p.cacheWrite + s.Served.Output*p.output
 }
 
-// chargesWhatWasServed waits until a user is charged what fakellm has served in all, tokens and money, and nothing is held.
-func (l *llm) chargesWhatWasServed(t testing.TB, user string) {
+// chargesWhatWasServed waits until ann is charged what fakellm has served in all, tokens and money, and nothing is held.
+func (l *llm) chargesWhatWasServed(t testing.TB) {
 	t.Helper()
+	const user = "ann"
 	total, rows := l.model.ledger(t)
 	var cost int64
 	for _, row := range rows {
@@ -155,18 +163,11 @@ func (l *llm) chargesWhatWasServed(t testing.TB, user string) {
 // TestLLMCharges shows that every bootstrap charges to the token what the model has served: whole and streamed, whichever
 // API and whichever class of tokens, however the answer arrives.
 func TestLLMCharges(t *testing.T) {
-	for _, f := range []struct {
-		file string
-		apis []string
-	}{
-		{"llm-anthropic.yaml", []string{"messages"}},
-		{"llm-openai.yaml", []string{"chat", "responses"}},
-		{"llm-reserve.yaml", []string{"messages", "chat", "responses"}},
-	} {
-		t.Run(f.file, func(t *testing.T) {
+	for file, apis := range bootstrapsOf {
+		t.Run(file, func(t *testing.T) {
 			onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
-				l := startLLM(t, f.file, store(t))
-				for _, name := range f.apis {
+				l := startLLM(t, file, store(t))
+				for _, name := range apis {
 					t.Run(name, func(t *testing.T) { testLLMCharges(t, l, llmAPIs[name]) })
 				}
 			})
@@ -201,7 +202,7 @@ func testLLMCharges(t *testing.T, l *llm, api llmAPI) {
 				if got := send(t, l.url, api.ask("ann", f.script, fields)); got.code != http.StatusOK {
 					t.Fatalf("stream %v: code %d, body %s", stream, got.code, got.body)
 				}
-				l.chargesWhatWasServed(t, "ann")
+				l.chargesWhatWasServed(t)
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func TestLLMJWT(t *testing.T) {
 			})
 		}
 	}
-	l.chargesWhatWasServed(t, "ann")
+	l.chargesWhatWasServed(t)
 	l.ration.stands(t, "bob", "tokens", standing{})
 	l.sawNoSecret(t, valid)
 }
@@ -102,10 +102,22 @@ func TestLLMKeys(t *testing.T) {
 		asks("sk-ann-0123456789", http.StatusTooManyRequests)
 		change("AddKey", "sk-ann-0123456789")
 		asks("sk-ann-0123456789", http.StatusOK)
-		l.chargesWhatWasServed(t, "ann")
+		l.chargesWhatWasServed(t)
 		l.ration.stands(t, "bob", "tokens", standing{})
 		l.sawNoSecret(t, "sk-ann-0123456789")
 	})
+}
+
+// TestLLMSecrets shows that the provider sees its own key alone, and no account that a client names.
+func TestLLMSecrets(t *testing.T) {
+	l := startLLM(t, "llm-reserve.yaml", memory)
+	r := llmAPIs["messages"].ask("ann", "output-tokens=4", nil)
+	maps.Copy(r.header, forgeries)
+	r.header["authorization"], r.header["openai-organization"] = "Bearer strange-key", "strange-account"
+	if got := send(t, l.url, r); got.code != http.StatusOK {
+		t.Errorf("code %d: %s", got.code, got.body)
+	}
+	l.sawNoSecret(t, "strange")
 }
 
 // sawNoSecret fails where what a caller is known by has reached the model, or what is ration's, or another key than the

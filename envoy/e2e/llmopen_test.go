@@ -56,7 +56,7 @@ func TestLLMOpen(whole *testing.T) {
 	t.Run("all is well", func(t *testing.T) {
 		passes(t)
 		costs(t, http.StatusOK, nil)
-		l.chargesWhatWasServed(t, "ann")
+		l.chargesWhatWasServed(t)
 		l.ration.stands(t, "carol", "requests", standing{}) // what costs nothing is counted elsewhere
 	})
 	t.Run("the store is away", func(t *testing.T) {

@@ -222,3 +222,24 @@ func TestClusterFilters(t *testing.T) {
 		})
 	}
 }
+
+// TestRegexTooLarge shows that one expression cannot name all headers that shall go: several do.
+func TestRegexTooLarge(t *testing.T) {
+	const strip = `{ name: envoy.filters.http.header_mutation, typed_config: {
+		"@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation,
+		mutations: { response_mutations: [%s] } } }`
+	rule := func(regex string) string {
+		return fmt.Sprintf(`{ remove_on_match: { key_matcher: { safe_regex: { regex: %q } } } }`, regex)
+	}
+	const limits, account = "(anthropic|x)-ratelimit-.*|retry-after(-ms)?", "(anthropic|openai)-organization.*|openai-project|x-request-id"
+	one, two := shipped(t, "127.0.0.1:1", "127.0.0.1:2"), shipped(t, "127.0.0.1:1", "127.0.0.1:2")
+	one.upstreamFilters(t, fmt.Sprintf(strip, rule(limits+"|"+account)))
+	two.upstreamFilters(t, fmt.Sprintf(strip, rule(limits)+", "+rule(account)))
+	const want = "max program size of 100"
+	if err := validate(t, write(t, one)); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Envoy said %v\nwant an error with %q", err, want)
+	}
+	if err := validate(t, write(t, two)); err != nil {
+		t.Error(err)
+	}
+}

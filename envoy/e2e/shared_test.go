@@ -26,7 +26,7 @@ func (k key) flags() []string {
 	}
 }
 
-// limits are those of the policy, by the rule that docs/envoy-models.md derives: of each bucket as much is left as may come
+// limits are those of the policy, by the rule that docs/policy.md derives: of each bucket as much is left as may come
 // back while a call is on its way, which for output is until it has been written.
 func (k key) limits(way, written time.Duration) (limits []map[string]any) {
 	for _, l := range []struct {
@@ -124,6 +124,31 @@ func (c *callers) paced(t testing.TB, users []string, every time.Duration, times
 	return all
 }
 
+// TestShippedKey shows that the policy that ships leaves what its comment says to a provider of which it speaks.
+func TestShippedKey(t *testing.T) {
+	policy := modelPolicy(t, nil)
+	for _, f := range []struct {
+		upstream, limit string
+		allowed         int // per minute, and at once
+		late            int // seconds
+	}{
+		{"anthropic", "rpm", 1_000, 1},
+		{"anthropic", "itpm", 2_000_000, 1},
+		{"anthropic", "otpm", 400_000, 60},
+		{"openai", "rpm", 1_000, 1},
+		{"openai", "tpm", 2_000_000, 1},
+	} {
+		l := named(named(policy, f.upstream, "upstreams"), f.limit, "limits")
+		rate, err := strconv.Atoi(strings.ReplaceAll(strings.TrimSuffix(l["rate"].(string), "/minute"), "_", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if burst := l["burst"].(int); rate > f.allowed || burst*60+rate*f.late > f.allowed*60 {
+			t.Errorf("%s.%s: %d at once and %d per minute, where the provider allows %d", f.upstream, f.limit, burst, rate, f.allowed)
+		}
+	}
+}
+
 // TestProviderRefuses lets the provider refuse before ration does. The user hears that in our words, and nothing of the key.
 func TestProviderRefuses(t *testing.T) {
 	provider := startFakeLLM(t, "--rpm", "2", "--input-tpm", "1000", "--output-tpm", "1000", "--tpm", "1000")
@@ -138,12 +163,14 @@ func TestProviderRefuses(t *testing.T) {
 				return send(t, e.url, request{method: http.MethodPost, path: api.path, body: api.body, header: map[string]string{
 					"content-type": "application/json", "anthropic-version": "2023-06-01", "x-api-key": "key-of-ann"}})
 			}
-			theirs := func(got answer) {
+			// What an answer says of limits is ours, and once: of the key there are 2 requests and 1,000 tokens.
+			ours := func(got answer) {
 				t.Helper()
-				for name := range got.header {
-					if name := strings.ToLower(name); strings.Contains(name, "ratelimit-") && (strings.HasPrefix(name, "anthropic") || strings.HasPrefix(name, "x-")) ||
-						strings.HasPrefix(name, "retry-after") || strings.Contains(name, "organization") {
-						t.Errorf("the user is told %s: %s", name, got.header.Get(name))
+				for name, values := range got.header {
+					name = strings.ToLower(name)
+					if strings.HasPrefix(name, "retry-after") || strings.Contains(name, "organization") ||
+						strings.Contains(name, "ratelimit-") && (len(values) != 1 || values[0] == "2" || values[0] == "1000") {
+						t.Errorf("the user is told %s: %q", name, values)
 					}
 				}
 			}
@@ -152,14 +179,14 @@ func TestProviderRefuses(t *testing.T) {
 				if got.code != http.StatusOK {
 					t.Fatalf("code %d with body %s, want 200", got.code, got.body)
 				}
-				theirs(got)
+				ours(got)
 			}
 			got := ask()
 			if got.code != http.StatusTooManyRequests || got.header.Get("x-should-retry") != "true" || got.header.Get("x-envoy-ratelimited") != "" ||
 				!strings.Contains(got.body, api.words) || strings.Contains(got.body, "per minute") {
 				t.Errorf("code %d, headers %v, body %s", got.code, got.header, got.body)
 			}
-			theirs(got)
+			ours(got)
 		})
 	}
 	if total, _ := provider.ledger(t); total.Limited != 2 {
