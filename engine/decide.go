@@ -31,11 +31,14 @@ type scratch struct {
 	payers    []payer
 	everybody payer
 
-	tells     bool // what was used is told of
-	waits     bool // it may wait until the store can take it
-	wholeCall bool // an account is decided: a call that is told of as a whole
-	looks     bool // nothing is to be written
-	refused   bool // the call that is looked at is refused whatever the store says
+	tells     bool          // what was used is told of
+	waits     bool          // it may wait until the store can take it
+	metered   bool          // a limit of tokens, or of money, applies
+	said      stage         // what the request is counted as; set where the domain has limits
+	calls     *callCounters // those of the domain; nil where it limits neither
+	wholeCall bool          // an account is decided: a call that is told of as a whole
+	looks     bool          // nothing is to be written
+	refused   bool          // the call that is looked at is refused whatever the store says
 
 	// local is the step that this process decides alone, and localOf the limits of its ops.
 	local        store.Step
@@ -80,6 +83,9 @@ func (e *Engine) release(s *scratch) {
 func (e *Engine) Decide(ctx context.Context, request *Request, d *Decision) error {
 	started := time.Now()
 	err := e.decide(ctx, request, d)
+	if err != nil {
+		e.countInvalid(request, err)
+	}
 	e.metrics.decided(time.Since(started), d, err)
 	return err
 }
@@ -136,15 +142,12 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if s.bar(d); len(s.step.Ops) == 0 {
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
+	s.calls = now.calls[domain]
 	s.step.Rows = e.kinds.bound(s.step.Rows)
 	switch {
 	case s.isEmpty():
 	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
-		err := e.ask(ctx, s, d)
-		if d.Queued {
-			e.tellUnpriced(now, domain, s, d)
-		}
-		if err != nil || d.Queued || d.Degraded != policy.StoreErrorNone {
+		if err := e.ask(ctx, s, d); err != nil {
 			return err
 		}
 	default: // nothing limits the request, so that it does not need the store
@@ -152,9 +155,16 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 			e.metrics.lostRows.Add(float64(len(s.step.Rows)))
 		}
 	}
+	s.countCall(d)
+	if d.Degraded != policy.StoreErrorNone {
+		return nil
+	}
+	e.tellUnpriced(now, domain, s, d)
+	if d.Queued {
+		return nil
+	}
 	e.reportRefusal(domain, s.model(), s, d)
 	e.metrics.count(now, s, d)
-	e.tellUnpriced(now, domain, s, d)
 	return nil
 }
 
@@ -272,7 +282,8 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 // beginStep makes the step an empty one.
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
-	s.plain, s.links, s.firstNative, s.tells, s.waits = s.plain[:0], s.links[:0], 0, false, false
+	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
+	s.tells, s.waits, s.metered = false, false, false
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 

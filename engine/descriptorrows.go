@@ -102,6 +102,7 @@ func (e *Engine) begun(ctx context.Context, id store.LeaseID, now part) part {
 	look.leased = store.Lease{ID: id, Do: store.LeaseLook}
 	look.beginStep()
 	look.step.Lease = &look.leased
+	look.waits = e.backlog != nil // time has to be left to say that the report does
 	if e.apply(ctx, look, &Decision{}) == nil {
 		if p, ok := readPart(look.outcome.Note); ok {
 			return p

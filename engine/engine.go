@@ -78,6 +78,8 @@ type loaded struct {
 	limits []*ruleCounters // by policy.Limit.Index
 	// unpriced has an entry for each domain that limits money.
 	unpriced map[*policy.Domain]*unpricedCounters
+	// calls has one for each that limits tokens or money.
+	calls map[*policy.Domain]*callCounters
 
 	overrides *lru.Cache[overrideKey, *policy.Quantity]
 
@@ -119,6 +121,7 @@ func (e *Engine) SetPolicy(p *policy.Policy) {
 	rules, limits := e.metrics.bind(p)
 	e.current.Store(&loaded{
 		policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p),
+		calls:     e.metrics.bindCalls(p),
 		overrides: newCache[overrideKey, *policy.Quantity](keptOverrides),
 	})
 	e.tellPolicy(p)

@@ -33,6 +33,7 @@ type Metrics struct {
 	ready           prometheus.Gauge
 	breaker         *breakerState
 	queue           *queueMetrics
+	calls           callMetrics
 	reloads         *prometheus.CounterVec
 	policyInfo      *prometheus.GaugeVec
 	policyLoaded    prometheus.Gauge
@@ -110,6 +111,7 @@ func NewMetrics() *Metrics {
 	m.storeDuration = newHistogram(m, "ration_store_duration_seconds", "How long the store took for one decision.")
 	m.countWithout()
 	m.countQueue()
+	m.countCalls()
 	m.reloads = newCounters(m, "ration_policy_reloads_total", "Times that a policy was read, by result.", "result")
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)

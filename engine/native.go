@@ -56,6 +56,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		sum := s.total(domain, model, false)
 		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
+	s.said = s.stage(&total)
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
 	}
@@ -83,12 +84,13 @@ func isCheck(op *store.Op) bool { return op.Kind == store.Charge && op.Amount ==
 // expand adds an op for everything that want asks of the limits of m.
 func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor int, d *Decision, s *scratch) {
 	for _, l := range m.Limits {
+		of := measureOf(l)
+		s.metered = s.metered || ofModels(of)
 		periods, q := e.allows(l, who, limit.At(s.now))
 		if q == nil {
 			continue // unlimited
 		}
 		o := opening{limit: l, periods: periods, quantity: q, match: m, descriptor: descriptor, tier: who.tier, zone: who.zone}
-		of := measureOf(l)
 		charge, charged := want.charge.of(of)
 		held, holds := want.hold.of(of)
 		if of == ofCost {

@@ -61,7 +61,7 @@ func (s *scratch) follows(b *backlog.Backlog) bool {
 // queue keeps what the request reports until the store takes it, which it did not because of why. It returns false if it
 // cannot be kept.
 func (e *Engine) queue(ctx context.Context, s *scratch, d *Decision, why error) bool {
-	if !e.backlog.Put(&s.step, !unwritten(why), nil) {
+	if !e.backlog.Put(&s.step, !unwritten(why), s.calls.landed()) {
 		return false
 	}
 	e.noteUnlessOut(why)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -127,7 +128,7 @@ func TestSIGTERMFlushesReports(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	eventually(t, "it stops", func() error {
 		if _, err := r.client.ShouldRateLimit(t.Context(), r.descriptor(0)); err == nil {
-			return fmt.Errorf("it answers")
+			return errors.New("it answers")
 		}
 		return nil
 	})
@@ -151,6 +152,28 @@ func TestSIGTERMFlushesReports(t *testing.T) {
 	other.exit(t)
 	if lost := other.logged("usage that was reported is lost"); len(lost) != 1 || lost[0].Reports != 3 {
 		t.Errorf("the log says %+v, want that 3 reports are lost", lost)
+	}
+}
+
+// A second signal, which ends ration at once, loses what waits; the log says how much.
+func TestSecondSIGTERMLosesReports(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r, p := newReporter(t, server.URL(), "--drain-delay", "1h")
+	r.landed(t)
+	server.Stop()
+	r.report(t)
+	p.signal(t, syscall.SIGTERM)
+	p.waitForLog(t, "draining", 1)
+	eventually(t, "it ends", func() error {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // the first may still be taken for the one before, the last come too late
+		if !p.hasExited() {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	if lost := p.logged("usage that was reported is lost"); len(lost) != 1 || lost[0].Reports != 1 {
+		t.Errorf("the log says %+v, want that 1 report is lost", lost)
 	}
 }
 
