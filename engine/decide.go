@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rationhq/ration/engine/backlog"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
@@ -181,7 +182,11 @@ func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 		return nil
 	}
 	if errors.Is(err, store.ErrConflict) {
-		d.Reused = withoutLease(&s.step)
+		if s.waits && s.step.Lease.Do == store.LeaseSettle {
+			s.step.Lease.ID = backlog.NewID() // usage beside, which can wait too if the store is silent now
+		} else {
+			d.Reused = withoutLease(&s.step)
+		}
 		err = e.apply(ctx, s, d)
 	}
 	switch {

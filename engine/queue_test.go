@@ -2,11 +2,13 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -337,4 +339,57 @@ func TestEndOfTheQueue(t *testing.T) {
 			t.Errorf("after the end: %s, want the error", got)
 		}
 	})
+}
+
+// Another report under an id that was settled is usage too, also where the store says so and then nothing more.
+func TestSecondReportWaits(t *testing.T) {
+	for name, written := range map[string]bool{"it was written": true, "it was not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newOutageBench(t, queues())
+				if got := b.sayWithout(t.Context(), used(3, "r")); got != "OK tokens:3" {
+					t.Fatalf("the first report: %s", got)
+				}
+				synctest.Wait() // what the engine writes beside it
+				second := &conflictThenSilence{Store: b.store.Store, written: written}
+				b.store.Store = second
+				if got := b.sayWithout(t.Context(), used(4, "r")); got != "OK queued" {
+					t.Errorf("the second report: %s, want OK queued", got)
+				}
+				time.Sleep(time.Minute)
+				if !second.silent.Load() {
+					t.Error("the store has answered whenever it was asked")
+				}
+				if got := b.tokensOf(t); got != 7 {
+					t.Errorf("%d tokens have landed, want 7", got)
+				}
+				if lost := b.metric(t, "ration_reports_lost_total cause=unknown"); lost != 0 {
+					t.Errorf("%v reports are lost", lost)
+				}
+			})
+		})
+	}
+}
+
+// conflictThenSilence is a store of which nothing is heard once, when it is asked next after a conflict.
+type conflictThenSilence struct {
+	store.Store
+	written bool // what it is asked then
+
+	conflict, silent atomic.Bool
+}
+
+func (c *conflictThenSilence) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	silent := c.conflict.Load() && c.silent.CompareAndSwap(false, true)
+	if silent && !c.written {
+		return store.ErrUnavailable
+	}
+	err := c.Store.Apply(ctx, step, out)
+	if errors.Is(err, store.ErrConflict) {
+		c.conflict.Store(true)
+	}
+	if silent {
+		return store.ErrUnavailable
+	}
+	return err
 }

@@ -16,7 +16,7 @@ func newReport(step *store.Step, landed func(*store.Outcome)) *report {
 	s.Ops, s.Rows = slices.Clone(s.Ops), slices.Clone(s.Rows)
 	r.bytes = sizeOf[report]() + sizeOf[chain]() + int64(len(s.Ops))*sizeOf[store.Op]() + int64(len(s.Rows))*sizeOf[store.Row]()
 	r.ownID = s.Lease == nil
-	lease := store.Lease{ID: newID(), Do: store.LeaseSettle}
+	lease := store.Lease{ID: NewID(), Do: store.LeaseSettle}
 	if s.Lease != nil {
 		lease = *s.Lease
 		lease.Actual = keep(r, lease.Actual)

@@ -120,7 +120,7 @@ func (b *Backlog) put(r *report) (done bool) {
 	err := b.apply(r, &out)
 	if errors.Is(err, store.ErrConflict) {
 		// Another report has settled the request. This one is usage too: it lands beside, by an id of its own.
-		r.step.Lease.ID, r.ownID = newID(), true
+		r.step.Lease.ID, r.ownID = NewID(), true
 		err = b.apply(r, &out)
 	}
 	switch {
@@ -160,7 +160,8 @@ func again(err error) bool {
 	return false
 }
 
-func newID() (id store.LeaseID) {
+// NewID returns an id for a report that has none, or whose own is that of another: by it the store knows a repeat.
+func NewID() (id store.LeaseID) {
 	_, _ = rand.Read(id[:]) // it never fails
 	return id
 }
