@@ -68,8 +68,8 @@ func (a *addition) addColumns(more *addition) {
 const partVersion = 0x80
 
 func (p *part) append(b []byte) []byte {
-	r := append(b, partVersion)
-	return appendText(appendText(appendNumber(r, int64(p.at)), p.tier), p.model)
+	b = appendNumber(append(b, partVersion), int64(p.at))
+	return appendText(appendText(b, p.tier), p.model)
 }
 
 func readPart(b []byte) (p part, ok bool) {
