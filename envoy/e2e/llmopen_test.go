@@ -101,3 +101,47 @@ func TestLLMOpen(whole *testing.T) {
 		}
 	})
 }
+
+// TestLLMStorePaused shows that what a call has used, while the store is away when it ends, lands when the store is back.
+func TestLLMStorePaused(t *testing.T) {
+	for file, apis := range bootstrapsOf {
+		t.Run(file, func(t *testing.T) {
+			counters, behind := startRedis(t), startModel(t)
+			server := startRation(t, counters.url(), llmPolicy)
+			e := startEnvoy(t, fromFile(t, "../"+file, behind.addr, server.grpc))
+			finish, ends := waiting(t)
+			r := llmAPIs[apis[0]].ask("ann", "", nil)
+			whole := map[string]string{"messages": messageJSON, "chat": completionJSON}[apis[0]]
+			behind.at(r.path, func(w http.ResponseWriter, r *http.Request) {
+				<-finish
+				say(whole)(w, r)
+			})
+			ended := make(chan answer, 1)
+			go func() {
+				a, _ := try(t.Context(), e.url, r)
+				ended <- a
+			}()
+			eventually(t, "the model is asked", func() error {
+				if behind.requests(r.path) == 0 {
+					return fmt.Errorf("it was not")
+				}
+				return nil
+			})
+			counters.signal(syscall.SIGSTOP)
+			ends()
+			if got := <-ended; got.code != http.StatusOK {
+				t.Errorf("code %d, want 200: %s", got.code, got.body)
+			}
+			eventually(t, "the end is told, and waits", func() error {
+				if got := e.stat(t, "cluster.ration.upstream_rq_200"); got < 2 {
+					return fmt.Errorf("%d calls of ration were answered", got)
+				}
+				return nil
+			})
+			counters.signal(syscall.SIGCONT)
+			want := map[string]int64{"messages": 25 + 7 + 15, "chat": 25 + 15}[apis[0]]
+			server.stands(t, "ann", "tokens", standing{used: want})
+			server.stands(t, "ann", "in-flight", standing{})
+		})
+	}
+}

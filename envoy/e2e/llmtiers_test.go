@@ -105,3 +105,16 @@ func TestLLMTiers(t *testing.T) {
 		l.ration.stands(t, "bob", "tokens", standing{used: before, held: int64(len(sent)/4+1) + 4096})
 	})
 }
+
+// TestLLMTiersUnknown shows that nothing is served where ration was not told to tell the tier.
+func TestLLMTiersUnknown(t *testing.T) {
+	l := startLLM(t, "llm-tiers.yaml", memory)
+	for name, api := range llmAPIs {
+		if got := send(t, l.url, api.ask("ann", "output-tokens=4", nil)); got.code != http.StatusServiceUnavailable || !strings.Contains(got.body, "--response-metadata") {
+			t.Errorf("%s: code %d, body %s", name, got.code, got.body)
+		}
+	}
+	if total, _ := l.model.ledger(t); total.Requests > 0 {
+		t.Error("the model was asked")
+	}
+}
