@@ -17,7 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// callers are the users of Anthropic's API behind Envoy: any number of them, each with a key of its own.
+// callers are the users of models' APIs behind Envoy: any number of them, each with a key of its own.
 type callers struct {
 	url  string
 	http *http.Client
@@ -34,7 +34,7 @@ func newCallers(t testing.TB, e *envoy) *callers {
 // prompt is one call of a model: who makes it, what is asked, and what fakellm is to make of it.
 type prompt struct {
 	user      string
-	model     string            // claude-haiku-4-5 if empty
+	chat      bool              // of OpenAI's Chat Completions, and not of Anthropic's Messages
 	words     string            // what the model reads; "Hello" if empty
 	maxTokens int               // the most that it may write
 	whole     bool              // in one document, and not as a stream
@@ -53,15 +53,30 @@ type heard struct {
 
 // body is the request as it is sent.
 func (p prompt) body() string {
-	model, words := p.model, p.words
-	if model == "" {
-		model = "claude-haiku-4-5"
-	}
+	words := p.words
 	if words == "" {
 		words = "Hello"
 	}
-	return fmt.Sprintf(`{"model":%q,"max_tokens":%d,"stream":%t,"messages":[{"role":"user","content":%q}]}`,
-		model, p.maxTokens, !p.whole, words)
+	model, most := "claude-haiku-4-5", "max_tokens"
+	if p.chat {
+		model, most = "gpt-5-mini", "max_completion_tokens"
+	}
+	return fmt.Sprintf(`{"model":%q,%q:%d,"stream":%t,"messages":[{"role":"user","content":%q}]}`, model, most, p.maxTokens, !p.whole, words)
+}
+
+func (p prompt) path() string {
+	if p.chat {
+		return "/v1/chat/completions"
+	}
+	return "/v1/messages"
+}
+
+// last is what the end of a stream has in it.
+func (p prompt) last() string {
+	if p.chat {
+		return "data: [DONE]"
+	}
+	return "message_stop"
 }
 
 // call asks, and reads the answer to its end, or until it has had enough of it.
@@ -69,7 +84,7 @@ func (c *callers) call(ctx context.Context, p prompt) (h heard) {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	defer func() { h.ended = time.Now() }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/messages", strings.NewReader(p.body()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+p.path(), strings.NewReader(p.body()))
 	if err != nil {
 		return heard{body: err.Error()}
 	}
@@ -99,7 +114,7 @@ func (c *callers) call(ctx context.Context, p prompt) (h heard) {
 	}
 	end := tail{}
 	_, err = io.Copy(&end, resp.Body)
-	h.whole = err == nil && (p.whole || strings.Contains(string(end), "message_stop"))
+	h.whole = err == nil && (p.whole || strings.Contains(string(end), p.last()))
 	return h
 }
 

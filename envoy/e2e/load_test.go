@@ -31,7 +31,6 @@ func loadFor(t testing.TB) time.Duration {
 
 // What the calls of the load are: each stream takes one to two seconds, and the next follows at once.
 const (
-	loadModel  = "claude-haiku-4-5"
 	loadCap    = 60
 	loadOutput = 40  // what the model writes, unless it is broken off
 	loadTokens = 200 // what a free user has

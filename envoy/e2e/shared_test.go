@@ -194,6 +194,42 @@ func TestProviderRefuses(t *testing.T) {
 	}
 }
 
+// TestSharedKeyOfOpenAI is about a provider that counts what a call may write, when it comes, and not what it writes. ration
+// gives back what was not written; so where callers are written half of what they ask for, the policy has to have half.
+func TestSharedKeyOfOpenAI(t *testing.T) {
+	const perMinute, bucket, way = 120_000, 6, 1 // tokens; seconds
+	users := map[string][]string{"premium": of("premium", 100)}
+	for _, f := range []struct {
+		part   int
+		spared bool
+	}{{2, true}, {1, false}} {
+		t.Run(fmt.Sprintf("1 of %d", f.part), func(t *testing.T) {
+			policy := modelPolicy(t, users)
+			tpm := named(named(policy, "openai", "upstreams"), "tpm", "limits")
+			tpm["rate"], tpm["burst"] = fmt.Sprintf("%d/minute", perMinute/f.part), perMinute/60*(bucket-way)/f.part
+			text, err := json.Marshal(policy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			provider := startFakeLLM(t, "--tpm", strconv.Itoa(perMinute), "--burst", fmt.Sprintf("%ds", bucket))
+			server := startRation(t, memory, policyFile(t, string(text)))
+			b := fromFile(t, reserveFile, provider.addr, server.grpc)
+			b.users(users["premium"])
+			flooding := newCallers(t, startEnvoy(t, b)).flood(t.Context(), 50, users["premium"], func(user string) prompt {
+				return prompt{user: user, chat: true, maxTokens: 300, script: map[string]string{"output-tokens": "150", "input-tokens": "20"}}
+			})
+			flooding.until(t, "ration refuses, or the provider", func(_ int, refused map[string]int) bool {
+				return refused["tpm"] >= 500 || !f.spared && refused[""] >= 10
+			})
+			flooding.stop(t)
+			total, _ := provider.ledger(t)
+			if (total.Limited == 0) != f.spared {
+				t.Errorf("the provider has refused %d of %d requests", total.Limited, total.Requests)
+			}
+		})
+	}
+}
+
 // TestSharedKeyChecked is about files that check before a call and record after it. What calls under way have used is not known
 // yet, so the provider may have to refuse where that is more than the policy leaves of its bucket, and not where it is less.
 func TestSharedKeyChecked(t *testing.T) {
