@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -325,16 +326,23 @@ func TestDeletedBucket(t *testing.T) {
 
 // Settings of Redis that lose counters are told.
 func TestWarnings(t *testing.T) {
-	for policy, want := range map[string]int{"noeviction": 0, "allkeys-lru": 1, "volatile-ttl": 1} {
-		s := newStore(t, redis.Options{URL: redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", policy).URL()})
-		got := s.Warnings(t.Context())
-		if len(got) != want || want > 0 && !strings.Contains(got[0], policy) {
-			t.Errorf("%s: %q, want %d warnings", policy, got, want)
+	const drops, forgets = "drops counters", "keeps nothing on disk"
+	for settings, want := range map[string][]string{
+		"--maxmemory 100mb --maxmemory-policy noeviction --appendonly yes":  nil,
+		"--maxmemory 100mb --maxmemory-policy allkeys-lru --appendonly yes": {drops},
+		"--maxmemory 100mb --maxmemory-policy volatile-ttl":                 {drops, forgets},
+		"--maxmemory-policy allkeys-lru --appendonly yes":                   nil, // without a maxmemory
+		"":                 {forgets},
+		"--save 3600\x001": nil,
+	} {
+		var args []string
+		for _, arg := range strings.Fields(settings) {
+			args = append(args, strings.ReplaceAll(arg, "\x00", " "))
 		}
-	}
-	s := newStore(t, redis.Options{URL: redistest.Start(t, "--maxmemory-policy", "allkeys-lru").URL()})
-	if got := s.Warnings(t.Context()); len(got) != 0 {
-		t.Errorf("without a maxmemory: %q, want none", got)
+		got := newStore(t, redis.Options{URL: redistest.Start(t, args...).URL()}).Warnings(t.Context())
+		if !slices.EqualFunc(got, want, strings.Contains) {
+			t.Errorf("%s: %q, want %q", settings, got, want)
+		}
 	}
 }
 

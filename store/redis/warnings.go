@@ -31,21 +31,29 @@ func (s *Store) Warnings(ctx context.Context) []string {
 	return all
 }
 
-func warnings(ctx context.Context, node *redis.Client) []string {
-	info, err := node.Info(ctx, "memory").Result()
-	if err != nil {
-		return nil
-	}
-	settings := make(map[string]string)
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			settings[name] = value
+func warnings(ctx context.Context, node *redis.Client) (all []string) {
+	info := make(map[string]string)
+	for _, section := range [...]string{"memory", "persistence"} {
+		text, err := node.Info(ctx, section).Result()
+		if err != nil {
+			return nil
+		}
+		for line := range strings.Lines(text) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				info[name] = value
+			}
 		}
 	}
-	most, kept := settings["maxmemory"], settings["maxmemory_policy"]
-	if most == "0" || kept == "noeviction" || kept == "" {
-		return nil
+	addr := node.Options().Addr
+	if most, kept := info["maxmemory"], info["maxmemory_policy"]; most != "0" && kept != "noeviction" && kept != "" {
+		all = append(all, fmt.Sprintf("Redis at %s drops counters that still count when it has used %s bytes: its maxmemory-policy "+
+			"is %s; set it to noeviction, so that it refuses new ones instead", addr, most, kept))
 	}
-	return []string{fmt.Sprintf("Redis at %s drops counters that still count when it has used %s bytes: its maxmemory-policy "+
-		"is %s; set it to noeviction, so that it refuses new ones instead", node.Options().Addr, most, kept)}
+	if info["aof_enabled"] == "0" {
+		if snapshots, err := node.ConfigGet(ctx, "save").Result(); err == nil && snapshots["save"] == "" {
+			all = append(all, fmt.Sprintf("Redis at %s keeps nothing on disk: when it ends, what was used this month is forgotten; "+
+				"set appendonly to yes", addr))
+		}
+	}
+	return all
 }
