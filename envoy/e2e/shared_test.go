@@ -70,9 +70,13 @@ func TestSharedKey(t *testing.T) {
 		{"itpm", func(user string) prompt {
 			return prompt{user: user, words: strings.Repeat("four", 1000), maxTokens: 10, script: map[string]string{"output-tokens": "8"}}
 		}},
+		// The worst for a provider that counts output when it is written: all of it is, and at the same instants.
 		{"otpm", func(user string) prompt {
+			const together = 2 * time.Second
+			now := time.Now()
 			return prompt{user: user, maxTokens: 200, script: map[string]string{
-				"output-tokens": "150", "chunk-tokens": "30", "tokens-per-second": "150", "first-byte": strconv.Itoa(len(user)%3*300) + "ms"}}
+				"output-tokens": "200", "chunk-tokens": "50", "tokens-per-second": "2000",
+				"first-byte": now.Truncate(together).Add(together).Sub(now).Round(time.Millisecond).String()}}
 		}},
 	} {
 		t.Run(f.limit, func(t *testing.T) {
@@ -91,7 +95,9 @@ func TestSharedKey(t *testing.T) {
 			}
 
 			flooding = asking.flood(t.Context(), 100, slices.Concat(users["premium"], users["pro"], users["premium"]), f.ask)
-			flooding.until(t, "all of the pool is in use", func(_ int, refused map[string]int) bool { return refused[f.limit] >= 100 })
+			flooding.until(t, "all of the pool is in use, and written", func(served int, refused map[string]int) bool {
+				return refused[f.limit] >= 1000 || served >= 50 && refused[f.limit] >= 100 || refused[""] > 0
+			})
 			flooding.stop(t)
 			after, _ := provider.ledger(t)
 			t.Logf("fakellm served %d requests, %d input, %d output tokens", after.Completed-before.Completed,
