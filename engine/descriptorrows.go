@@ -14,7 +14,7 @@ import (
 // reportDescriptors adds to the step what a request of descriptors adds to the rows: itself where it asks to be let through,
 // of what it holds the prompt, and what it reports. A prompt that was held is in the rows with the lease, as that of a call
 // which is told of as a whole, so that it stays there if nobody settles it; but only in those of the first subject.
-func (e *Engine) reportDescriptors(ctx context.Context, domain *policy.Domain, d *Decision, s *scratch, total *demand) {
+func (s *scratch) reportDescriptors(domain *policy.Domain, d *Decision, total *demand, begun part) {
 	used := &total.record
 	s.tells = *used != usage{}
 	now := part{limit.At(s.now), d.tierName(), s.model()}
@@ -22,10 +22,11 @@ func (e *Engine) reportDescriptors(ctx context.Context, domain *policy.Domain, d
 	reported := added(0, used.reported(), price.Nanos(used.amounts[money]))
 	lease := s.step.Lease
 	switch {
-	case domain.Usage().Off:
-		return
 	case lease != nil && lease.Do == store.LeaseSettle:
-		s.reportSettled(domain, e.begun(ctx, lease.ID, now), now.model, &reported)
+		if begun.at == 0 {
+			begun = now
+		}
+		s.reportSettled(domain, begun, now.model, &reported)
 	case lease != nil && lease.Do == store.LeaseOpen && total.hold.asked != 0:
 		prompt := added(0, stays(total.hold.reported()), price.Nanos(total.hold.moneyBefore))
 		s.reportCall(domain, now, &prompt, &addition{})
@@ -88,14 +89,12 @@ func (e *Engine) remember(s *scratch) {
 	}
 }
 
-// begun returns in which part of the rows the prompt of a lease is: as this process remembers it, or the store. Where
-// neither can say, or there is no such lease, it is the part of now.
-func (e *Engine) begun(ctx context.Context, id store.LeaseID, now part) part {
+// begun returns in which part of the rows the prompt of a lease is: as this process remembers it, or the store. It is not
+// known where neither can say, and of what was not reserved.
+func (e *Engine) begun(ctx context.Context, id store.LeaseID) (p part, known bool) {
 	if b, ok := e.parts.Get(id); ok {
 		e.parts.Remove(id)
-		if p, ok := readPart([]byte(b)); ok {
-			return p
-		}
+		return readPart([]byte(b))
 	}
 	look := e.scratch.Get().(*scratch)
 	defer e.release(look)
@@ -103,10 +102,8 @@ func (e *Engine) begun(ctx context.Context, id store.LeaseID, now part) part {
 	look.beginStep()
 	look.step.Lease = &look.leased
 	look.waits = e.backlog != nil // time has to be left to say that the report does
-	if e.apply(ctx, look, &Decision{}) == nil {
-		if p, ok := readPart(look.outcome.Note); ok {
-			return p
-		}
+	if e.apply(ctx, look, &Decision{}) != nil {
+		return part{}, false
 	}
-	return now
+	return readPart(look.outcome.Note)
 }

@@ -27,6 +27,10 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		return err
 	}
 	s.step.Lease = lease
+	var begun part
+	if lease != nil && lease.Do == store.LeaseSettle {
+		begun, s.reserved = e.begun(ctx, lease.ID)
+	}
 	e.identify(ctx, domain, d, s)
 	for i := range s.asked {
 		m := &s.matches[i]
@@ -60,7 +64,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
 	}
-	e.reportDescriptors(ctx, domain, d, s, &total)
+	s.reportDescriptors(domain, d, &total, begun)
 	return nil
 }
 
@@ -113,9 +117,10 @@ func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor in
 			s.open(d, o, store.Charge, 0, 0) // is there room at all?
 		}
 		if reserves {
-			s.open(d, o, store.Hold, held, lapse(l.OnLapse, &want.hold, of, held))
+			s.open(d, o, store.Hold, held, lapse(l, &want.hold, of, held))
 		}
-		if used, reported := want.record.of(of); used > 0 || reported && s.recording() == store.Settle {
+		used, reported := want.record.of(of)
+		if (used > 0 || reported && s.recording() == store.Settle) && !(l.CountAsked && s.reserved) {
 			s.open(d, o, s.recording(), used, 0)
 		}
 		if back, _ := want.giveBack.of(of); back > 0 {
@@ -133,11 +138,11 @@ func (s *scratch) recording() store.Kind {
 }
 
 // lapse returns how much of a hold stays charged if nobody settles it.
-func lapse(rule policy.Lapse, want *usage, of measure, held int64) int64 {
+func lapse(l *policy.Limit, want *usage, of measure, held int64) int64 {
 	switch {
-	case rule == policy.LapseAll, of == ofRequests: // a request that was let through was made
+	case l.CountAsked, l.OnLapse == policy.LapseAll, of == ofRequests: // a request that was let through was made
 		return held
-	case rule == policy.LapseNothing:
+	case l.OnLapse == policy.LapseNothing:
 		return 0
 	case of == ofCost:
 		return want.moneyBefore
@@ -201,6 +206,9 @@ func (s *scratch) open(d *Decision, o opening, kind store.Kind, amount, lapse in
 // belong to no descriptor, and those of a call that is told of as a whole. What a descriptor has held is its own to
 // report.
 func (o *opening) class(s *scratch) uint8 {
+	if o.limit.CountAsked {
+		return uint8(ofAsked)
+	}
 	if s.wholeCall || o.match == &s.shared {
 		return uint8(measureOf(o.limit))
 	}

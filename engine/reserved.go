@@ -215,7 +215,7 @@ func (s *scratch) lease(domain *policy.Domain, request *Request, total *demand) 
 // nothingElse says of what nobody has told that none of it was used. The request was made all the same.
 func (s *scratch) nothingElse() {
 	for m, amount := range s.actual {
-		if amount == store.Unknown && measure(m) != ofRequests {
+		if amount == store.Unknown && measure(m) != ofRequests && measure(m) != ofAsked {
 			s.actual[m] = 0
 		}
 	}

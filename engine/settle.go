@@ -92,6 +92,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	used := usageOf(report.Usage, requestCount, &out.Price)
 	held := usageOf(n.estimate, 1, &n.price)
 	s.settleWhole(report.ID, fingerprint, &used)
+	s.reserved = n.left && requestCount > 0 // what is released was not asked for
 	elsewhere := usageOf(price.Usage{}, requestCount, &Price{Known: true})
 	unserved := domain.Upstream(n.caller.Model)
 	if unserved == domain.Upstream(served) {

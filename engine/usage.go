@@ -76,6 +76,7 @@ const (
 	ofCost
 	ofPlaces     // of concurrency: nothing is used up
 	ofDescriptor // what a descriptor has held, which is its own to report
+	ofAsked      // what nobody reports, since what was asked for counts
 	measures
 )
 

@@ -198,8 +198,18 @@ func (ld *limitDraft) options() {
 		"the meter input_tokens: tokens count cache reads anyway")
 	flying := l.Meter == InFlight
 	only(e.countDenied.value, e.countDenied.at, "count_denied", !flying, "what is counted: a refused request takes no place")
-	only(e.onLapse.given, e.onLapse.at, "on_lapse", tokens || l.Meter == InputTokens || l.Meter == Cost,
-		"the meters of tokens and cost: nothing else is held until it is known")
+	held := tokens || l.Meter == InputTokens || l.Meter == Cost
+	const whatIsHeld = "the meters of tokens and cost: nothing else is held until it is known"
+	only(e.onLapse.given, e.onLapse.at, "on_lapse", held, whatIsHeld)
+	only(e.counts.given, e.counts.at, "counts", held, whatIsHeld)
+	switch e.counts.value {
+	case "", "used":
+	case "asked":
+		l.CountAsked = true
+		only(e.onLapse.given, e.onLapse.at, "on_lapse", false, "what is given back: with `counts: asked` nothing is")
+	default:
+		ld.unknown(e.counts, "counts", []string{"used", "asked"})
+	}
 	only(e.localShare.given, e.localShare.at, "local_share", l.OnStoreError == StoreErrorLocal,
 		"`on_store_error: local`: else no process decides by itself")
 

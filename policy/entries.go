@@ -76,6 +76,7 @@ type (
 		shadow, clamp               field[bool]
 		countDenied, countCacheRead field[bool]
 		onLapse, onStoreError       field[string]
+		counts                      field[string]
 		localShare                  field[Share]
 		warnAt                      []field[Share]
 		base                        quantityEntry

@@ -174,6 +174,7 @@ func (l *Limit) notes() (notes []string) {
 		{l.Clamp, "a request that is too large is admitted with less output"},
 		{l.CountDenied, "refused requests count too"},
 		{l.CountCacheRead, "cache reads count as input"},
+		{l.CountAsked, "what was asked for counts, whatever is used"},
 		{l.OnLapse == LapseAll, "a hold that nobody settles stays charged"},
 		{l.OnLapse == LapseNothing, "a hold that nobody settles is given back"},
 		{l.OnStoreError == StoreErrorDeny && !l.Shadow, "refused while the store cannot decide"},

@@ -22,7 +22,7 @@ func FuzzParse(f *testing.F) {
 			"limits: [{name: c, limit: 5M/month, anchor: {day: 31}, ceiling: {f: 60%, p: 4}}]\n" +
 			"upstreams: [{name: u, models: [a*, b], limits: [{name: r, rate: 1_000/minute, burst: 5}]}]\n" +
 			"descriptors:\n- key: user\n  subject: true\n  limits:\n  - &l {name: r, meter: tokens, algorithm: sliding_window, clamp: true, " +
-			"tiers: {f: {limit: 5/1h30m, per_request: 2}, p: unlimited}, on_lapse: all, warn_at: 80%}\n" +
+			"tiers: {f: {limit: 5/1h30m, per_request: 2}, p: unlimited}, on_lapse: all, counts: asked, warn_at: 80%}\n" +
 			"  - {<<: *l, name: s, algorithm: fixed_window, starts: first_use, shadow: true}\n" +
 			"  descriptors: [{key: m, value: 'x*', limits: [{name: q, meter: concurrency, limit: 3}]}]\n",
 		"domain: d\nlimits: [{name: c, algorithm: calendar, limit: 5/week, week_start: sun, time_zone: UTC}, {name: l, algorithm: sliding_log, limit: 1.5k/250ms}]\n",

@@ -77,6 +77,7 @@ var ownKeys = map[string][]site{
 	"clamp":            {inLimit},
 	"count_denied":     {inLimit},
 	"count_cache_read": {inLimit},
+	"counts":           {inLimit},
 	"on_lapse":         {inLimit},
 	"on_store_error":   {inLimit},
 	"local_share":      {inLimit},

@@ -27,6 +27,7 @@ type Limit struct {
 	Clamp          bool // a request that is too large is admitted with the output that fits
 	CountDenied    bool // counts what it refuses, too
 	CountCacheRead bool // InputTokens includes cache reads
+	CountAsked     bool // of a call that was reserved, what it has asked for counts, and not what it has used
 
 	OnLapse Lapse
 	// OnStoreError is what the limit answers when the store cannot decide: never StoreErrorNone.

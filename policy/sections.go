@@ -121,6 +121,8 @@ func (r *reader) limitField(l *limitEntry, key string, v *yaml.Node) {
 		r.ownBool(key, v, &l.countDenied)
 	case "count_cache_read":
 		r.ownBool(key, v, &l.countCacheRead)
+	case "counts":
+		r.ownText(key, v, &l.counts)
 	case "on_lapse":
 		r.ownText(key, v, &l.onLapse)
 	case "on_store_error":

@@ -200,19 +200,16 @@ func TestProviderRefuses(t *testing.T) {
 	}
 }
 
-// TestSharedKeyOfOpenAI is about a provider that counts what a call may write, when it comes, and not what it writes. ration
-// gives back what was not written; so where callers are written half of what they ask for, the policy has to have half.
+// TestSharedKeyOfOpenAI is about a provider that counts what a call may write, when it comes, and not what it writes. A
+// limit that does so too spares it, and one that gives back what was not written does not.
 func TestSharedKeyOfOpenAI(t *testing.T) {
 	const perMinute, bucket, way = 120_000, 6, 1 // tokens; seconds
 	users := map[string][]string{"premium": of("premium", 100)}
-	for _, f := range []struct {
-		part   int
-		spared bool
-	}{{2, true}, {1, false}} {
-		t.Run(fmt.Sprintf("1 of %d", f.part), func(t *testing.T) {
+	for counts, spared := range map[string]bool{"asked": true, "used": false} {
+		t.Run(counts, func(t *testing.T) {
 			policy := modelPolicy(t, users)
 			tpm := named(named(policy, "openai", "upstreams"), "tpm", "limits")
-			tpm["rate"], tpm["burst"] = fmt.Sprintf("%d/minute", perMinute/f.part), perMinute/60*(bucket-way)/f.part
+			tpm["rate"], tpm["burst"], tpm["counts"] = fmt.Sprintf("%d/minute", perMinute), perMinute/60*(bucket-way), counts
 			text, err := json.Marshal(policy)
 			if err != nil {
 				t.Fatal(err)
@@ -225,11 +222,11 @@ func TestSharedKeyOfOpenAI(t *testing.T) {
 				return prompt{user: user, chat: true, maxTokens: 300, script: map[string]string{"output-tokens": "150", "input-tokens": "20"}}
 			})
 			flooding.until(t, "ration refuses, or the provider", func(_ int, refused map[string]int) bool {
-				return refused["tpm"] >= 500 || !f.spared && refused[""] >= 10
+				return refused["tpm"] >= 500 || !spared && refused[""] >= 10
 			})
 			flooding.stop(t)
 			total, _ := provider.ledger(t)
-			if (total.Limited == 0) != f.spared {
+			if (total.Limited == 0) != spared {
 				t.Errorf("the provider has refused %d of %d requests", total.Limited, total.Requests)
 			}
 		})
