@@ -70,9 +70,13 @@ func TestSharedKey(t *testing.T) {
 		{"itpm", func(user string) prompt {
 			return prompt{user: user, words: strings.Repeat("four", 1000), maxTokens: 10, script: map[string]string{"output-tokens": "8"}}
 		}},
+		// The worst for a provider that counts output when it is written: all of it is, and at the same instants.
 		{"otpm", func(user string) prompt {
+			const together = 2 * time.Second
+			now := time.Now()
 			return prompt{user: user, maxTokens: 200, script: map[string]string{
-				"output-tokens": "150", "chunk-tokens": "30", "tokens-per-second": "150", "first-byte": strconv.Itoa(len(user)%3*300) + "ms"}}
+				"output-tokens": "200", "chunk-tokens": "50", "tokens-per-second": "2000",
+				"first-byte": now.Truncate(together).Add(together).Sub(now).Round(time.Millisecond).String()}}
 		}},
 	} {
 		t.Run(f.limit, func(t *testing.T) {
@@ -91,7 +95,9 @@ func TestSharedKey(t *testing.T) {
 			}
 
 			flooding = asking.flood(t.Context(), 100, slices.Concat(users["premium"], users["pro"], users["premium"]), f.ask)
-			flooding.until(t, "all of the pool is in use", func(_ int, refused map[string]int) bool { return refused[f.limit] >= 100 })
+			flooding.until(t, "all of the pool is in use, and written", func(served int, refused map[string]int) bool {
+				return refused[f.limit] >= 1000 || served >= 50 && refused[f.limit] >= 100 || refused[""] > 0
+			})
 			flooding.stop(t)
 			after, _ := provider.ledger(t)
 			t.Logf("fakellm served %d requests, %d input, %d output tokens", after.Completed-before.Completed,
@@ -228,7 +234,8 @@ func TestSharedKeyOfOpenAI(t *testing.T) {
 }
 
 // TestSharedKeyChecked is about files that check before a call and record after it. What calls under way have used is not known
-// yet, so the provider may have to refuse where that is more than the policy leaves of its bucket, and not where it is less.
+// yet, so the provider has to refuse where that is more than the policy leaves of its bucket, and not where it is less; and it
+// does so only until what was under way is recorded, for then ration refuses.
 func TestSharedKeyChecked(t *testing.T) {
 	users := map[string][]string{"free": of("free", 440)}
 	shared := key{requests: 1_200, input: 120_000, output: 60_000, bucket: 6 * time.Second}
@@ -241,13 +248,13 @@ func TestSharedKeyChecked(t *testing.T) {
 		name   string
 		output int // of a call
 		atOnce int
-		may    int // refuse, the provider
+		spared bool // the provider
 	}{
 		// What has ended and is not recorded yet counts too; there is room for as much again.
-		{"less under way than is left", 100, left / 100 / 2, 0},
-		// Calls of a bucket are admitted before the first of them is recorded; while those are written the provider may have
-		// to refuse whoever is admitted beside them.
-		{"more", 400, 150, shared.requests / 60 * 6},
+		{"less under way than is left", 100, left / 100 / 2, true},
+		// All that the limit of requests lets through at once, which is 100, are admitted before the first is recorded, and write
+		// several buckets. While they do so the provider refuses whoever is admitted beside them.
+		{"more", 400, 150, false},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			provider := startFakeLLM(t, shared.flags()...)
@@ -258,12 +265,21 @@ func TestSharedKeyChecked(t *testing.T) {
 				return prompt{user: user, maxTokens: f.output, script: map[string]string{
 					"output-tokens": strconv.Itoa(f.output), "tokens-per-second": "200", "chunk-tokens": "20"}}
 			})
-			flooding.until(t, "the output is used up", func(_ int, refused map[string]int) bool { return refused["otpm"] >= 10*f.atOnce })
+			usedUp := func(times int) {
+				t.Helper()
+				flooding.until(t, "the output is used up", func(_ int, refused map[string]int) bool { return refused["otpm"] >= times*f.atOnce })
+			}
+			usedUp(10)
+			before, _ := provider.ledger(t)
+			usedUp(12)
 			flooding.stop(t)
 			total, _ := provider.ledger(t)
 			t.Logf("%d at once: the provider has refused %d of %d requests, and written %d tokens", f.atOnce, total.Limited, total.Requests, total.Served.Output)
-			if int(total.Limited) > f.may {
-				t.Errorf("the provider has refused %d requests, want at most %d", total.Limited, f.may)
+			if (total.Limited == 0) != f.spared {
+				t.Errorf("the provider has refused %d requests; spared: %t", total.Limited, f.spared)
+			}
+			if total.Limited != before.Limited {
+				t.Errorf("the provider has refused %d requests more since ration refuses", total.Limited-before.Limited)
 			}
 		})
 	}
