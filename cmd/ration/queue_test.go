@@ -42,11 +42,11 @@ func (r *reporter) descriptor(hits uint64, reserved ...string) *ratelimitv3.Rate
 	return request
 }
 
-// report tells of 5 tokens of a request, with the time that an Envoy gives ration. It answers in time whatever the store
-// does, and says yes.
+// report tells of 5 tokens of a request, with the time that the bootstraps give ration at the end of a call. It answers in
+// time whatever the store does, and says yes.
 func (r *reporter) report(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	r.reported++
 	request := r.descriptor(5, "ration.phase", "record", "ration.meter", "tokens", "ration.request", fmt.Sprint(r.reported))
