@@ -3,10 +3,13 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // TestLLMRequests shows what the bootstraps make of a request: what ration is asked to hold, and what the model is asked.
@@ -48,6 +51,10 @@ func TestLLMRequests(t *testing.T) {
 			sees: `{"a":[1,{"stream_options":{}}],"b":"\"}],{\\","c":1.0,"model":"m","max_tokens":7,"stream":true,"d":{"e":"ü\u00e9"},"stream_options":{"include_usage":true}}`},
 		{name: "a field twice", path: chat, body: `{"model":"m","max_tokens":7,"max_tokens":1}`, code: 400},
 		{name: "a field in disguise", path: chat, body: `{"model":"m","max\u005ftokens":7,"max_tokens":1}`, code: 400},
+		{name: "a field in capitals, which servers in Go read", path: chat, body: `{"model":"m","max_tokens":7,"Stream":true}`, code: 400},
+		{name: "a field with a letter that they take for another", path: chat, body: `{"model":"m","max_tokens":7,"ſtream":true}`, code: 400},
+		{name: "an option of streams in capitals", path: chat,
+			body: `{"model":"m","stream":true,"stream_options":{"include_usage":true,"Include_Usage":false}}`, code: 400},
 		{name: "an option of streams twice", path: chat,
 			body: `{"model":"m","stream":true,"stream_options":{"include_usage":false,"include_usage":true}}`, code: 400},
 		{name: "a stream by another word for true", path: chat, body: `{"model":"m","max_tokens":7,"stream":"true"}`,
@@ -110,6 +117,32 @@ func TestLLMRequests(t *testing.T) {
 			t.Errorf("the model saw %s, want %s", saw, want)
 		}
 	})
+}
+
+// TestLLMLargeRequest shows that a request with much in it is served in the time that the bootstrap gives ration. Envoy's
+// clock stands still while its filters read a request, so their work counts in it.
+func TestLLMLargeRequest(t *testing.T) {
+	const file = "../llm-reserve.yaml"
+	service, behind := startScripted(t), startModel(t)
+	service.will(answering(ok))
+	behind.at("/v1/messages", say(messageJSON))
+	b := fromFile(t, file, behind.addr, service.addr)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree map[string]any
+	if err := yaml.Unmarshal(text, &tree); err != nil {
+		t.Fatal(err)
+	}
+	b.filter("envoy.filters.http.ratelimit")["timeout"] = bootstrap(tree).filter("envoy.filters.http.ratelimit")["timeout"]
+	e := startEnvoy(t, b)
+	got := send(t, e.url, request{method: http.MethodPost, path: "/v1/messages",
+		body:   `{"model":"m","max_tokens":7,"tools":[` + strings.Repeat("[],", 1_500_000) + `[]]}`,
+		header: map[string]string{"authorization": "Bearer key-of-ann", "content-type": "application/json"}})
+	if got.code != http.StatusOK {
+		t.Errorf("code %d, want 200: %s", got.code, got.body)
+	}
 }
 
 // admissions are the calls by which a request was to be admitted, without those of ends of earlier ones.
