@@ -173,7 +173,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 // ask lets the store decide, or those limits for which it cannot. What only reports usage waits until it can.
 func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	s.waits = e.backlog != nil && s.onlyReports()
-	if s.waits && s.follows(e.backlog) && e.queue(ctx, s, d, errNotAsked) {
+	if s.waits && e.queueBehind(ctx, s, d) {
 		return nil
 	}
 	err := e.apply(ctx, s, d)

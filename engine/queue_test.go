@@ -176,6 +176,36 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
+// Where there is no room behind a report that waits, the next one of its request is put to the store as others are: it is
+// lost only if the store does not take it, and then once.
+func TestFullQueueOfARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := queues()
+		opts.QueuedReports = 1
+		b := newOutageBench(t, opts)
+		b.store.set(store.ErrFull, false)
+		for i, want := range []string{"OK queued", "error: " + store.ErrFull.Error()} {
+			if got := b.sayWithout(t.Context(), used(1, "r")); got != want {
+				t.Errorf("report %d: %s, want %s", i, got, want)
+			}
+		}
+		if got := b.metric(t, "ration_reports_lost_total cause=full"); got != 1 {
+			t.Errorf("%v are lost, want 1", got)
+		}
+		b.store.set(nil, false)
+		if got := b.sayWithout(t.Context(), used(2, "r")); got != "OK tokens:2" {
+			t.Errorf("as the store is back: %s, want OK, and to have landed", got)
+		}
+		time.Sleep(5 * time.Second)
+		if got := b.tokensOf(t); got != 3 {
+			t.Errorf("%d tokens have landed, want 3", got)
+		}
+		if got := b.metric(t, "ration_reports_lost_total cause=full"); got != 1 {
+			t.Errorf("%v are lost, want 1: the last one has landed", got)
+		}
+	})
+}
+
 // Steps whose outcome nobody knows, again and again: what has an id lands once, and of the rest nothing lands twice.
 func TestNothingLandsTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
