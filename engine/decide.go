@@ -41,6 +41,7 @@ type scratch struct {
 	looks     bool          // nothing is to be written
 	reserved  bool          // what is told of is known to have been reserved
 	refused   bool          // the call that is looked at is refused whatever the store says
+	newKinds  bool          // some rows of the step are of kinds that are not known yet
 
 	// local is the step that this process decides alone, and localOf the limits of its ops.
 	local        store.Step
@@ -145,7 +146,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
 	s.calls = now.calls[domain]
-	s.step.Rows = e.kinds.bound(s.step.Rows)
+	s.step.Rows, s.newKinds = e.kinds.bound(s.step.Rows)
 	switch {
 	case s.isEmpty():
 	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
@@ -289,7 +290,7 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
-	s.tells, s.waits, s.metered, s.reserved = false, false, false, false
+	s.tells, s.waits, s.metered, s.reserved, s.newKinds = false, false, false, false, false
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 
@@ -349,6 +350,16 @@ func withoutLease(step *store.Step) (reused bool) {
 func (s *Status) opensQuota() bool { return !s.Limited && !s.Unlimited && s.Quota }
 
 func (e *Engine) apply(ctx context.Context, s *scratch, d *Decision) error {
+	err := e.put(ctx, s, d)
+	opens := s.step.Lease == nil || s.step.Lease.Do == store.LeaseOpen
+	if err == nil && s.newKinds && !(opens && s.outcome.Refused) { // a refused step writes no rows but those of a lease that it ends
+		e.kinds.keep(s.step.Rows)
+	}
+	return err
+}
+
+// put puts the step to the store.
+func (e *Engine) put(ctx context.Context, s *scratch, d *Decision) error {
 	if e.guard != nil {
 		return e.guard.apply(ctx, &s.step, &s.outcome, s.inTime(d))
 	}

@@ -76,6 +76,9 @@ func (e *Engine) queue(ctx context.Context, s *scratch, d *Decision, why error) 
 func (e *Engine) queued(ctx context.Context, s *scratch, d *Decision, why error) {
 	e.noteUnlessOut(why)
 	e.endLocally(context.WithoutCancel(ctx), s) // the caller may have left
+	if s.newKinds {
+		e.kinds.keep(s.step.Rows) // they will be written
+	}
 	d.Queued, d.Now = true, limit.At(time.Now())
 	s.bindKnown(d)
 	e.metrics.without[queued].Inc()
