@@ -39,7 +39,6 @@ type scratch struct {
 	calls     *callCounters // those of the domain; nil where it limits neither
 	wholeCall bool          // an account is decided: a call that is told of as a whole
 	looks     bool          // nothing is to be written
-	reserved  bool          // what is told of is known to have been reserved
 	refused   bool          // the call that is looked at is refused whatever the store says
 	newKinds  bool          // some rows of the step are of kinds that are not known yet
 
@@ -290,7 +289,7 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
-	s.tells, s.waits, s.metered, s.reserved, s.newKinds = false, false, false, false, false
+	s.tells, s.waits, s.metered, s.newKinds = false, false, false, false
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 
