@@ -350,8 +350,9 @@ func (s *Status) opensQuota() bool { return !s.Limited && !s.Unlimited && s.Quot
 
 func (e *Engine) apply(ctx context.Context, s *scratch, d *Decision) error {
 	err := e.put(ctx, s, d)
-	opens := s.step.Lease == nil || s.step.Lease.Do == store.LeaseOpen
-	if err == nil && s.newKinds && !(opens && s.outcome.Refused) { // a refused step writes no rows but those of a lease that it ends
+	// A refused step writes no rows but those of a lease that it ends.
+	writes := !s.outcome.Refused || s.step.Lease != nil && s.step.Lease.Do != store.LeaseOpen
+	if err == nil && s.newKinds && writes {
 		e.kinds.keep(s.step.Rows)
 	}
 	return err

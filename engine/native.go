@@ -121,7 +121,7 @@ func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor in
 			s.open(d, o, store.Hold, held, lapse(l, &want.hold, of, held))
 		}
 		used, reported := want.record.of(of)
-		if (used > 0 || reported && s.recording() == store.Settle) && !(l.CountAsked && want.reserved) {
+		if (used > 0 || reported && s.recording() == store.Settle) && (!l.CountAsked || !want.reserved) {
 			s.open(d, o, s.recording(), used, 0)
 		}
 		if back, _ := want.giveBack.of(of); back > 0 {
