@@ -34,6 +34,7 @@ type scratch struct {
 
 	tells     bool          // what was used is told of
 	waits     bool          // it may wait until the store can take it
+	behind    bool          // it waits behind another report of the same request
 	metered   bool          // a limit of tokens, or of money, applies
 	said      stage         // what the request is counted as; set where the domain has limits
 	calls     *callCounters // those of the domain; nil where it limits neither
@@ -289,7 +290,7 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
-	s.tells, s.waits, s.metered, s.newKinds = false, false, false, false
+	s.tells, s.waits, s.behind, s.metered, s.newKinds = false, false, false, false, false
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 

@@ -55,7 +55,7 @@ func (s *scratch) onlyReports() bool {
 
 // queueBehind keeps what the request reports, if an earlier report of it waits, and returns false if it is to be put to the store.
 func (e *Engine) queueBehind(ctx context.Context, s *scratch, d *Decision) bool {
-	if !e.backlog.Behind(&s.step, s.calls.landed()) {
+	if s.behind = e.backlog.Behind(&s.step, s.calls.landedBehind(s.said)); !s.behind {
 		return false
 	}
 	e.queued(ctx, s, d, errNotAsked)
