@@ -35,6 +35,7 @@ type scratch struct {
 	tells     bool          // what was used is told of
 	waits     bool          // it may wait until the store can take it
 	behind    bool          // it waits behind another report of the same request
+	noAnswer  error         // why nothing is known of what is settled: the store was silent
 	metered   bool          // a limit of tokens, or of money, applies
 	said      stage         // what the request is counted as; set where the domain has limits
 	calls     *callCounters // those of the domain; nil where it limits neither
@@ -177,7 +178,10 @@ func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	if s.waits && e.queueBehind(ctx, s, d) {
 		return nil
 	}
-	err := e.apply(ctx, s, d)
+	err := s.noAnswer
+	if err == nil || !s.waits { // else its caller has waited for the store once
+		err = e.apply(ctx, s, d)
+	}
 	if err == nil {
 		s.conclude(d)
 		e.remember(s)
@@ -291,6 +295,7 @@ func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
 	s.tells, s.waits, s.behind, s.metered, s.newKinds = false, false, false, false, false
+	s.noAnswer = nil
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 

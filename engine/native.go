@@ -29,7 +29,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 	s.step.Lease = lease
 	var begun part
 	if lease != nil && lease.Do == store.LeaseSettle {
-		begun, total.reserved = e.begun(ctx, lease.ID)
+		begun, total.reserved, s.noAnswer = e.begun(ctx, lease.ID)
 	}
 	e.identify(ctx, domain, d, s)
 	for i := range s.asked {

@@ -37,9 +37,12 @@ func (e *Engine) land(ctx context.Context, step *store.Step, out *store.Outcome)
 	return e.store.Apply(ctx, step, out)
 }
 
+// errNotPut is why a report waits that was not put to the store, since that did not even say what was reserved.
+var errNotPut = errors.New("what was reserved is not known")
+
 // unwritten says of an error of the store that nothing was written for certain.
 func unwritten(err error) bool {
-	return errors.Is(err, errNotAsked) || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrCorrupt)
+	return errors.Is(err, errNotAsked) || errors.Is(err, errNotPut) || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrCorrupt)
 }
 
 // onlyReports says that all that the request does is to tell what was used, or that a request has ended. Hits that are
