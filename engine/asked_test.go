@@ -6,6 +6,7 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
 )
 
@@ -84,4 +85,34 @@ func TestCountsWhatIsAskedOfReservations(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, "released", stands(), "OK used:630 own:600")
+}
+
+// Where another provider has served than the one that was asked, that one counts what was used: nobody has asked it for
+// anything before.
+func TestCountsWhatAnotherHasServed(t *testing.T) {
+	const text = asking + "- { name: fallback, models: [ claude ], limits: [ { name: other, meter: tokens, counts: asked, algorithm: token_bucket, rate: 1_000_000/day } ] }\n"
+	of := func(n uint64, model, phase, meter string) engine.Descriptor {
+		return about(n, "user=ann", "ration.model="+model, "ration.phase="+phase, "ration.meter="+meter)
+	}
+	for name, end := range map[string]func(b bench){
+		"over Envoy's protocol": func(b bench) {
+			b.askIn(t, "llm", about(1, "user=ann", "ration.model=gpt"), of(100, "gpt", "hold", "input_tokens"), of(200, "gpt", "hold", "output_tokens"))
+			b.askIn(t, "llm", of(90, "claude", "record", "input_tokens"), of(50, "claude", "record", "output_tokens"))
+		},
+		"as a whole": func(b bench) {
+			c := call("gpt", 100, 200)
+			c.Attributes = []policy.Entry{{Key: "user", Value: "ann"}}
+			var s engine.Settlement
+			report := engine.Report{ID: b.reserve(t, c).ID, Usage: price.Usage{Input: 90, Output: 50}, Model: "claude"}
+			if err := b.Settle(t.Context(), &report, &s); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		b := newPolicyBench(t, text, engine.Options{})
+		end(b)
+		for model, want := range map[string]string{"gpt": "OK used:140 own:300 tpm:300", "claude": "OK used:140 own:300 other:140"} {
+			expect(t, name+", "+model, sayLimits(b.askIn(t, "llm", hits(0, "user=ann", "ration.model="+model, "ration.meter=tokens"))), want)
+		}
+	}
 }

@@ -94,9 +94,10 @@ func (m *Metrics) bindCalls(p *policy.Policy) map[*policy.Domain]*callCounters {
 // ofModels says that m counts what models use.
 func ofModels(m measure) bool { return m != ofRequests && m != ofPlaces }
 
-// countCall counts a request that was answered, whoever has decided it. A repeat is not counted again.
+// countCall counts a request that was answered, whoever has decided it. A repeat is not counted again; so what waits behind
+// another report of its request is counted when it lands.
 func (s *scratch) countCall(d *Decision) {
-	if s.calls == nil || s.said == stageNone || s.said == stageAdmitted && d.Over {
+	if s.calls == nil || s.said == stageNone || s.said == stageAdmitted && d.Over || s.behind {
 		return
 	}
 	if !d.Queued && d.Degraded == policy.StoreErrorNone && s.step.Lease != nil {
@@ -121,6 +122,20 @@ func (c *callCounters) landed() func(*store.Outcome) {
 		return nil
 	}
 	return c.ended
+}
+
+// landedBehind is what a report calls when it lands that waits behind another one of its request: by then it is known
+// whether it is a repeat of that.
+func (c *callCounters) landedBehind(said stage) func(*store.Outcome) {
+	if c == nil || said == stageNone {
+		return nil
+	}
+	return func(out *store.Outcome) {
+		if out.Lease != store.LeaseReplayed {
+			c.ended(out)
+			c.stages[said].Inc()
+		}
+	}
 }
 
 // countInvalid counts a request that could not be read, if it would have told of usage.

@@ -100,6 +100,22 @@ func TestCountsReportsThatWait(t *testing.T) {
 	})
 }
 
+// A repeat of a report that waits is not counted again either, but another report of the same request is.
+func TestCountsRepeatsThatWaitOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newOutageBench(t, queues())
+		b.store.set(store.ErrUnavailable, false)
+		for _, n := range []uint64{5, 5, 5, 7} {
+			b.sayWithout(t.Context(), used(n, "r"))
+		}
+		b.store.set(nil, false)
+		time.Sleep(5 * time.Second)
+		if got := b.metric(t, "ration_calls_total domain=shop stage=reported"); got != 2 {
+			t.Errorf("%v reports are counted, want 2", got)
+		}
+	})
+}
+
 // A report that cannot be read is usage that is not counted, which only ration knows: Envoy takes its answer for one.
 func TestCountsInvalidReports(t *testing.T) {
 	m := engine.NewMetrics()

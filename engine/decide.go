@@ -34,13 +34,15 @@ type scratch struct {
 
 	tells     bool          // what was used is told of
 	waits     bool          // it may wait until the store can take it
+	behind    bool          // it waits behind another report of the same request
+	noAnswer  error         // why nothing is known of what is settled: the store was silent
 	metered   bool          // a limit of tokens, or of money, applies
 	said      stage         // what the request is counted as; set where the domain has limits
 	calls     *callCounters // those of the domain; nil where it limits neither
 	wholeCall bool          // an account is decided: a call that is told of as a whole
 	looks     bool          // nothing is to be written
-	reserved  bool          // what is told of is known to have been reserved
 	refused   bool          // the call that is looked at is refused whatever the store says
+	newKinds  bool          // some rows of the step are of kinds that are not known yet
 
 	// local is the step that this process decides alone, and localOf the limits of its ops.
 	local        store.Step
@@ -145,7 +147,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
 	s.calls = now.calls[domain]
-	s.step.Rows = e.kinds.bound(s.step.Rows)
+	s.step.Rows, s.newKinds = e.kinds.bound(s.step.Rows)
 	switch {
 	case s.isEmpty():
 	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
@@ -173,10 +175,13 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 // ask lets the store decide, or those limits for which it cannot. What only reports usage waits until it can.
 func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	s.waits = e.backlog != nil && s.onlyReports()
-	if s.waits && s.follows(e.backlog) && e.queue(ctx, s, d, errNotAsked) {
+	if s.waits && e.queueBehind(ctx, s, d) {
 		return nil
 	}
-	err := e.apply(ctx, s, d)
+	err := s.noAnswer
+	if err == nil || !s.waits { // else its caller has waited for the store once
+		err = e.apply(ctx, s, d)
+	}
 	if err == nil {
 		s.conclude(d)
 		e.remember(s)
@@ -289,7 +294,8 @@ func (s *scratch) prepare(d *Decision, shadow bool) {
 func (s *scratch) beginStep() {
 	s.step = store.Step{Ops: s.step.Ops[:0], Rows: s.step.Rows[:0]}
 	s.plain, s.links, s.firstNative = s.plain[:0], s.links[:0], 0
-	s.tells, s.waits, s.metered, s.reserved = false, false, false, false
+	s.tells, s.waits, s.behind, s.metered, s.newKinds = false, false, false, false, false
+	s.noAnswer = nil
 	s.rowBytes, s.additions, s.labels = s.rowBytes[:0], s.additions[:0], s.labels[:0]
 }
 
@@ -349,6 +355,17 @@ func withoutLease(step *store.Step) (reused bool) {
 func (s *Status) opensQuota() bool { return !s.Limited && !s.Unlimited && s.Quota }
 
 func (e *Engine) apply(ctx context.Context, s *scratch, d *Decision) error {
+	err := e.put(ctx, s, d)
+	// A refused step writes no rows but those of a lease that it ends.
+	writes := !s.outcome.Refused || s.step.Lease != nil && s.step.Lease.Do != store.LeaseOpen
+	if err == nil && s.newKinds && writes {
+		e.kinds.keep(s.step.Rows)
+	}
+	return err
+}
+
+// put puts the step to the store.
+func (e *Engine) put(ctx context.Context, s *scratch, d *Decision) error {
 	if e.guard != nil {
 		return e.guard.apply(ctx, &s.step, &s.outcome, s.inTime(d))
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -90,11 +91,12 @@ func (e *Engine) remember(s *scratch) {
 }
 
 // begun returns in which part of the rows the prompt of a lease is: as this process remembers it, or the store. It is not
-// known where neither can say, and of what was not reserved.
-func (e *Engine) begun(ctx context.Context, id store.LeaseID) (p part, known bool) {
+// known where neither can say, and of what was not reserved. noAnswer is why, if the store was silent.
+func (e *Engine) begun(ctx context.Context, id store.LeaseID) (p part, known bool, noAnswer error) {
 	if b, ok := e.parts.Get(id); ok {
 		e.parts.Remove(id)
-		return readPart([]byte(b))
+		p, known = readPart([]byte(b))
+		return p, known, nil
 	}
 	look := e.scratch.Get().(*scratch)
 	defer e.release(look)
@@ -102,8 +104,11 @@ func (e *Engine) begun(ctx context.Context, id store.LeaseID) (p part, known boo
 	look.beginStep()
 	look.step.Lease = &look.leased
 	look.waits = e.backlog != nil // time has to be left to say that the report does
-	if e.apply(ctx, look, &Decision{}) != nil {
-		return part{}, false
+	switch err := e.apply(ctx, look, &Decision{}); {
+	case err == nil:
+		p, known = readPart(look.outcome.Note)
+	case silent(err):
+		noAnswer = fmt.Errorf("%w: %w", errNotPut, err)
 	}
-	return readPart(look.outcome.Note)
+	return p, known, noAnswer
 }

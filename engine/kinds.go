@@ -32,14 +32,21 @@ const (
 	otherModels = "(others)"
 )
 
-// bound gives rows that are of too many kinds that of all others.
-func (k *kinds) bound(rows []store.Row) []store.Row {
+// bound gives rows that are of too many kinds that of all others. fresh says that some are of kinds that are not known yet:
+// they are to be kept once the rows are written, since those that are not need none.
+func (k *kinds) bound(rows []store.Row) (bounded []store.Row, fresh bool) {
 	if len(rows) == 0 {
-		return rows
+		return rows, false
 	}
-	now, unnameable := limit.At(time.Now()), false
+	known, unnameable := k.ofDay(limit.At(time.Now())), false
 	for i := range rows {
-		if row := &rows[i]; !k.tells(row.Group, row.Dimensions, now) {
+		row := &rows[i]
+		of := known.of[string(row.Group)]
+		switch {
+		case of[string(row.Dimensions)]:
+		case len(of) < mostKinds:
+			fresh = true
+		default:
 			row.Dimensions = others(row.Dimensions)
 			unnameable = unnameable || !isNameable(row)
 		}
@@ -47,39 +54,41 @@ func (k *kinds) bound(rows []store.Row) []store.Row {
 	if unnameable {
 		rows = slices.DeleteFunc(rows, func(row store.Row) bool { return !isNameable(&row) })
 	}
-	return rows
+	return rows, fresh
 }
 
-// tells reports whether the rows of a group may be told apart by these dimensions.
-func (k *kinds) tells(group, dimensions []byte, now limit.Micros) bool {
+// ofDay returns the kinds of the day that now lies in, or of a later one that was seen.
+func (k *kinds) ofDay(now limit.Micros) *kindsOfDay {
 	day := store.Day.Start(now)
-	known := k.known.Load()
-	if known != nil && known.day >= day {
-		of := known.of[string(group)]
-		if of[string(dimensions)] {
-			return true
-		}
-		if len(of) >= mostKinds {
-			return false
-		}
+	if known := k.known.Load(); known != nil && known.day >= day {
+		return known
 	}
+	return &kindsOfDay{day: day}
+}
+
+// keep makes the kinds of rows known, as long as there is room for them.
+func (k *kinds) keep(rows []store.Row) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	next := &kindsOfDay{day: day, of: map[string]map[string]bool{}}
-	if known = k.known.Load(); known != nil && known.day >= day {
-		next.day, next.of = known.day, maps.Clone(known.of)
+	known := k.ofDay(limit.At(time.Now()))
+	for i := range rows {
+		row := &rows[i]
+		of := known.of[string(row.Group)]
+		if len(of) >= mostKinds || of[string(row.Dimensions)] {
+			continue
+		}
+		next := &kindsOfDay{day: known.day, of: maps.Clone(known.of)}
+		if next.of == nil {
+			next.of = map[string]map[string]bool{}
+		}
+		if of = maps.Clone(of); of == nil {
+			of = map[string]bool{}
+		}
+		of[string(row.Dimensions)] = true
+		next.of[string(row.Group)] = of
+		known = next
+		k.known.Store(known)
 	}
-	of := maps.Clone(next.of[string(group)])
-	if len(of) >= mostKinds {
-		return of[string(dimensions)]
-	}
-	if of == nil {
-		of = map[string]bool{}
-	}
-	of[string(dimensions)] = true
-	next.of[string(group)] = of
-	k.known.Store(next)
-	return true
 }
 
 // others returns the dimensions of all that are like these, but for the tier, not told apart.

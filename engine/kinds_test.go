@@ -9,6 +9,7 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
 )
 
@@ -45,5 +46,38 @@ func TestRowsOfManyKinds(t *testing.T) {
 	}
 	if len(rows) == named+1 && (of["(others)"].Requests < made-named || of["late"].Requests != 0) {
 		t.Errorf("not told apart: %+v", of["(others)"])
+	}
+}
+
+// Who is refused uses nothing, whatever models it names, and leaves the names of a day to those who are served.
+func TestRefusedCallsAreNoKinds(t *testing.T) {
+	const text = "domain: llm\ndescriptors:\n- key: user\n  subject: true\n  limits:\n" +
+		"  - { name: calls, meter: requests, algorithm: fixed_window, limit: 1/day }\n" +
+		"  - { name: tokens, meter: tokens, algorithm: fixed_window, limit: 1_000_000/day }\n"
+	for name, ask := range map[string]func(b bench, model string){
+		"over Envoy's protocol": func(b bench, model string) {
+			b.askIn(t, "llm", about(1, "user=mallory", "ration.model="+model))
+		},
+		"as a whole": func(b bench, model string) {
+			refused := call(model, 1, 1)
+			refused.Attributes = []policy.Entry{{Key: "user", Value: "mallory"}}
+			b.reserve(t, refused)
+		},
+	} {
+		b := newPolicyBench(t, text, engine.Options{})
+		for i := range 1_100 {
+			ask(b, "made-up-"+fmt.Sprint(i))
+		}
+		b.askIn(t, "llm", about(1, "user=alice", "ration.model=real"))
+		now := limit.At(time.Now())
+		rows, _, err := b.Usage(context.Background(), &engine.UsageQuery{
+			Domain: "llm", Subject: policy.Entry{Key: "user", Value: "alice"}, Resolution: engine.Totals, By: []string{"model"}, From: now - 24*3600*limit.Second, To: now + 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(rows) != 1 || rows[0].Group[0] != "real" {
+			t.Errorf("%s: alice's call is in %+v, want in a row of its model", name, rows)
+		}
 	}
 }

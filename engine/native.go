@@ -29,7 +29,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 	s.step.Lease = lease
 	var begun part
 	if lease != nil && lease.Do == store.LeaseSettle {
-		begun, s.reserved = e.begun(ctx, lease.ID)
+		begun, total.reserved, s.noAnswer = e.begun(ctx, lease.ID)
 	}
 	e.identify(ctx, domain, d, s)
 	for i := range s.asked {
@@ -37,7 +37,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		if len(m.Limits) == 0 {
 			continue
 		}
-		var own demand
+		own := demand{reserved: total.reserved}
 		own.add(&s.asked[i])
 		if !s.saidBefore(i, everything) {
 			s.addMoney(domain, i, everything, &own)
@@ -58,6 +58,7 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		}
 		s.shared = upstream.Match()
 		sum := s.total(domain, model, false)
+		sum.reserved = total.reserved && domain.Upstream(begun.model) == upstream // another one may have been asked
 		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
 	s.said = s.stage(&total)
@@ -120,7 +121,7 @@ func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor in
 			s.open(d, o, store.Hold, held, lapse(l, &want.hold, of, held))
 		}
 		used, reported := want.record.of(of)
-		if (used > 0 || reported && s.recording() == store.Settle) && !(l.CountAsked && s.reserved) {
+		if (used > 0 || reported && s.recording() == store.Settle) && (!l.CountAsked || !want.reserved) {
 			s.open(d, o, s.recording(), used, 0)
 		}
 		if back, _ := want.giveBack.of(of); back > 0 {

@@ -37,9 +37,12 @@ func (e *Engine) land(ctx context.Context, step *store.Step, out *store.Outcome)
 	return e.store.Apply(ctx, step, out)
 }
 
+// errNotPut is why a report waits that was not put to the store, since that did not even say what was reserved.
+var errNotPut = errors.New("what was reserved is not known")
+
 // unwritten says of an error of the store that nothing was written for certain.
 func unwritten(err error) bool {
-	return errors.Is(err, errNotAsked) || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrCorrupt)
+	return errors.Is(err, errNotAsked) || errors.Is(err, errNotPut) || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrCorrupt)
 }
 
 // onlyReports says that all that the request does is to tell what was used, or that a request has ended. Hits that are
@@ -53,23 +56,35 @@ func (s *scratch) onlyReports() bool {
 	return true
 }
 
-// follows says that an earlier report of the same request waits.
-func (s *scratch) follows(b *backlog.Backlog) bool {
-	return s.step.Lease != nil && b.Waits(s.step.Lease.ID)
+// queueBehind keeps what the request reports, if an earlier report of it waits, and returns false if it is to be put to the store.
+func (e *Engine) queueBehind(ctx context.Context, s *scratch, d *Decision) bool {
+	if s.behind = e.backlog.Behind(&s.step, s.calls.landedBehind(s.said)); !s.behind {
+		return false
+	}
+	e.queued(ctx, s, d, errNotAsked)
+	return true
 }
 
 // queue keeps what the request reports until the store takes it, which it did not because of why. It returns false if it
-// cannot be kept.
+// cannot be kept, and so is lost.
 func (e *Engine) queue(ctx context.Context, s *scratch, d *Decision, why error) bool {
 	if !e.backlog.Put(&s.step, !unwritten(why), s.calls.landed()) {
 		return false
 	}
+	e.queued(ctx, s, d, why)
+	return true
+}
+
+// queued answers a report that waits.
+func (e *Engine) queued(ctx context.Context, s *scratch, d *Decision, why error) {
 	e.noteUnlessOut(why)
 	e.endLocally(context.WithoutCancel(ctx), s) // the caller may have left
+	if s.newKinds {
+		e.kinds.keep(s.step.Rows) // they will be written
+	}
 	d.Queued, d.Now = true, limit.At(time.Now())
 	s.bindKnown(d)
 	e.metrics.without[queued].Inc()
-	return true
 }
 
 // lostReport hears of a report that will not land.

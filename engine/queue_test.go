@@ -157,6 +157,31 @@ func TestWaitingReportsFreePlaces(t *testing.T) {
 	}
 }
 
+// Who reports waits for a silent store once, though it may be asked twice: for what was reserved, and to take the report. And
+// since the report was not put to it, there is no doubt that rules may count it.
+func TestReportWaitsOnceForASilentStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newOutageBench(t, queues())
+		b.store.set(nil, true)
+		began := time.Now()
+		if got := b.sayWithout(t.Context(), hits(4, "plain=x", "ration.phase=record", "ration.request=r")); got != "OK queued" {
+			t.Errorf("%s, want OK queued", got)
+		}
+		if took := time.Since(began); took > storeWait {
+			t.Errorf("the answer took %v, want %v at most", took, storeWait)
+		}
+		b.store.set(nil, false)
+		time.Sleep(5 * time.Second)
+		var d engine.Decision
+		if err := b.Decide(t.Context(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{hits(0, "plain=x")}}, &d); err != nil {
+			t.Fatal(err)
+		}
+		if left := d.Statuses[0].Remaining; left != 96 {
+			t.Errorf("the rule has %d left, want 96", left)
+		}
+	})
+}
+
 // No more wait than may. The newest get the error: whoever sends them hears that they are lost.
 func TestFullQueue(t *testing.T) {
 	opts := queues()
@@ -174,6 +199,36 @@ func TestFullQueue(t *testing.T) {
 	if !strings.Contains(b.log.String(), "usage that was reported is lost") {
 		t.Errorf("the log does not say so:\n%s", b.log)
 	}
+}
+
+// Where there is no room behind a report that waits, the next one of its request is put to the store as others are: it is
+// lost only if the store does not take it, and then once.
+func TestFullQueueOfARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := queues()
+		opts.QueuedReports = 1
+		b := newOutageBench(t, opts)
+		b.store.set(store.ErrFull, false)
+		for i, want := range []string{"OK queued", "error: " + store.ErrFull.Error()} {
+			if got := b.sayWithout(t.Context(), used(1, "r")); got != want {
+				t.Errorf("report %d: %s, want %s", i, got, want)
+			}
+		}
+		if got := b.metric(t, "ration_reports_lost_total cause=full"); got != 1 {
+			t.Errorf("%v are lost, want 1", got)
+		}
+		b.store.set(nil, false)
+		if got := b.sayWithout(t.Context(), used(2, "r")); got != "OK tokens:2" {
+			t.Errorf("as the store is back: %s, want OK, and to have landed", got)
+		}
+		time.Sleep(5 * time.Second)
+		if got := b.tokensOf(t); got != 3 {
+			t.Errorf("%d tokens have landed, want 3", got)
+		}
+		if got := b.metric(t, "ration_reports_lost_total cause=full"); got != 1 {
+			t.Errorf("%v are lost, want 1: the last one has landed", got)
+		}
+	})
 }
 
 // Steps whose outcome nobody knows, again and again: what has an id lands once, and of the rest nothing lands twice.
@@ -226,12 +281,23 @@ func TestNothingLandsTwice(t *testing.T) {
 // A plain rule counts no report twice either: it is left out where the first attempt may have counted it.
 func TestRulesCountNoReportTwice(t *testing.T) {
 	for name, c := range map[string]struct {
-		err  error
-		want int64
-	}{"certain": {store.ErrFull, 4}, "doubtful": {store.ErrUnavailable, 0}} {
+		written bool
+		err     error
+		want    int64
+	}{
+		"certain":           {false, store.ErrFull, 4},
+		"doubtful, written": {true, store.ErrUnavailable, 4},
+		"doubtful, lost":    {false, store.ErrUnavailable, 0},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newOutageBench(t, queues())
-			b.store.set(c.err, false)
+			asked := 0
+			b.store.unsure = func() (bool, error) {
+				if asked++; asked == 1 {
+					return true, nil // what was reserved
+				}
+				return c.written, c.err
+			}
 			report := hits(4, "plain=x", "ration.phase=record", "ration.request=r")
 			if got := b.sayWithout(t.Context(), report); got != "OK queued" {
 				t.Errorf("%s: %s, want OK queued", name, got)

@@ -134,7 +134,11 @@ func (e *Engine) reportRefusal(domain *policy.Domain, model string, s *scratch, 
 	if s.report(domain, of, &one); len(s.step.Rows) == 0 {
 		return
 	}
-	e.refusals.add(e.refusals.kinds.bound(s.step.Rows), verdict)
+	rows, fresh := e.refusals.kinds.bound(s.step.Rows)
+	if fresh {
+		e.refusals.kinds.keep(rows)
+	}
+	e.refusals.add(rows, verdict)
 }
 
 // writeRows writes rows that belong to no decision.

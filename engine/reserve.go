@@ -258,7 +258,7 @@ func (e *Engine) askWhole(ctx context.Context, s *scratch, d *Decision) error {
 		d.Over = d.Bar != BarNone && !e.opts.Shadow
 		return nil
 	}
-	s.step.Rows = e.kinds.bound(s.step.Rows)
+	s.step.Rows, s.newKinds = e.kinds.bound(s.step.Rows)
 	err := e.apply(ctx, s, d)
 	switch {
 	case err == nil:

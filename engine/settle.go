@@ -92,16 +92,16 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	used := usageOf(report.Usage, requestCount, &out.Price)
 	held := usageOf(n.estimate, 1, &n.price)
 	s.settleWhole(report.ID, fingerprint, &used)
-	s.reserved = n.left && requestCount > 0 // what is released was not asked for
 	elsewhere := usageOf(price.Usage{}, requestCount, &Price{Known: true})
-	unserved := domain.Upstream(n.caller.Model)
-	if unserved == domain.Upstream(served) {
-		unserved = nil
-	}
+	askedFor, by, last := domain.Upstream(n.caller.Model), domain.Upstream(served), len(s.matches)-1
 	for i := range s.matches {
-		want := demand{record: used}
-		if unserved != nil && i == len(s.matches)-1 {
+		want := demand{record: used, reserved: n.left && requestCount > 0} // what is released was not asked for
+		switch {
+		case askedFor == by:
+		case askedFor != nil && i == last:
 			want.record = elsewhere
+		case askedFor != nil && i == last-1, askedFor == nil && i == last:
+			want.reserved = want.reserved && by == nil // else it is the place of the one that has served
 		}
 		e.expand(&s.matches[i], &want, &s.payers[i], i, &out.Decision, s)
 	}

@@ -142,6 +142,7 @@ func (u *usage) settled() (all [measures]int64) {
 // demand is what is asked of the limits at one place.
 type demand struct {
 	charge, hold, record, giveBack usage
+	reserved                       bool // what is recorded is known to have been held at this place
 
 	unpriced string      // a model that has no price; empty for none
 	book     *price.Book // in which it has none

@@ -121,6 +121,12 @@ func (b *Backlog) Put(step *store.Step, doubtful bool, landed func(*store.Outcom
 	return true
 }
 
+// Behind keeps a copy of step, as Put does, if reports of its request wait: so that it comes behind them. Where none do, or
+// there is no room, it returns false, and nothing is lost: the step is to be put to the store.
+func (b *Backlog) Behind(step *store.Step, landed func(*store.Outcome)) bool {
+	return step.Lease != nil && b.waits(step.Lease.ID) && b.enqueue(newReport(step, landed))
+}
+
 func (b *Backlog) enqueue(r *report) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,8 +156,8 @@ func (b *Backlog) count(reports int, size int64) {
 	b.some.Store(b.stats.Waiting > 0)
 }
 
-// Waits reports whether reports of that request wait: what follows them is to come behind them.
-func (b *Backlog) Waits(id store.LeaseID) bool {
+// waits reports whether reports of that request wait.
+func (b *Backlog) waits(id store.LeaseID) bool {
 	if !b.some.Load() {
 		return false
 	}

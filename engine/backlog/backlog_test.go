@@ -119,6 +119,36 @@ func TestPace(t *testing.T) {
 	})
 }
 
+// However many need a damaged counter, what does not need it lands soon behind them; and they are not tried all the time.
+func TestManyDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const damaged = 2_000
+		k := &taker{}
+		k.set(func(step *store.Step) error {
+			if step.Ops[0].Amount == 1 {
+				return store.ErrCorrupt
+			}
+			return nil
+		})
+		b := newBacklog(t, k, backlog.Options{Most: 2 * damaged, MostBytes: 1 << 30})
+		for range damaged {
+			step := settlement(1, 1)
+			step.Lease.ID = backlog.NewID()
+			b.Put(step, false, nil)
+		}
+		b.Put(settlement(2, 2), false, nil)
+		time.Sleep(30 * time.Second)
+		if got := b.Stats(); got.Landed != 1 || got.Waiting != damaged {
+			t.Errorf("%d have landed and %d wait, want 1 and %d", got.Landed, got.Waiting, damaged)
+		}
+		before := k.asked.Load()
+		time.Sleep(time.Minute)
+		if tries := k.asked.Load() - before; tries > 60*600 {
+			t.Errorf("%d tries in a minute", tries)
+		}
+	})
+}
+
 // No more is kept than may be: by number, and by what it takes.
 func TestBounds(t *testing.T) {
 	large := settlement(1, 1)

@@ -18,27 +18,31 @@ const (
 	longest  = time.Second
 	// widest is how many reports are put to the store at the same time.
 	widest = 16
+	// mostInVain is how many reports that need a damaged counter are tried between two pauses: others may wait behind them.
+	mostInVain = 256
 )
 
 // run puts reports to the store until none waits. It begins with one, after a pause, since the store has just failed; as
-// long as all land, twice as many follow at a time.
+// long as all land, or need counters that are damaged, twice as many follow at a time.
 func (b *Backlog) run(ended chan struct{}) {
 	defer close(ended)
-	width, pause := 1, shortest
+	width, pause, inVain := 1, shortest, 0
 	b.pause(pause)
 	for {
 		chains := b.take(width)
 		if len(chains) == 0 {
 			return
 		}
-		switch landed := b.attempt(chains); {
+		switch landed, damaged := b.attempt(chains); {
 		case landed == len(chains):
-			width, pause = min(2*width, widest), shortest
+			width, pause, inVain = min(2*width, widest), shortest, 0
 		case landed > 0: // the store answers some of them
-			width, pause = max(1, width/2), shortest
+			width, pause, inVain = max(1, width/2), shortest, 0
+		case damaged == len(chains) && inVain+damaged < min(b.requests(), mostInVain):
+			width, inVain = min(2*width, widest), inVain+damaged
 		default:
 			b.pause(pause)
-			width, pause = 1, min(2*pause, longest)
+			width, pause, inVain = 1, min(2*pause, longest), 0
 		}
 	}
 }
@@ -78,25 +82,35 @@ func (b *Backlog) take(most int) []*chain {
 	return chains
 }
 
-// attempt puts the first report of each request to the store, all at the same time, and returns how many are done with.
-// Others come behind all that wait.
-func (b *Backlog) attempt(chains []*chain) int {
+// requests returns of how many requests reports wait.
+func (b *Backlog) requests() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.chains)
+}
+
+// attempt puts the first report of each request to the store, all at the same time, and returns how many are done with, and
+// how many need a counter that is damaged. Those that are not done with come behind all that wait.
+func (b *Backlog) attempt(chains []*chain) (landed, damaged int) {
 	var all sync.WaitGroup
-	var count atomic.Int64
+	var done, corrupt atomic.Int64
 	for _, c := range chains {
 		all.Go(func() {
 			b.mu.Lock()
 			r := c.reports[0] // only this goroutine takes from the front
 			b.mu.Unlock()
-			done := b.put(r)
-			if done {
-				count.Add(1)
+			ended, err := b.put(r)
+			switch {
+			case ended:
+				done.Add(1)
+			case errors.Is(err, store.ErrCorrupt):
+				corrupt.Add(1)
 			}
-			b.back(c, r, done)
+			b.back(c, r, ended)
 		})
 	}
 	all.Wait()
-	return int(count.Load())
+	return int(done.Load()), int(corrupt.Load())
 }
 
 // back returns a request to those that wait, if there is more of it.
@@ -114,10 +128,10 @@ func (b *Backlog) back(c *chain, r *report, done bool) {
 	b.queue = append(b.queue, c)
 }
 
-// put puts a report to the store. done says that it is not to be tried again.
-func (b *Backlog) put(r *report) (done bool) {
+// put puts a report to the store. done says that it is not to be tried again; else err says why.
+func (b *Backlog) put(r *report) (done bool, err error) {
 	var out store.Outcome
-	err := b.apply(r, &out)
+	err = b.apply(r, &out)
 	if errors.Is(err, store.ErrConflict) {
 		// Another report has settled the request. This one is usage too: it lands beside, by an id of its own.
 		r.step.Lease.ID, r.ownID = NewID(), true
@@ -131,15 +145,15 @@ func (b *Backlog) put(r *report) (done bool) {
 		if r.landed != nil {
 			r.landed(&out)
 		}
-		return true
+		return true, nil
 	case !again(err):
 		b.opts.Lost(Rejected, err)
-		return true
+		return true, nil
 	case !b.opts.Unwritten(err) && !r.leaveOutPlain():
 		b.opts.Lost(Unknown, err)
-		return true
+		return true, nil
 	}
-	return false
+	return false, err
 }
 
 func (b *Backlog) apply(r *report, out *store.Outcome) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestLLMTiers shows that the caller's tier says which model answers and how much it writes at most, that this is what is held
@@ -17,6 +18,7 @@ func TestLLMTiers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	// A model of one's own for those who pay nothing.
 	own := strings.NewReplacer("openai_model: gpt-5-mini", "openai_model: house-small",
 		"  models:\n    claude-haiku", "  models:\n    house-small: { input: \"0.01\", output: \"0.02\", cache_read: \"0\", cache_write: \"0\" }\n    claude-haiku").Replace(string(policy))
@@ -90,6 +92,13 @@ func TestLLMTiers(t *testing.T) {
 	t.Run("what is charged is what the tier's model costs", func(t *testing.T) {
 		l.ration.stands(t, "carol", "tokens", standing{used: 10 + 1024 + 10 + 10 + 10 + 1024})
 		l.ration.stands(t, "carol", "spend", standing{used: (10+10)*1000 + (1024+10)*5000 + 10*10 + 1024*20})
+	})
+	t.Run("who asks for the tier has not made a call by that", func(t *testing.T) {
+		for user, want := range map[string]int64{"ann": 3, "bob": 3, "carol": 3} {
+			if got := l.ration.used(t, began)[user]; got.Requests != want {
+				t.Errorf("%s has made %d calls by ration's account, want %d", user, got.Requests, want)
+			}
+		}
 	})
 	t.Run("what is held is what the tier allows", func(t *testing.T) {
 		before := l.ration.standings(t, "bob")["tokens"].used
