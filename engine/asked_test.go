@@ -2,12 +2,16 @@ package engine_test
 
 import (
 	"context"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
 )
 
 // asking has limits that count what calls ask for, as a provider does that gives nothing back, beside one that counts what
@@ -115,4 +119,54 @@ func TestCountsWhatAnotherHasServed(t *testing.T) {
 			expect(t, name+", "+model, sayLimits(b.askIn(t, "llm", hits(0, "user=ann", "ration.model="+model, "ration.meter=tokens"))), want)
 		}
 	}
+}
+
+// So it does when the report has waited.
+func TestCountsWhatAnotherHasServedWhileTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newOutageBenchOf(t, strings.Replace(asking, "domain: llm", "domain: shop\nanonymous: deny", 1)+
+			"- { name: fallback, models: [ claude ], limits: [ { name: other, meter: tokens, counts: asked, algorithm: fixed_window, limit: 1_000_000/day } ] }\n", queues())
+		of := func(n uint64, model, phase string) engine.Descriptor {
+			return about(n, "user=ann", "ration.model="+model, "ration.phase="+phase, "ration.meter=output_tokens")
+		}
+		b.sayWithout(t.Context(), about(1, "user=ann", "ration.model=gpt"), of(200, "gpt", "hold"))
+		b.store.set(store.ErrUnavailable, false)
+		b.sayWithout(t.Context(), of(50, "claude", "record"))
+		b.store.set(nil, false)
+		time.Sleep(5 * time.Second)
+		var d engine.Decision
+		ask := hits(0, "user=ann", "ration.model=claude", "ration.meter=tokens")
+		if err := b.Decide(t.Context(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{ask}}, &d); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "landed", sayLimits(&d), "OK used:50 own:200 other:50")
+	})
+}
+
+// Who hears of a call that another process has reserved while the store is away does not know of that until it is back.
+func TestCountsWhatIsAskedWhileTheStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newOutageBenchOf(t, strings.Replace(asking, "domain: llm", "domain: shop\nanonymous: deny", 1), queues())
+		of := func(n uint64, phase, meter string) engine.Descriptor {
+			return about(n, "user=ann", "ration.model=gpt", "ration.phase="+phase, "ration.meter="+meter)
+		}
+		b.sayWithout(t.Context(), about(1, "user=ann", "ration.model=gpt"), of(100, "hold", "input_tokens"), of(200, "hold", "output_tokens"))
+		other := engine.New(b.store, queues())
+		defer other.Close()
+		rules, _ := b.Policy()
+		other.SetPolicy(rules)
+		b.store.set(store.ErrUnavailable, false)
+		var d engine.Decision
+		for _, tells := range []engine.Descriptor{of(90, "record", "input_tokens"), hits(7, "user=ann", "ration.phase=record", "ration.meter=tokens", "ration.request=r2")} {
+			if err := other.Decide(t.Context(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{tells}}, &d); err != nil || !d.Queued {
+				t.Fatalf("queued %t, %v", d.Queued, err)
+			}
+		}
+		b.store.set(nil, false)
+		time.Sleep(5 * time.Second)
+		if err := b.Decide(t.Context(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{hits(0, "user=ann", "ration.meter=tokens")}}, &d); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "what was reserved, and what was not", sayLimits(&d), "OK used:97 own:307")
+	})
 }

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,8 +31,24 @@ func (e *Engine) newBacklog() *backlog.Backlog {
 	return b
 }
 
-// land puts a report that has waited to the store.
+// land puts a report that has waited to the store. Where it says what was used of a limit that counts what was asked for,
+// nobody may have known whether anything was: then that stays as it is.
 func (e *Engine) land(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	ofAsked := func(op store.Op) bool { return op.Kind == store.Settle && op.Class == uint8(ofAsked) }
+	if slices.ContainsFunc(step.Ops, ofAsked) {
+		look := store.Step{Lease: &store.Lease{ID: step.Lease.ID, Do: store.LeaseLook}}
+		if err := e.applyWaiting(ctx, &look, out); err != nil {
+			return fmt.Errorf("%w: %w", errNotPut, err)
+		}
+		if _, reserved := readPart(out.Note); reserved {
+			step.Ops = slices.DeleteFunc(step.Ops, ofAsked)
+		}
+	}
+	return e.applyWaiting(ctx, step, out)
+}
+
+// applyWaiting puts to the store what no caller waits for.
+func (e *Engine) applyWaiting(ctx context.Context, step *store.Step, out *store.Outcome) error {
 	if e.guard != nil {
 		return e.guard.apply(ctx, step, out, false)
 	}
@@ -56,9 +74,20 @@ func (s *scratch) onlyReports() bool {
 	return true
 }
 
+// forLanding says of each op of a report that is to wait whether it is to land at all if the call was reserved: by its class,
+// which else is that of holds alone.
+func (s *scratch) forLanding() *store.Step {
+	for i := range s.step.Ops {
+		if op := &s.step.Ops[i]; op.Kind == store.Settle && s.noAnswer == nil { // what was reserved is known
+			op.Class = uint8(ofDescriptor)
+		}
+	}
+	return &s.step
+}
+
 // queueBehind keeps what the request reports, if an earlier report of it waits, and returns false if it is to be put to the store.
 func (e *Engine) queueBehind(ctx context.Context, s *scratch, d *Decision) bool {
-	if s.behind = e.backlog.Behind(&s.step, s.calls.landedBehind(s.said)); !s.behind {
+	if s.behind = e.backlog.Behind(s.forLanding(), s.calls.landedBehind(s.said)); !s.behind {
 		return false
 	}
 	e.queued(ctx, s, d, errNotAsked)
@@ -68,7 +97,7 @@ func (e *Engine) queueBehind(ctx context.Context, s *scratch, d *Decision) bool 
 // queue keeps what the request reports until the store takes it, which it did not because of why. It returns false if it
 // cannot be kept, and so is lost.
 func (e *Engine) queue(ctx context.Context, s *scratch, d *Decision, why error) bool {
-	if !e.backlog.Put(&s.step, !unwritten(why), s.calls.landed()) {
+	if !e.backlog.Put(s.forLanding(), !unwritten(why), s.calls.landed()) {
 		return false
 	}
 	e.queued(ctx, s, d, why)
