@@ -59,6 +59,15 @@ func TestLLMProvider(t *testing.T) {
 						limited.header.Get("content-type") != "application/json" || limited.header.Get("x-envoy-ratelimited") != "" {
 						t.Errorf("headers %v, body %s", limited.header, limited.body)
 					}
+					for _, code := range []int{http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden} {
+						behind.at(api.path, refuse(code, `{"error":{"message":"of the key ...abcd of the project acme"}}`, theirs...))
+						closed := send(t, e.url, api.ask("ann", "", small(api)))
+						requests++
+						if closed.code != http.StatusBadGateway || strings.Contains(closed.body, "acme") ||
+							!strings.Contains(closed.body, "cannot be asked") || closed.header.Get("x-should-retry") != "false" {
+							t.Errorf("%d of the provider: code %d, headers %v, body %s", code, closed.code, closed.header, closed.body)
+						}
+					}
 					server.stands(t, "ann", "in-flight", standing{})
 					server.stands(t, "ann", "tokens", standing{})
 					server.stands(t, "ann", "requests", standing{used: requests})

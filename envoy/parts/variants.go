@@ -85,30 +85,34 @@ type provider struct {
 	Name, Cluster, Host string
 	// Header carries the provider's key, behind Prefix; Variable of the environment has it.
 	Header, Prefix, Variable string
-	// Busy is what clients are told where the provider refuses.
-	Busy string
+	// Busy is what clients are told where the provider refuses for its limits, and Closed where it does for the key or the account.
+	Busy, Closed string
 }
 
-const openAIBusy = `{"error":{"message":"The model is busy. Try again in a moment.","type":"server_error","param":null,"code":"overloaded"}}`
+const (
+	openAIBusy   = `{"error":{"message":"The model is busy. Try again in a moment.","type":"server_error","param":null,"code":"overloaded"}}`
+	openAIClosed = `{"error":{"message":"The model cannot be asked: its provider refuses.","type":"server_error","param":null,"code":"closed"}}`
+)
 
 // Providers are those behind the variant.
 func (v variant) Providers() (all []provider) {
 	if v.Anthropic {
 		all = append(all, provider{
 			Name: "Anthropic", Cluster: "upstream", Host: "api.anthropic.com", Header: "x-api-key", Variable: "ANTHROPIC_API_KEY",
-			Busy: `{"type":"error","error":{"type":"overloaded_error","message":"The model is busy. Try again in a moment."}}`,
+			Busy:   `{"type":"error","error":{"type":"overloaded_error","message":"The model is busy. Try again in a moment."}}`,
+			Closed: `{"type":"error","error":{"type":"api_error","message":"The model cannot be asked: its provider refuses."}}`,
 		})
 	}
 	if v.OpenAI {
 		all = append(all, provider{
 			Name: "OpenAI", Cluster: "openai", Host: "api.openai.com", Header: "authorization", Prefix: "Bearer ", Variable: "OPENAI_API_KEY",
-			Busy: openAIBusy,
+			Busy: openAIBusy, Closed: openAIClosed,
 		})
 	}
 	if v.Tiers {
 		all = append(all, provider{
 			Name: "A model of one's own, which speaks OpenAI's API", Cluster: "house", Header: "authorization", Prefix: "Bearer ",
-			Variable: "HOUSE_API_KEY", Busy: openAIBusy,
+			Variable: "HOUSE_API_KEY", Busy: openAIBusy, Closed: openAIClosed,
 		})
 	}
 	return all
