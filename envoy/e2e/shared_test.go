@@ -155,6 +155,22 @@ func TestShippedKey(t *testing.T) {
 	}
 }
 
+// TestSharedKeyOfAnyModel shows that no model with a price goes past the limits of the provider's key, whatever it is called.
+func TestSharedKeyOfAnyModel(t *testing.T) {
+	server := startRation(t, memory, "../llm.policy.yaml")
+	for model, upstream := range map[string]string{
+		"claude-haiku-4-5": "anthropic", "anthropic/claude-haiku-4-5": "anthropic",
+		"gpt-5-mini": "openai", "codex-mini-latest": "openai", "chatgpt-4o-latest": "openai", "GPT-5-mini": "openai",
+	} {
+		a := send(t, "http://"+server.http, request{method: http.MethodPost, path: "/ration.v1.UsageService/GetUsage",
+			body:   fmt.Sprintf(`{"caller":{"domain":"llm","attributes":{"user":"carol"},"model":%q}}`, model),
+			header: map[string]string{"content-type": "application/json"}})
+		if a.code != http.StatusOK || !strings.Contains(a.body, "llm.upstreams."+upstream+".rpm") {
+			t.Errorf("%s: code %d, want the limits of %s: %s", model, a.code, upstream, a.body)
+		}
+	}
+}
+
 // TestProviderRefuses lets the provider refuse before ration does. The user hears that in our words, and nothing of the key.
 func TestProviderRefuses(t *testing.T) {
 	provider := startFakeLLM(t, "--rpm", "2", "--input-tpm", "1000", "--output-tpm", "1000", "--tpm", "1000")
