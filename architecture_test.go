@@ -61,6 +61,8 @@ func layers() []layer {
 		{of: "docs/algorithms", may: []string{"limit"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
+		// Who is next in a line, as pure.
+		{of: "lane", may: []string{"limit"}, mustNot: outsideWorld},
 		// How near words are, for messages. It knows nothing.
 		{of: "internal/spelling", mustNot: outsideWorld},
 		// What tokens cost. It must not know what limits money, nor who asks. The book that ships it reads once, for all.
@@ -73,20 +75,20 @@ func layers() []layer {
 		// What users write. It must not know where counters are kept, nor who asks.
 		{of: "policy", may: []string{"limit", "price", "internal/spelling"}, mustNot: slices.Concat(transports, storage)},
 		// The storage contract and the stores. They must not know policies, descriptors or transports.
-		{of: "store", may: []string{"limit"}, mustNot: slices.Concat(transports, storage)},
+		{of: "store", may: []string{"lane", "limit"}, mustNot: slices.Concat(transports, storage)},
 		// Verifies files of a database. It knows nothing.
 		{of: "internal/boltfile", mustNot: slices.Concat(transports, storage)},
 		{
-			of: "store/memory", may: []string{"store", "limit", "internal/boltfile"}, testsMay: []string{"store/storetest"},
+			of: "store/memory", may: []string{"store", "lane", "limit", "internal/boltfile"}, testsMay: []string{"store/storetest"},
 			mustNot: slices.Concat(transports, storage),
 		},
 		{
-			of: "store/redis", may: []string{"store", "limit"}, testsMay: []string{"store/storetest", "store/redis/..."},
+			of: "store/redis", may: []string{"store", "lane", "limit"}, testsMay: []string{"store/storetest", "store/redis/..."},
 			mustNot: transports,
 		},
 		// Starts Redis servers for tests, of whatever package.
 		{of: "store/redis/redistest", mustNot: transports},
-		{of: "store/storetest", may: []string{"store", "limit"}, mustNot: slices.Concat(transports, storage)},
+		{of: "store/storetest", may: []string{"store", "lane", "limit"}, mustNot: slices.Concat(transports, storage)},
 		// Who pays, and the directories of them. They must not know what a tier allows, where counters are, nor transports.
 		{
 			of: "subject", may: []string{"limit"}, testsMay: []string{"subject/memory", "subject/subjecttest"},

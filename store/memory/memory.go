@@ -59,6 +59,7 @@ type Store struct {
 	decisions sync.Pool
 	room      roomMaker
 	outbox    outbox
+	lines     lines
 	// journal and flusher are nil without a directory.
 	journal *journal
 	flusher *flusher

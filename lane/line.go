@@ -1,0 +1,329 @@
+package lane
+
+import (
+	"container/heap"
+
+	"github.com/rationhq/ration/limit"
+)
+
+// Line is a line of tickets. The zero Line is empty, and ready to use. It is not safe for concurrent use.
+type Line struct {
+	at       limit.Micros
+	sequence int64 // of what comes first: tickets, and subjects whose turn is to come
+	credit   int   // how many tickets may be called beside those that have been
+	pace     limit.Micros
+	admitted limit.Micros // when a ticket had its turn last; 0 since nobody waits
+	waiting  int          // of all classes
+	classes  []class
+	tickets  map[ID]*ticket
+	called   []*ticket // in the order in which they were
+	due      dueHeap   // all tickets
+	waiters  map[ID]limit.Micros
+}
+
+// ticket is one that is in the line.
+type ticket struct {
+	Ticket
+	waiter   ID
+	where    Where
+	sequence int64
+	until    limit.Micros // it waits no longer
+	due      limit.Micros // it is removed: until, or before that if it is aside
+	place    int          // in Line.due
+
+	// Of one that has been first of its subject, and is not in the queue now:
+	turn   turn         // its subject's, as it was
+	lag    int64        // of its class, that its call has added
+	since  limit.Micros // of its class, as it was before its call
+	called limit.Micros // when it was
+}
+
+// Where a ticket is.
+type Where uint8
+
+const (
+	// Queued is one that waits.
+	Queued Where = iota
+	// Called is one whose waiter tries.
+	Called
+	// Aside is one whose waiter is gone: it is not called.
+	Aside
+)
+
+// Apply performs a step at an instant, which is never before the one of the step before: where the clock has stepped
+// back, the line's time stands still, unless it was by more than [limit.Tolerance]. spec and step are valid; spec may differ
+// from the one before.
+func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
+	l.begin(spec, now)
+	work := l.endDue()
+	out := Outcome{Gone: l.isGone(step.Waiter)}
+	l.waiters[step.Waiter] = l.at + WaiterLasts
+	switch step.Do {
+	case Enter:
+		l.enter(spec, step, &out)
+	case Admitted, Refused, Leave:
+		l.conclude(step, &out)
+	case Free:
+		l.free(step.Room)
+	case Beat:
+		l.repeatCalls(step.Waiter, &out)
+	case actions:
+	}
+	all := l.call(spec, work, &out)
+	l.forgetWaiters()
+	l.finish(all, &out)
+	return out
+}
+
+// begin makes the line ready for a step at now.
+func (l *Line) begin(spec *Spec, now limit.Micros) {
+	if l.tickets == nil {
+		l.tickets, l.waiters = make(map[ID]*ticket), make(map[ID]limit.Micros)
+	}
+	for len(l.classes) < spec.Classes {
+		l.classes = append(l.classes, newClass())
+	}
+	if l.at-now > limit.Tolerance {
+		for i := range l.classes {
+			l.classes[i].paused, l.classes[i].since = 0, min(l.classes[i].since, now)
+		}
+		for _, t := range l.called {
+			t.called = min(t.called, now)
+		}
+		l.at, l.admitted = now, min(l.admitted, now)
+	}
+	l.at = max(l.at, now)
+}
+
+// endDue ends what is due, and returns how much more work the step may do for others.
+func (l *Line) endDue() (work int) {
+	work = AtOnce
+	for ; work > 0 && len(l.due) > 0 && l.due[0].due <= l.at; work-- {
+		l.leave(l.due[0])
+	}
+	for ; work > 0 && len(l.called) > 0 && l.called[0].called+CallLasts <= l.at; work-- {
+		t := l.called[0]
+		delete(l.waiters, t.waiter)
+		l.takeBack(t)
+		l.setAside(t)
+		l.credit = min(MaxCalled, l.credit+1)
+	}
+	return work
+}
+
+// enter gives a ticket its place.
+func (l *Line) enter(spec *Spec, step *Step, out *Outcome) {
+	of := &step.Ticket
+	c := &l.classes[of.Class]
+	if step.Tried {
+		c.paused, l.credit = max(c.paused, step.Until), 0
+	}
+	if t := l.tickets[of.ID]; t != nil {
+		l.comeFor(t, step.Waiter, out)
+		return
+	}
+	switch {
+	case !step.Tried && l.waiting == 0 && len(l.called) == 0 && l.pausedUntil(of.Class) <= l.at:
+		out.Answer = Go
+		return
+	case len(l.tickets) >= spec.Most:
+		out.Answer = Full
+	case c.held[of.Subject] >= spec.MostOfSubject:
+		out.Answer = FullForSubject
+	}
+	if out.Answer != None {
+		out.Ahead = l.ahead(spec, of.Class)
+		return
+	}
+	out.Answer = Waits
+	l.sequence++
+	t := &ticket{Ticket: *of, waiter: step.Waiter, sequence: l.sequence, until: l.at + step.Wait, due: l.at + step.Wait}
+	l.tickets[of.ID] = t
+	heap.Push(&l.due, t)
+	c.held[of.Subject]++
+	l.queue(t)
+}
+
+// comeFor has a waiter wait for a ticket that is in the line.
+func (l *Line) comeFor(t *ticket, waiter ID, out *Outcome) {
+	t.waiter, out.Answer = waiter, Waits
+	switch t.where {
+	case Queued:
+	case Called:
+		t.called = l.at
+		l.called = append(without(l.called, t), t)
+		out.Calls = append(out.Calls, Call{t.ID, waiter})
+	case Aside:
+		t.due = t.until
+		heap.Fix(&l.due, t.place)
+		l.queue(t)
+	}
+}
+
+// conclude says what came of a ticket.
+func (l *Line) conclude(step *Step, out *Outcome) {
+	t := l.tickets[step.Ticket.ID]
+	if t == nil {
+		out.Answer = Unknown
+		return
+	}
+	switch step.Do {
+	case Admitted:
+		l.remove(t)
+		l.note()
+		l.credit = max(0, min(MaxCalled, step.Room)-len(l.called))
+		if step.Room == 0 {
+			c := &l.classes[t.Class]
+			c.paused = max(c.paused, step.Until)
+		}
+	case Refused:
+		out.Answer = Waits
+		t.waiter = step.Waiter
+		c := &l.classes[t.Class]
+		c.paused, l.credit = max(c.paused, step.Until), 0
+		if t.where == Called {
+			l.takeBack(t)
+		}
+		if t.where != Queued {
+			t.due = t.until
+			heap.Fix(&l.due, t.place)
+			l.queue(t)
+		}
+	default:
+		l.leave(t)
+	}
+}
+
+// leave takes a ticket out of the line that has not had its turn.
+func (l *Line) leave(t *ticket) {
+	if t.where == Called {
+		l.takeBack(t)
+		l.credit = min(MaxCalled, l.credit+1)
+	}
+	l.remove(t)
+}
+
+// repeatCalls says again which of a waiter's tickets are called: it may not have heard.
+func (l *Line) repeatCalls(waiter ID, out *Outcome) {
+	for _, t := range l.called {
+		if t.waiter == waiter {
+			out.Calls = append(out.Calls, Call{t.ID, waiter})
+		}
+	}
+}
+
+// free lets so many be called who have been kept waiting.
+func (l *Line) free(room int) {
+	for i := range l.classes {
+		l.classes[i].paused = 0
+	}
+	l.credit = min(MaxCalled, l.credit+min(MaxCalled, room))
+}
+
+// note notes that a ticket has had its turn now.
+func (l *Line) note() {
+	if l.admitted > 0 {
+		between := l.at - l.admitted
+		if l.pace == 0 {
+			l.pace = max(1, between)
+		} else {
+			l.pace = max(1, l.pace+(between-l.pace)>>3) // rounded down, also below 0
+		}
+	}
+	l.admitted = max(1, l.at)
+}
+
+// remove takes a ticket out of the line. One that was called has used its turn.
+func (l *Line) remove(t *ticket) {
+	c := &l.classes[t.Class]
+	switch t.where {
+	case Queued:
+		l.unqueue(t)
+	case Called:
+		l.called = without(l.called, t)
+	case Aside:
+	}
+	delete(l.tickets, t.ID)
+	heap.Remove(&l.due, t.place)
+	if c.held[t.Subject]--; c.held[t.Subject] == 0 {
+		delete(c.held, t.Subject)
+	}
+}
+
+// setAside keeps a ticket, which is not in the queue, for somebody else to come for it.
+func (l *Line) setAside(t *ticket) {
+	t.where, t.due = Aside, min(t.until, l.at+AsideLasts)
+	heap.Fix(&l.due, t.place)
+}
+
+// isGone says that a waiter has said nothing for too long.
+func (l *Line) isGone(waiter ID) bool {
+	until, known := l.waiters[waiter]
+	return !known || until < l.at
+}
+
+// forgetWaiters forgets those that are gone.
+func (l *Line) forgetWaiters() {
+	for id := range l.waiters {
+		if l.isGone(id) {
+			delete(l.waiters, id)
+		}
+	}
+}
+
+// finish says how the line is. all says that nothing is left to be done at once.
+func (l *Line) finish(all bool, out *Outcome) {
+	if l.waiting == 0 {
+		l.credit = 0
+		if len(l.called) == 0 {
+			l.admitted = 0
+		}
+	}
+	out.Now, out.Waiting, out.Pace = l.at, l.waiting, l.pace
+	switch {
+	case !all:
+		out.Due = l.at
+	case len(l.called) > 0:
+		out.Due = l.called[0].called + CallLasts
+	case l.waiting > 0:
+		out.Due = l.resumes()
+	}
+}
+
+// resumes returns when the first class of those that wait is no longer paused.
+func (l *Line) resumes() (at limit.Micros) {
+	for i := range l.classes {
+		if until := l.pausedUntil(i); l.classes[i].waiting > 0 && (at == 0 || until < at) {
+			at = until
+		}
+	}
+	return at
+}
+
+// pausedUntil returns until when a class is paused: as long as one of those above it, or itself.
+func (l *Line) pausedUntil(class int) (until limit.Micros) {
+	for i := class; i < len(l.classes); i++ {
+		until = max(until, l.classes[i].paused)
+	}
+	return until
+}
+
+// ahead returns how many would have their turn before a class's last one.
+func (l *Line) ahead(spec *Spec, class int) (n int) {
+	for i := range l.classes {
+		if spec.Weights != nil || i >= class {
+			n += l.classes[i].waiting
+		}
+	}
+	return n
+}
+
+func without(list []*ticket, t *ticket) []*ticket {
+	kept := list[:0]
+	for _, other := range list {
+		if other != t {
+			kept = append(kept, other)
+		}
+	}
+	return kept
+}
