@@ -178,7 +178,6 @@ func (l *Line) conclude(step *Step, out *Outcome) {
 		}
 	case Refused:
 		out.Answer = Waits
-		t.waiter = step.Waiter
 		c := &l.classes[t.Class]
 		c.paused, l.credit = max(c.paused, step.Until), 0
 		if t.where == Called {
@@ -190,7 +189,9 @@ func (l *Line) conclude(step *Step, out *Outcome) {
 			l.queue(t)
 		}
 	default:
-		l.leave(t)
+		if t.waiter == step.Waiter {
+			l.leave(t)
+		}
 	}
 }
 

@@ -51,7 +51,8 @@ const (
 	// Refused says that there was no room for a ticket that was called, until the instant Until: it goes back to its
 	// place. Its class, and those below it, are not called before, unless somebody says that room has come.
 	Refused
-	// Leave says that a ticket is waited for no more. If it was called, it has not used its turn.
+	// Leave says that Waiter waits for a ticket no more. If it was called, it has not used its turn. Where another waiter has
+	// come for it meanwhile, it stays.
 	Leave
 	// Free says that room may have come.
 	Free
