@@ -1,0 +1,275 @@
+package waiting
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rationhq/ration/lane"
+	"github.com/rationhq/ration/limit"
+)
+
+// beatEvery is how often a line hears that this process is there, as long as somebody waits in it here: well within
+// lane.WaiterLasts.
+const beatEvery = time.Second
+
+// line is one in which somebody waits here. What is not said otherwise is guarded by Room.mu.
+type line struct {
+	room *Room
+	name string
+	spec lane.Spec
+
+	turns map[lane.ID][]*turn // by ticket: who asks for the same waits for the same
+	seats int64
+	due   time.Time     // when the line is to be asked again; zero: with the next beat
+	wake  chan struct{} // holds one: due has changed, or lost
+	lost  bool          // tickets may have been set aside: they are to enter again
+
+	looking sync.Mutex // held by whoever looks, before Room.mu
+	order   order
+}
+
+// order is how those in a line stood at an instant.
+type order struct {
+	at        time.Time
+	positions map[lane.ID]int
+	waiting   int
+	pace      limit.Micros
+}
+
+// sitDown has a turn wait in its line. out is what the line has said when it entered.
+func (t *turn) sitDown(out *lane.Outcome) {
+	r := t.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.byName[t.party.Line]
+	if l == nil {
+		l = &line{room: r, name: t.party.Line, turns: make(map[lane.ID][]*turn), wake: make(chan struct{}, 1)}
+		r.byName[l.name] = l
+		r.listen()
+		if !r.closed {
+			r.behind.Go(l.run)
+		}
+	}
+	l.spec = t.party.Spec
+	l.seats++
+	t.seat = l.seats
+	id := t.party.Ticket.ID
+	l.turns[id] = append(l.turns[id], t)
+	l.schedule(out)
+	isCalled := slices.ContainsFunc(out.Calls, func(c lane.Call) bool { return c.Ticket == id })
+	if _, early := r.early[id]; early || isCalled {
+		delete(r.early, id)
+		l.call(id)
+	}
+}
+
+// standUp has a turn wait no more.
+func (t *turn) standUp() {
+	r := t.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l, id := r.byName[t.party.Line], t.party.Ticket.ID
+	rest := slices.DeleteFunc(l.turns[id], func(other *turn) bool { return other == t })
+	if l.turns[id] = rest; len(rest) > 0 {
+		return
+	}
+	if delete(l.turns, id); len(l.turns) == 0 {
+		delete(r.byName, l.name)
+		l.alarm() // it ends
+	}
+}
+
+// isShared says that another turn here waits for the same.
+func (r *Room) isShared(t *turn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.byName[t.party.Line]
+	return l != nil && slices.ContainsFunc(l.turns[t.party.Ticket.ID], func(other *turn) bool { return other != t })
+}
+
+// heard takes in what a line has said to this process. Room.mu is held.
+func (l *line) heard(out *lane.Outcome) {
+	for _, c := range out.Calls {
+		if c.Waiter == l.room.me {
+			l.call(c.Ticket)
+		}
+	}
+	if out.Gone {
+		l.lost = true
+		l.alarm()
+	}
+	l.schedule(out)
+}
+
+// call tells those who wait for a ticket that it is their turn. Room.mu is held.
+func (l *line) call(id lane.ID) {
+	for _, t := range l.turns[id] {
+		select {
+		case t.called <- struct{}{}:
+		default: // it knows
+		}
+	}
+}
+
+// schedule notes when the line is to be asked again. Room.mu is held.
+func (l *line) schedule(out *lane.Outcome) {
+	l.due = time.Time{}
+	if out.Due > 0 {
+		l.due = time.Now().Add((out.Due - out.Now).Duration())
+	}
+	l.alarm()
+}
+
+func (l *line) alarm() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run asks the line whenever that is due, as long as anybody waits.
+func (l *line) run() {
+	beat := time.Now()
+	for {
+		l.room.mu.Lock()
+		over, lost, next := len(l.turns) == 0, l.lost, beat
+		if !l.due.IsZero() && l.due.Before(next) {
+			next = l.due
+		}
+		l.lost = false
+		l.room.mu.Unlock()
+		switch {
+		case over || l.room.alive.Err() != nil:
+			return
+		case lost:
+			l.enterAgain()
+			continue
+		}
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-timer.C:
+			l.beat()
+			beat = time.Now().Add(beatEvery)
+		case <-l.wake:
+		case <-l.room.alive.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// beat says that this process is there, and to those who wait how they stand.
+func (l *line) beat() {
+	r := l.room
+	spec := l.orders()
+	if _, err := r.step(r.alive, l.name, &spec, &lane.Step{Do: lane.Beat}); err != nil {
+		// Nobody says whose turn it is. What they wait for has limits of its own.
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		l.due = time.Time{}
+		for id := range l.turns {
+			l.call(id)
+		}
+		return
+	}
+	r.mu.Lock()
+	var listeners []*turn
+	for _, turns := range l.turns {
+		for _, t := range turns {
+			if t.party.Tell != nil {
+				listeners = append(listeners, t)
+			}
+		}
+	}
+	r.mu.Unlock()
+	if len(listeners) == 0 {
+		return
+	}
+	now := l.look(r.alive)
+	for _, t := range listeners {
+		select {
+		case <-t.stands: // an older one
+		default:
+		}
+		select {
+		case t.stands <- now.standing(t.party.Ticket.ID):
+		default:
+		}
+	}
+}
+
+// orders returns how the line orders.
+func (l *line) orders() lane.Spec {
+	l.room.mu.Lock()
+	defer l.room.mu.Unlock()
+	return l.spec
+}
+
+// enterAgain has all who wait here enter the line again, in the order in which they came: it may have lost them.
+func (l *line) enterAgain() {
+	r := l.room
+	r.mu.Lock()
+	var turns []*turn
+	for _, same := range l.turns {
+		turns = append(turns, same[0])
+	}
+	r.mu.Unlock()
+	slices.SortFunc(turns, func(a, b *turn) int { return cmp.Compare(a.seat, b.seat) })
+	for _, t := range turns {
+		step := &lane.Step{Do: lane.Enter, Ticket: t.party.Ticket, Wait: t.left()}
+		out, err := r.step(r.alive, l.name, &t.party.Spec, step)
+		if err != nil || out.Answer != lane.Waits {
+			r.mu.Lock()
+			l.call(t.party.Ticket.ID) // it tries, and sees
+			r.mu.Unlock()
+		}
+	}
+}
+
+// longestLook is how old an order may be that is told, for each who waits: to look costs as much as there are.
+const longestLook = time.Millisecond
+
+// look returns how those in the line stand, as they do or did a moment ago.
+func (l *line) look(ctx context.Context) order {
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	if age := time.Since(l.order.at); age < max(beatEvery/2, time.Duration(l.order.waiting)*longestLook) {
+		return l.order
+	}
+	ctx, cancel := l.room.bounded(ctx)
+	defer cancel()
+	state, err := l.room.lines.LineState(ctx, []byte(l.name))
+	if err != nil {
+		return order{}
+	}
+	spec := l.orders()
+	ids := state.Line().Order(&spec)
+	now := order{at: time.Now(), positions: make(map[lane.ID]int, len(ids)), waiting: len(ids), pace: state.Pace}
+	for i, id := range ids {
+		now.positions[id] = i + 1
+	}
+	l.order = now
+	return now
+}
+
+// standing returns how a ticket stands.
+func (o *order) standing(id lane.ID) Standing {
+	position := o.positions[id]
+	return Standing{Position: position, Waiting: o.waiting, Expected: expected(position, o.pace)}
+}
+
+// standing returns how a turn stands.
+func (r *Room) standing(ctx context.Context, t *turn) Standing {
+	r.mu.Lock()
+	l := r.byName[t.party.Line]
+	r.mu.Unlock()
+	now := l.look(ctx)
+	return now.standing(t.party.Ticket.ID)
+}
+
+// expected returns how long it takes until so many have had their turn, 0 if nobody knows.
+func expected(turns int, pace limit.Micros) time.Duration {
+	return time.Duration(turns) * pace.Duration()
+}

@@ -1,0 +1,120 @@
+package waiting
+
+import (
+	"context"
+	"time"
+
+	"github.com/rationhq/ration/lane"
+	"github.com/rationhq/ration/limit"
+)
+
+// turn is a party on its way to its turn.
+type turn struct {
+	party *Party
+	room  *Room
+	until time.Time // it waits no longer
+
+	seat   int64         // of those who wait here, who came first
+	called chan struct{} // holds one: it is its turn
+	stands chan Standing // holds the last one
+}
+
+// wait waits for the turn, and tries.
+func (t *turn) wait(ctx context.Context) (Result, error) {
+	enter := lane.Step{Do: lane.Enter, Ticket: t.party.Ticket}
+	for {
+		enter.Wait = t.left()
+		out, err := t.room.step(ctx, t.party.Line, &t.party.Spec, &enter)
+		switch {
+		case ctx.Err() != nil:
+			t.leave()
+			return Result{}, ctx.Err()
+		case err != nil || out.Answer == lane.Go:
+			a, tryErr := t.try(ctx)
+			if tryErr != nil || a.Verdict != Busy || err != nil {
+				return Result{End: Tried}, tryErr
+			}
+			enter.Tried, enter.Until = true, a.Until
+			continue
+		case out.Answer == lane.Full, out.Answer == lane.FullForSubject:
+			return full(&out), nil
+		}
+		t.sitDown(&out)
+		result, busy, err := t.await(ctx, enter.Tried)
+		t.standUp()
+		if busy == nil {
+			return result, err
+		}
+		enter.Tried, enter.Until = true, busy.Until // the line does not know it any more
+	}
+}
+
+// left returns how long it may still wait, as a line takes it.
+func (t *turn) left() limit.Micros {
+	return min(lane.MaxWait, max(1, limit.Micros(time.Until(t.until)/time.Microsecond)))
+}
+
+func full(out *lane.Outcome) Result {
+	end := Full
+	if out.Answer == lane.FullForSubject {
+		end = FullForSubject
+	}
+	return Result{End: end, Standing: Standing{Waiting: out.Waiting, Expected: expected(out.Ahead+1, out.Pace)}}
+}
+
+func (t *turn) try(ctx context.Context) (Attempt, error) {
+	return t.party.Try(ctx, time.Until(t.until))
+}
+
+// await waits in the line. tried says that the party has tried before, so that it stays. busy is what the last attempt
+// said where the line has lost the ticket.
+func (t *turn) await(ctx context.Context, tried bool) (result Result, busy *Attempt, err error) {
+	if t.party.Stays != nil && !tried {
+		if stays, err := t.party.Stays(ctx); err != nil || !stays {
+			t.leave()
+			return Result{End: TurnedAway}, nil, err
+		}
+	}
+	timer := time.NewTimer(time.Until(t.until))
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.called:
+			a, err := t.try(ctx)
+			switch {
+			case err != nil || a.Verdict == Refused:
+				t.leave()
+				return Result{End: Tried}, nil, err
+			case a.Verdict == Got:
+				t.say(&lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until})
+				return Result{End: Tried}, nil, nil
+			}
+			// Where it is not known whether the line has heard, it will count this process as gone, and say so.
+			if out, err := t.say(&lane.Step{Do: lane.Refused, Until: a.Until}); err == nil && out.Answer == lane.Unknown {
+				return Result{}, &a, nil
+			}
+		case s := <-t.stands:
+			t.party.Tell(s)
+		case <-timer.C:
+			standing := t.room.standing(ctx, t)
+			t.leave()
+			return Result{End: TimedOut, Standing: standing}, nil, nil
+		case <-ctx.Done():
+			t.leave()
+			return Result{}, nil, ctx.Err()
+		}
+	}
+}
+
+// say says something of the ticket to the line, also when the party has gone.
+func (t *turn) say(step *lane.Step) (lane.Outcome, error) {
+	step.Ticket.ID = t.party.Ticket.ID
+	return t.room.step(t.room.alive, t.party.Line, &t.party.Spec, step)
+}
+
+// leave gives the place up, unless somebody else here waits for the same.
+func (t *turn) leave() {
+	if !t.room.isShared(t) {
+		_, _ = t.say(&lane.Step{Do: lane.Leave}) // else the line ends it in time
+	}
+}
