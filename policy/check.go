@@ -52,22 +52,14 @@ func (r *reader) checkKey(k *yaml.Node) (key string, ok bool) {
 }
 
 func (r *reader) unknownKey(k *yaml.Node, key string) {
-	switch later, own := laterKeys[key], ownKeys[key]; {
-	case later != "":
-		r.later(k, key)
-	case own != nil:
+	if own := ownKeys[key]; own != nil {
 		r.rep.error(r.at(k), "config error, unknown key '%s': it belongs in %s", key, own[0])
-	default:
-		r.rep.add(r.at(k), Problem{
-			Message:    fmt.Sprintf("config error, unknown key '%s'", clip(key)),
-			Suggestion: nearest(key, sortedKeys),
-		})
+		return
 	}
-}
-
-// later reports a key that this version does not have yet.
-func (r *reader) later(k *yaml.Node, key string) {
-	r.rep.error(r.at(k), "`%s`: %s", key, laterKeys[key])
+	r.rep.add(r.at(k), Problem{
+		Message:    fmt.Sprintf("config error, unknown key '%s'", clip(key)),
+		Suggestion: nearest(key, sortedKeys),
+	})
 }
 
 func (r *reader) checkMerge(v *yaml.Node) {

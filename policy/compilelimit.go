@@ -80,7 +80,7 @@ func (ld *limitDraft) begin() bool {
 		Domain: ld.domain.name, Path: s.path + "." + e.name.value, Name: e.name.value,
 		Shadow: e.shadow.value, Clamp: e.clamp.value, CountDenied: e.countDenied.value, CountCacheRead: e.countCacheRead.value,
 		File: e.at.file, Line: e.at.line, Column: e.at.column,
-		node: s.node, upstream: s.upstream, tiers: ld.domain.tiers,
+		node: s.node, upstream: s.upstream, lane: s.lane, tiers: ld.domain.tiers,
 	}
 	if ld.paths += len(ld.limit.Path); ld.paths > maxPaths {
 		ld.rep.error(place{file: e.at.file}, "the names of the limits are too long: "+

@@ -40,11 +40,11 @@ func once[T comparable](c *compiler, said *field[T], again field[T], name string
 func (c *compiler) prices(dr *draft) {
 	d := dr.domain
 	if dr.prices == nil {
-		l := d.costLimit()
-		if l == nil {
+		at, needed := d.pricedAt()
+		if !needed {
 			return
 		}
-		dr.prices = &pricesEntry{at: l.place()}
+		dr.prices = &pricesEntry{at: at}
 	}
 	e, before := dr.prices, c.rep.errors
 	p := prices{at: e.at, unknownAt: e.unknownModel.at}

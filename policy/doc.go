@@ -6,8 +6,8 @@
 //
 // A file is read twice over (reader.go), becomes a document (document.go for what the established
 // language has, entries.go for what ration adds), and is compiled: rate_limit rules at once (compile.go),
-// limits when all files of a domain are there (draft.go, compilelimit.go), since they need its tiers, and
-// prices after them (compileprices.go), since limits of cost need them.
+// limits and lanes when all files of a domain are there (draft.go, compilelimit.go, compilelane.go), since they
+// need its tiers, and prices after them (compileprices.go), since limits of cost need them.
 //
 // A policy written for envoyproxy/ratelimit means here what it meant there, down to how its YAML 1.1
 // is read (testdata/established.jsonl holds recorded answers). What differs: all errors are found and

@@ -11,6 +11,7 @@ type (
 		trustTier field[bool]
 		limits    []*limitEntry
 		upstreams []*upstreamEntry
+		lanes     []*laneEntry
 		subjects  []*subjectEntry
 		prices    *pricesEntry // nil: there are none
 		anonymous *anonymousEntry

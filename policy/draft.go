@@ -16,6 +16,7 @@ type draft struct {
 	trustTier field[bool]
 	subjects  []*subjectEntry
 	upstreams []*upstreamEntry
+	lanes     []*laneEntry
 	scopes    []scope
 	prices    *pricesEntry // nil: no file has any
 	anonymous *anonymousEntry
@@ -27,15 +28,19 @@ type draft struct {
 // scope is a place with a list of limits.
 type scope struct {
 	path     string    // that names its limits in metrics
-	node     *node     // the root's, or that of a descriptor; nil for an upstream
+	node     *node     // the root's, or that of a descriptor; nil for upstreams and lanes
 	upstream *Upstream // nil for all others
+	lane     *Lane     // nil for all others
 	entries  []*limitEntry
 }
 
 // list returns where the limits of the scope go.
 func (s *scope) list() *[]*Limit {
-	if s.upstream != nil {
+	switch {
+	case s.upstream != nil:
 		return &s.upstream.limits
+	case s.lane != nil:
+		return &s.lane.limits
 	}
 	return &s.node.limits
 }
@@ -71,6 +76,7 @@ func (c *compiler) sections(dr *draft, doc *document) {
 	once(c, &dr.onFailure, doc.onFailure, "on_failure")
 	dr.subjects = append(dr.subjects, doc.subjects...)
 	dr.upstreams = append(dr.upstreams, doc.upstreams...)
+	dr.lanes = append(dr.lanes, doc.lanes...)
 	dr.scope(scope{path: dr.domain.name, node: &dr.domain.root, entries: doc.limits})
 }
 
@@ -94,6 +100,9 @@ func (c *compiler) finish(dr *draft) {
 				dr.domain.limits = append(dr.domain.limits, l)
 			}
 		}
+	}
+	for _, e := range dr.lanes {
+		c.lane(dr.domain, e)
 	}
 	c.prices(dr)
 	c.anonymous(dr)

@@ -46,6 +46,26 @@ type (
 		limits []*limitEntry
 	}
 
+	laneEntry struct {
+		at     place
+		broken bool // a value could not be read: it has been reported, and nothing more is worth saying
+
+		name, upstream    field[string]
+		drain, places     field[quantity]
+		maxWait, aging    field[length]
+		total, perSubject field[int64]
+		order             field[string]
+		weights           []weightEntry
+		weightedAt        place // zero where there are none
+		turnsBy           field[string]
+		onStoreError      field[string]
+	}
+
+	weightEntry struct {
+		tier   field[string]
+		weight field[int64]
+	}
+
 	pricesEntry struct {
 		at                 place
 		book, unknownModel field[string]

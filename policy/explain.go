@@ -9,8 +9,8 @@ import (
 )
 
 // Explain says what the policy means: for each domain a line, and below it, indented, a line per
-// rule, limit and descriptor that exempts from them, in the order of the files; a limit that differs by
-// tier has a further line for each.
+// rule, limit, lane and descriptor that exempts from them, in the order of the files; a limit that differs
+// by tier has a further line for each.
 func (p *Policy) Explain() []string {
 	var lines []string
 	for _, d := range p.sorted {
@@ -32,6 +32,9 @@ func (p *Policy) Explain() []string {
 		lines = d.root.explain(lines)
 		for _, u := range d.upstreams {
 			lines = indented(lines, u.limits)
+		}
+		for _, ln := range d.lanes {
+			lines = indented(append(lines, "  "+ln.Explain()), ln.limits)
 		}
 	}
 	return lines

@@ -72,6 +72,8 @@ func (l *Limit) whom() string {
 			models[i] = word(m.value)
 		}
 		return fmt.Sprintf("all requests together to upstream %s, which serves %s", word(l.upstream.Name), enumerate(models))
+	case l.lane != nil:
+		return fmt.Sprintf("all calls in lane %s together", word(l.lane.Name))
 	case l.node.parent == nil:
 		return "all requests of the domain together"
 	}

@@ -15,6 +15,8 @@ const (
 	inQuantity   site = "a tier of a limit"
 	inAnchor     site = "`anchor`"
 	inUpstream   site = "an entry of `upstreams`"
+	inLane       site = "an entry of `lanes`"
+	inWaiting    site = "`max_waiting`"
 	inSubject    site = "an entry of `subjects`"
 	inPrices     site = "`prices`"
 	inPrice      site = "a price of `models`"
@@ -52,6 +54,7 @@ var ownKeys = map[string][]site{
 	"anonymous":        {inRoot},
 	"limits":           {inRoot, inDescriptor, inUpstream},
 	"upstreams":        {inRoot},
+	"lanes":            {inRoot},
 	"subjects":         {inRoot},
 	"prices":           {inRoot},
 	"usage":            {inRoot},
@@ -60,7 +63,7 @@ var ownKeys = map[string][]site{
 	"on_failure":       {inRoot},
 	"subject":          {inDescriptor},
 
-	"name":       {inTier, inLimit, inUpstream},
+	"name":       {inTier, inLimit, inUpstream, inLane},
 	"attributes": {inTier},
 	"models":     {inUpstream, inPrices},
 	"tier":       {inSubject},
@@ -79,9 +82,21 @@ var ownKeys = map[string][]site{
 	"count_cache_read": {inLimit},
 	"counts":           {inLimit},
 	"on_lapse":         {inLimit},
-	"on_store_error":   {inLimit},
+	"on_store_error":   {inLimit, inLane},
 	"local_share":      {inLimit},
 	"warn_at":          {inLimit},
+
+	"upstream":       {inLane},
+	"drain":          {inLane},
+	"max_concurrent": {inLane},
+	"max_wait":       {inLane},
+	"max_waiting":    {inLane},
+	"total":          {inWaiting},
+	"per_subject":    {inWaiting},
+	"order":          {inLane},
+	"aging":          {inLane},
+	"weighted":       {inLane},
+	"turns_by":       {inLane},
 
 	"by": {inAnonymous},
 
@@ -108,11 +123,6 @@ var ownKeys = map[string][]site{
 	"ceiling":     {inLimit, inQuantity},
 	"message":     {inLimit, inQuantity},
 	"upgrade_url": {inLimit, inQuantity},
-}
-
-// laterKeys are keys of ration's language that this version does not have yet.
-var laterKeys = map[string]string{
-	"lanes": "this version has no lanes yet: nobody waits for a turn",
 }
 
 // nearKeys are keys of the established language and what a limit has in their place.

@@ -7,7 +7,7 @@ import (
 	"github.com/rationhq/ration/limit"
 )
 
-// Limit is one entry of a `limits:` list. All fields are for reading only.
+// Limit is one entry of a `limits:` list, or a limit that a lane has. All fields are for reading only.
 type Limit struct {
 	// Index is the limit's place in [Policy.Limits]: dense, so that others can keep slices beside the
 	// policy.
@@ -16,7 +16,7 @@ type Limit struct {
 	Domain string
 	// Path names the limit in metrics, listings and logs: that of its descriptor as in [Rule.Path],
 	// then its name. A limit at the root is DOMAIN.NAME, one of an upstream
-	// DOMAIN.upstreams.UPSTREAM.NAME.
+	// DOMAIN.upstreams.UPSTREAM.NAME, those of a lane DOMAIN.lanes.LANE.drain and DOMAIN.lanes.LANE.places.
 	Path string
 	// Name is what the policy calls the limit, once in a list. It is part of the names of its buckets.
 	Name string
@@ -51,8 +51,9 @@ type Limit struct {
 
 	subjects *subjectPeriods // nil unless subjects have periods of their own
 	tiers    []Tier          // of the domain
-	node     *node           // the descriptor; nil for the root and for upstreams
+	node     *node           // the descriptor; nil for the root, upstreams and lanes
 	upstream *Upstream       // nil for all others
+	lane     *Lane           // nil for all others
 }
 
 // Quantity is how much a limit allows to the callers of one tier. All fields are for reading only.
@@ -125,5 +126,5 @@ func (p *Policy) AnswersAlone() bool {
 	return slices.ContainsFunc(p.limits, func(l *Limit) bool { return l.Shadow || l.OnStoreError != StoreErrorFail })
 }
 
-// Limits returns all limits of `limits:` lists: each stands at its Index.
+// Limits returns all limits, those of lanes too: each stands at its Index.
 func (p *Policy) Limits() []*Limit { return p.limits }

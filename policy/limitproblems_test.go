@@ -37,12 +37,6 @@ policy.yaml:10:93: ´key´ means nothing in an entry of ´limits´: it belongs i
 policy.yaml:10:101: ´models´ means nothing in an entry of ´limits´: it belongs in an entry of ´upstreams´ or ´prices´
 policy.yaml:10:114: unknown key ´requestsPerUnit´ in an entry of ´limits´
 `)},
-		{"what this version does not have", `
-domain: d
-lanes: [{name: a}]
-`, expected(`
-policy.yaml:2:1: ´lanes´: this version has no lanes yet: nobody waits for a turn
-`)},
 		{"limits of the wrong shape", `
 domain: d
 limits: {name: x}
@@ -264,7 +258,7 @@ policy.yaml:23:24: the way here has a subject already, ´user´ at policy.yaml:1
 policy.yaml:24:24: a subject is one value, and with share_threshold all values count as one: leave one of them out
 policy.yaml:26:13: tier ´gold´ is unknown: it is free or pro
 policy.yaml:27:29: ´Nowhere´ is no time zone: write its name in the IANA database, such as Europe/Berlin, or UTC
-policy.yaml:27:38: ´name´ means nothing in an entry of ´subjects´: it belongs in an entry of the top's ´tiers´, an entry of ´limits´ or an entry of ´upstreams´
+policy.yaml:27:38: ´name´ means nothing in an entry of ´subjects´: it belongs in an entry of the top's ´tiers´, an entry of ´limits´, an entry of ´upstreams´ or an entry of ´lanes´
 `)},
 		{"tiers without a declaration", `
 domain: d

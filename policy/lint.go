@@ -20,6 +20,7 @@ func (p *Policy) lint(rep *report, whole bool, now func() time.Time) {
 		l.reach(&d.root)
 		l.names(d, whole)
 		l.upstreams(d)
+		l.lanes(d, whole)
 		l.prices(d)
 		if whole {
 			l.subjects(d)

@@ -20,6 +20,7 @@ type Domain struct {
 	trustsTier bool
 	subjects   map[string]Subject
 	upstreams  []*Upstream
+	lanes      []*Lane
 	// subjectKeys are those of descriptors that name subjects; subjectKey is the first that is no wildcard.
 	subjectKeys []string
 	subjectKey  string
@@ -37,7 +38,7 @@ func (d *Domain) Name() string { return d.name }
 // Rules returns the rules of the domain in the order of the files.
 func (d *Domain) Rules() []*Rule { return d.rules }
 
-// Limits returns the limits of the domain: those of the root, of descriptors and of upstreams.
+// Limits returns the limits of the domain: those of the root, of descriptors, of upstreams and of lanes.
 func (d *Domain) Limits() []*Limit { return d.limits }
 
 // node is one descriptor of the policy, at the end of the path that leads to it.
@@ -87,8 +88,8 @@ func (d *Domain) OwnerOf(subject Entry) []byte {
 	return appendEntry(append([]byte(nil), d.escaped...), subject.Key, subject.Value)
 }
 
-// ReadOwner reads the name of an owner ([Match.Owner]): the entries that lead to it, none for a whole domain and for
-// upstreams.
+// ReadOwner reads the name of an owner ([Match.Owner]): the entries that lead to it, none for a whole domain, for
+// upstreams and for lanes.
 func ReadOwner(owner []byte) (path []Entry) {
 	for _, part := range strings.Split(string(owner), "|")[1:] { // behind the domain
 		if key, value, ok := strings.Cut(part, "="); ok {
@@ -98,7 +99,7 @@ func ReadOwner(owner []byte) (path []Entry) {
 	return path
 }
 
-// Path returns the entries that lead to the match, "user=alice"; none where it is of a whole domain, or of an upstream.
+// Path returns the entries that lead to the match, "user=alice"; none where it is of a whole domain, of an upstream or a lane.
 func (m *Match) Path() (entries []string) {
 	path := string(m.Owner) + string(m.below)
 	if m.Limits == nil && m.Rule != nil {

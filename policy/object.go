@@ -19,8 +19,6 @@ func (r *reader) object(name string, n *yaml.Node, here site, set func(key strin
 			}
 		}
 		switch {
-		case laterKeys[key] != "":
-			r.later(k, key)
 		case sites != nil:
 			r.rep.error(r.at(k), "`%s` means nothing in %s: it belongs in %s", key, here, belongs(sites))
 		case knownKeys[key] != nil && nearKeys[key] == "":

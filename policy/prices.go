@@ -21,7 +21,7 @@ var unknownModelNames = [unknownModels]string{
 func (u UnknownModel) String() string { return unknownModelNames[u] }
 
 // Prices returns what models cost: what the domain says, over the book that ships, unless the domain wants none. It
-// is nil where the domain has neither `prices` nor a limit of cost.
+// is nil where the domain has neither `prices` nor a limit of cost, and no lane with turns by cost.
 func (d *Domain) Prices() *price.Book { return d.prices.book }
 
 // UnknownModel returns what becomes of a call to a model that is not in [Domain.Prices].
@@ -34,8 +34,20 @@ type prices struct {
 	own     int  // how many models, or patterns, the domain has prices for itself
 	shipped bool // the book that ships is under them
 
-	at        place // where they stand, or the limit that needs them
+	at        place // where they stand, or what needs them
 	unknownAt place // where it says what becomes of unknown models
+}
+
+// pricedAt returns where the first limit stands that counts money, else the first lane in which subjects take turns by
+// it; ok is false where there is neither.
+func (d *Domain) pricedAt() (at place, ok bool) {
+	if l := d.costLimit(); l != nil {
+		return l.place(), true
+	}
+	if ln := d.laneWith(func(l *Lane) bool { return l.TurnsBy == Cost }); ln != nil {
+		return ln.place(), true
+	}
+	return place{}, false
 }
 
 // costLimit returns the first limit of the domain that counts money, or nil.

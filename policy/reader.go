@@ -42,6 +42,8 @@ func (r *reader) document(root *yaml.Node) *document {
 			doc.limits = r.limits(v)
 		case "upstreams":
 			doc.upstreams = r.upstreams(v)
+		case "lanes":
+			doc.lanes = r.lanes(v)
 		case "subjects":
 			doc.subjects = r.subjects(v)
 		case "prices":

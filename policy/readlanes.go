@@ -1,0 +1,55 @@
+package policy
+
+import "go.yaml.in/yaml/v3"
+
+func (r *reader) lanes(n *yaml.Node) (lanes []*laneEntry) {
+	r.list("lanes", n, func(n *yaml.Node) {
+		l := &laneEntry{at: r.at(n)}
+		lanes = append(lanes, l)
+		r.object("a lane", n, inLane, func(key string, v *yaml.Node) {
+			before := r.rep.errors
+			r.laneField(l, key, v)
+			l.broken = l.broken || r.rep.errors > before
+		})
+	})
+	return lanes
+}
+
+func (r *reader) laneField(l *laneEntry, key string, v *yaml.Node) {
+	switch key {
+	case "name":
+		r.ownText(key, v, &l.name)
+	case "upstream":
+		r.ownText(key, v, &l.upstream)
+	case "drain":
+		read(r, key, v, &l.drain, parseQuantity)
+	case "max_concurrent":
+		read(r, key, v, &l.places, parseQuantity)
+	case "max_wait":
+		read(r, key, v, &l.maxWait, parseLength)
+	case "max_waiting":
+		r.object("`max_waiting`", v, inWaiting, func(key string, v *yaml.Node) {
+			switch key {
+			case "total":
+				read(r, key, v, &l.total, parseUnits)
+			case "per_subject":
+				read(r, key, v, &l.perSubject, parseUnits)
+			}
+		})
+	case "order":
+		r.ownText(key, v, &l.order)
+	case "aging":
+		read(r, key, v, &l.aging, parseLength)
+	case "weighted":
+		l.weightedAt = r.at(v)
+		r.table("`weighted`", v, func(k *yaml.Node, tier string, v *yaml.Node) {
+			w := weightEntry{tier: field[string]{tier, r.at(k), true}}
+			read(r, key, v, &w.weight, parseUnits)
+			l.weights = append(l.weights, w)
+		})
+	case "turns_by":
+		r.ownText(key, v, &l.turnsBy)
+	case "on_store_error":
+		r.ownText(key, v, &l.onStoreError)
+	}
+}
