@@ -110,11 +110,16 @@ func layers() []layer {
 		},
 		// A state machine that is given the time, and knows of nobody whom it guards.
 		{of: "engine/breaker", mustNot: slices.Concat(transports, storage, []string{"context", "log/...", "net/...", "os/..."})},
+		// Has callers of this process wait in lines. It must not know what they wait for.
+		{
+			of: "engine/waiting", may: []string{"store", "lane", "limit"}, testsMay: []string{"store/memory", "store/redis", "store/redis/redistest"},
+			mustNot: slices.Concat(transports, storage),
+		},
 		// Hands on what happens. It must not know where that is kept, nor what a limit is.
 		{of: "engine/events", may: []string{"policy", "limit"}, mustNot: slices.Concat(transports, storage, []string{"net/...", "os/..."})},
 		// The use cases. They join policy and store, and must not know which store, nor who asks.
 		{
-			of: "engine", may: []string{"engine/backlog", "engine/breaker", "engine/events", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
+			of: "engine", may: []string{"engine/backlog", "engine/breaker", "engine/events", "engine/waiting", "lane", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
 			mustNot: slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.

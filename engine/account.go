@@ -110,7 +110,7 @@ func checkUsage(field string, u price.Usage) error {
 }
 
 // findPlaces finds what applies to a caller, and who pays, and begins a step for it: every place of the domain to which
-// the attributes lead, the root, and the upstreams of the models, those last. Each is as a descriptor. The attributes are
+// the attributes lead, the root, the upstreams of the models, and the lane that it is in, those last. Each is as a descriptor. The attributes are
 // s.entries then: with what an API key adds, and without one that of nobody, as the policy wants it. Whoever asks has to
 // be permitted to act for them.
 func (e *Engine) findPlaces(
@@ -170,6 +170,9 @@ func (e *Engine) findPlaces(
 			continue
 		}
 		s.matches = append(s.matches, upstream.Match())
+	}
+	if s.in != nil {
+		s.matches = append(s.matches, s.in.Match())
 	}
 	for range s.matches {
 		s.asked = append(s.asked, asked{phase: admit, class: requests, amount: 1, model: c.Model, tier: c.Tier})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rationhq/ration/engine/backlog"
@@ -43,6 +44,11 @@ type scratch struct {
 	looks     bool          // nothing is to be written
 	refused   bool          // the call that is looked at is refused whatever the store says
 	newKinds  bool          // some rows of the step are of kinds that are not known yet
+	in        *policy.Lane  // what this limits is asked too; nil: no lane
+	apartFrom *policy.Lane  // what all share who are in it is not asked; nil: everything is
+
+	inquiry     inquiry
+	reservation reservation
 
 	// local is the step that this process decides alone, and localOf the limits of its ops.
 	local        store.Step
@@ -72,6 +78,7 @@ func (e *Engine) release(s *scratch) {
 	if cap(s.names) > keepNames {
 		s.names = nil
 	}
+	s.in, s.apartFrom, s.inquiry, s.reservation = nil, nil, inquiry{}, reservation{}
 	e.scratch.Put(s)
 }
 
@@ -120,6 +127,69 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
+	i := &s.inquiry
+	*i = inquiry{asking: asking{engine: e, decision: d, s: s, now: now, domain: domain}, request: request}
+	in, err := laneAsked(domain, request)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		return e.waitIn(ctx, in, &Place{}, i)
+	}
+	if err := i.prepare(ctx, ""); err != nil {
+		return err
+	}
+	if err := i.ask(ctx); err != nil {
+		return err
+	}
+	i.conclude()
+	return nil
+}
+
+// inquiry is a request on its way to being decided.
+type inquiry struct {
+	asking
+	request *Request
+	want    demand
+	written bool // it has been, perhaps by a policy that is not in force any more
+}
+
+func (i *inquiry) base() *asking { return &i.asking }
+
+func (i *inquiry) wants() *demand { return &i.want }
+
+// prepare implements candidate.
+func (i *inquiry) prepare(ctx context.Context, lane string) error {
+	if err := i.renew(); err != nil {
+		return err
+	}
+	i.s.in, i.s.apartFrom = i.domain.Lane(lane), nil
+	return i.write(ctx)
+}
+
+// look implements candidate.
+func (i *inquiry) look(ctx context.Context, lane string) error {
+	if err := i.renew(); err != nil {
+		return err
+	}
+	s := i.s
+	s.in, s.apartFrom = nil, i.domain.Lane(lane)
+	if err := i.write(ctx); err != nil {
+		return err
+	}
+	s.step.Lease, s.step.Rows = nil, nil
+	for op := range s.step.Ops {
+		if s.step.Ops[op].Kind == store.Hold {
+			s.step.Ops[op].Kind, s.step.Ops[op].Lapse = store.Charge, 0
+		}
+	}
+	s.onlyLook(i.engine.opts.Shadow)
+	return i.ask(ctx)
+}
+
+// write writes the step that decides the request.
+func (i *inquiry) write(ctx context.Context) (err error) {
+	e, domain, request, d, s := i.engine, i.domain, i.request, i.decision, i.s
 	if err := s.read(request); err != nil {
 		return err
 	}
@@ -138,7 +208,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	dropReplaced(d, e.opts.Quota)
 	s.prepare(d, e.opts.Shadow)
 	if len(domain.Limits()) > 0 {
-		if err := e.native(ctx, domain, request, d, s); err != nil {
+		if i.want, err = e.native(ctx, domain, request, d, s); err != nil {
 			return err
 		}
 		s.judgeSizes(d)
@@ -146,30 +216,59 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 	if s.bar(d); len(s.step.Ops) == 0 {
 		d.Over = s.step.Refused && !e.opts.Shadow
 	}
-	s.calls = now.calls[domain]
+	s.calls = i.now.calls[domain]
 	s.step.Rows, s.newKinds = e.kinds.bound(s.step.Rows)
+	return nil
+}
+
+// renew makes the decision an empty one again, by the policy that is in force, if it has been written before.
+func (i *inquiry) renew() error {
+	if !i.written {
+		i.written = true
+		return nil
+	}
+	d := i.decision
+	*d = Decision{Statuses: d.Statuses[:0], Limits: d.Limits[:0]}
+	if i.now = i.engine.current.Load(); i.now == nil {
+		return ErrNoPolicy
+	}
+	if i.domain = i.now.policy.Domain(i.request.Domain); i.domain == nil {
+		return fmt.Errorf("%w: %.100q", ErrUnknownDomain, i.request.Domain)
+	}
+	return nil
+}
+
+// ask implements candidate.
+func (i *inquiry) ask(ctx context.Context) error {
+	e, d, s := i.engine, i.decision, i.s
 	switch {
 	case s.isEmpty():
 	case len(s.step.Ops) > 0, s.step.Lease != nil, s.tells:
-		if err := e.ask(ctx, s, d); err != nil {
-			return err
-		}
+		return e.ask(ctx, s, d)
 	default: // nothing limits the request, so that it does not need the store
 		if e.apply(ctx, s, d) != nil {
 			e.metrics.lostRows.Add(float64(len(s.step.Rows)))
 		}
 	}
+	return nil
+}
+
+// conclude implements candidate.
+func (i *inquiry) conclude() {
+	e, d, s := i.engine, i.decision, i.s
+	if s.step.Lease != nil && s.step.Lease.Ends() {
+		e.freeLanes(i.domain)
+	}
 	s.countCall(d)
 	if d.Degraded != policy.StoreErrorNone {
-		return nil
+		return
 	}
-	e.tellUnpriced(now, domain, s, d)
+	e.tellUnpriced(i.now, i.domain, s, d)
 	if d.Queued {
-		return nil
+		return
 	}
-	e.reportRefusal(domain, s.model(), s, d)
-	e.metrics.count(now, s, d)
-	return nil
+	e.reportRefusal(i.domain, s.model(), s, d)
+	e.metrics.count(i.now, s, d)
 }
 
 // ask lets the store decide, or those limits for which it cannot. What only reports usage waits until it can.

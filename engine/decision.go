@@ -35,6 +35,8 @@ type Decision struct {
 	Queued bool
 	// Bar says why the request is refused whatever the limits say.
 	Bar Bar
+	// Waiting says how the request has waited in a lane.
+	Waiting Waiting
 	// Reused says that the request was refused because its id was that of another one.
 	Reused bool
 	// API is whose client is answered, and RequestID the request's own id, where an API is named.

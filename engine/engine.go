@@ -11,6 +11,7 @@ import (
 
 	"github.com/rationhq/ration/engine/backlog"
 	"github.com/rationhq/ration/engine/events"
+	"github.com/rationhq/ration/engine/waiting"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
 )
@@ -64,6 +65,7 @@ type Engine struct {
 	kinds         kinds                             // of rows
 	scratch       sync.Pool
 	hub           *events.Hub
+	room          *waiting.Room // nil: the store keeps no lines
 }
 
 // keptNotes is how many reservations of either kind a process remembers that it has made, so as not to ask the store for
@@ -108,6 +110,9 @@ func New(s store.Store, opts Options) *Engine {
 		e.metrics.breaker.watch(e.guard.breaker)
 	}
 	e.backlog = e.newBacklog()
+	if lines, ok := s.(store.Lines); ok {
+		e.room = waiting.New(lines, opts.StoreWait)
+	}
 	e.refusals.write, e.refusals.lost = e.writeRows, func(n int64) { e.metrics.lostRows.Add(float64(n)) }
 	e.locals.make = opts.Local
 	e.locals.needed = func() bool { _, out := e.Outage(); return out }
@@ -141,6 +146,9 @@ func (e *Engine) Ready(ctx context.Context) error { return e.store.Ready(ctx) }
 // Close ends what the engine has begun beside its decisions, which must have ended. It does not close
 // the store. Reports of usage that wait are lost: see [Engine.Flush].
 func (e *Engine) Close() {
+	if e.room != nil {
+		e.room.Close()
+	}
 	e.refusals.close()
 	e.GiveUpReports()
 	if e.guard != nil {

@@ -34,6 +34,7 @@ type Metrics struct {
 	breaker         *breakerState
 	queue           *queueMetrics
 	calls           callMetrics
+	lanes           laneMetrics
 	reloads         *prometheus.CounterVec
 	policyInfo      *prometheus.GaugeVec
 	policyLoaded    prometheus.Gauge
@@ -112,6 +113,7 @@ func NewMetrics() *Metrics {
 	m.countWithout()
 	m.countQueue()
 	m.countCalls()
+	m.countLanes()
 	m.reloads = newCounters(m, "ration_policy_reloads_total", "Times that a policy was read, by result.", "result")
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)

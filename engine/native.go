@@ -18,13 +18,16 @@ const leaseLasts = 5 * 60 * limit.Second
 type link struct{ op, descriptor int }
 
 // native adds the ops of the `limits:` to the step: those of the descriptors' own places, of the
-// domain's root, and of the upstream that serves the model.
-func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Request, d *Decision, s *scratch) error {
+// domain's root, of the upstream that serves the model, and of the lane that it is in. It
+// returns what the descriptors ask for in all.
+func (e *Engine) native(
+	ctx context.Context, domain *policy.Domain, request *Request, d *Decision, s *scratch,
+) (total demand, err error) {
 	s.now, s.unknownModels = time.Now(), s.unknownModels[:0]
-	total := s.total(domain, "", true)
+	total = s.total(domain, "", true)
 	lease, err := s.lease(domain, request, &total)
 	if err != nil {
-		return err
+		return total, err
 	}
 	s.step.Lease = lease
 	var begun part
@@ -61,12 +64,16 @@ func (e *Engine) native(ctx context.Context, domain *policy.Domain, request *Req
 		sum.reserved = total.reserved && domain.Upstream(begun.model) == upstream // another one may have been asked
 		e.expand(&s.shared, &sum, &s.everybody, i, d, s)
 	}
+	if s.in != nil {
+		s.shared = s.in.Match()
+		e.expand(&s.shared, &total, &s.everybody, 0, d, s)
+	}
 	s.said = s.stage(&total)
 	if lease != nil && lease.Do == store.LeaseOpen && !s.takes() {
 		s.step.Lease = nil // nothing that a repeat could take again
 	}
 	s.reportDescriptors(domain, d, &total, begun)
-	return nil
+	return total, nil
 }
 
 func (s *scratch) modelBefore(i int) bool {
@@ -89,6 +96,9 @@ func isCheck(op *store.Op) bool { return op.Kind == store.Charge && op.Amount ==
 // expand adds an op for everything that want asks of the limits of m.
 func (e *Engine) expand(m *policy.Match, want *demand, who *payer, descriptor int, d *Decision, s *scratch) {
 	for _, l := range m.Limits {
+		if s.apartFrom != nil && s.apartFrom.Shares(l) {
+			continue
+		}
 		of := measureOf(l)
 		s.metered = s.metered || ofModels(of)
 		periods, q := e.allows(l, who, limit.At(s.now))

@@ -331,7 +331,7 @@ func TestReservedEntriesThatCannotBeRead(t *testing.T) {
 		"meter":           {[]engine.Descriptor{entries("user=ann", "ration.meter=money")}, "descriptors[0].entries[1]: ration.meter \"money\" is unknown: use requests, "},
 		"phase":           {[]engine.Descriptor{{}, entries("ration.phase=start")}, "descriptors[1].entries[0]: ration.phase \"start\" is unknown: use admit, "},
 		"empty":           {[]engine.Descriptor{entries("ration.request=")}, "descriptors[0].entries[0]: ration.request is empty"},
-		"no such entry":   {[]engine.Descriptor{entries("ration.lane=x")}, "descriptors[0].entries[0]: \"ration.lane\" is no reserved entry"},
+		"no such entry":   {[]engine.Descriptor{entries("ration.line=x")}, "descriptors[0].entries[0]: \"ration.line\" is no reserved entry"},
 		"hold without id": {[]engine.Descriptor{entries("user=ann", "ration.phase=hold", "ration.meter=tokens")}, "descriptors[0].entries: ration.phase hold reserves tokens for a request: it needs ration.request"},
 		"done without id": {[]engine.Descriptor{entries("user=ann", "ration.phase=done")}, "ration.phase done, or failed, ends a request: it needs ration.request"},
 		"hold requests":   {[]engine.Descriptor{entries("user=ann", "ration.phase=hold", "ration.request=r")}, "a ration.meter other than requests"},

@@ -73,71 +73,132 @@ func (e *Engine) Reserve(ctx context.Context, call *Call, a *Admission) error {
 }
 
 func (e *Engine) reserve(ctx context.Context, call *Call, a *Admission) error {
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	r := newReservation(e, call, a, s)
+	if err := r.prepare(ctx, ""); err != nil {
+		return err
+	}
+	if err := r.ask(ctx); err != nil {
+		return err
+	}
+	r.conclude()
+	return nil
+}
+
+// reservation is a call on its way to being reserved.
+type reservation struct {
+	asking
+	call      *Call
+	admission *Admission
+	want      demand
+
+	lasts limit.Micros
+	id    ReservationID // once it is prepared
+	note  note
+}
+
+func newReservation(e *Engine, call *Call, a *Admission, s *scratch) *reservation {
+	s.reservation = reservation{asking: asking{engine: e, decision: &a.Decision, s: s}, call: call, admission: a}
+	return &s.reservation
+}
+
+func (r *reservation) base() *asking { return &r.asking }
+
+func (r *reservation) wants() *demand { return &r.want }
+
+// prepare implements candidate.
+func (r *reservation) prepare(ctx context.Context, lane string) (err error) {
+	e, call, a, s := r.engine, r.call, r.admission, r.s
 	if len(call.Key) > MaxKey {
 		return tooMuch("idempotency_key", "bytes", len(call.Key), MaxKey)
 	}
-	lasts, err := leaseOf(call.Lasts)
-	if err != nil {
+	if r.lasts, err = leaseOf(call.Lasts); err != nil {
 		return err
 	}
-	now, domain, err := e.begin(ctx, &call.Caller, a)
-	if err != nil {
+	if r.now, r.domain, err = e.begin(ctx, &call.Caller, a); err != nil {
 		return err
 	}
-	s := e.scratch.Get().(*scratch)
-	defer e.release(s)
-	if err := e.judge(ctx, now, domain, call, a, s, store.Hold); err != nil {
+	s.in, s.apartFrom = r.domain.Lane(lane), nil
+	if r.want, err = e.judge(ctx, r.now, r.domain, call, a, s, store.Hold); err != nil {
 		return err
 	}
 	l := &s.leased
-	*l = store.Lease{Do: store.LeaseOpen, Lasts: lasts, Request: s.fingerprintOf(call, lasts)}
-	if call.Key != "" {
-		l.ID = s.leaseID(call.Domain, call.Key)
-	} else {
-		_, _ = rand.Read(l.ID[:]) // never fails
+	switch {
+	case call.Key != "":
+		r.id = s.leaseID(call.Domain, call.Key)
+	case r.id == ReservationID{}:
+		_, _ = rand.Read(r.id[:]) // never fails
 	}
-	n := note{
+	*l = store.Lease{ID: r.id, Do: store.LeaseOpen, Lasts: r.lasts, Request: s.fingerprintOf(call, r.lasts)}
+	n := &r.note
+	*n = note{
 		caller: call.Caller, reserved: limit.At(s.now), tier: a.tierName(),
 		estimate: a.Estimate, clamped: a.Clamped, price: a.Price, left: true,
 	}
 	prompt := stays(a.Estimate)
 	reported := added(1, prompt, a.Price.Cost(prompt))
-	s.reportCall(domain, n.part(call.Model), &reported, &reported)
+	s.reportCall(r.domain, n.part(call.Model), &reported, &reported)
 	n.caller.Attributes, n.caller.APIKey = s.entries, "" // whose key it is will be known still
 	s.note = n.append(s.note[:0])
 	l.Note, s.step.Lease = s.note, l
-	if err := e.askWhole(ctx, s, &a.Decision); err != nil {
+	return nil
+}
+
+// look implements candidate.
+func (r *reservation) look(ctx context.Context, lane string) (err error) {
+	e, a, s := r.engine, r.admission, r.s
+	if r.now, r.domain, err = e.begin(ctx, &r.call.Caller, a); err != nil {
+		return err
+	}
+	s.in, s.apartFrom = nil, r.domain.Lane(lane)
+	if _, err := e.judge(ctx, r.now, r.domain, r.call, a, s, store.Charge); err != nil {
+		return err
+	}
+	s.onlyLook(e.opts.Shadow)
+	return e.askWhole(ctx, s, &a.Decision)
+}
+
+// ask implements candidate.
+func (r *reservation) ask(ctx context.Context) error {
+	a, s := r.admission, r.s
+	if err := r.engine.askWhole(ctx, s, &a.Decision); err != nil {
 		return err
 	}
 	if s.outcome.Lease == store.LeaseReplayed && a.Degraded == policy.StoreErrorNone && s.step.Refused {
 		s.admitAgain(&a.Decision)
 	}
+	return nil
+}
+
+// conclude implements candidate.
+func (r *reservation) conclude() {
+	e, a, s := r.engine, r.admission, r.s
 	if a.Degraded == policy.StoreErrorNone {
-		e.reportRefusal(domain, call.Model, s, &a.Decision)
-		e.metrics.count(now, s, &a.Decision)
+		e.reportRefusal(r.domain, r.call.Model, s, &a.Decision)
+		e.metrics.count(r.now, s, &a.Decision)
 	}
 	a.roomFor(a.Estimate)
-	if a.Over {
-		return nil
+	if a.Over || s.looks {
+		return
 	}
-	a.ID, a.Expires = l.ID, a.Now+lasts
+	a.ID, a.Expires = r.id, a.Now+r.lasts
 	switch {
 	case a.Degraded != policy.StoreErrorNone:
-		n.left = false
-		s.note = n.append(s.note[:0])
+		r.note.left = false
+		s.note = r.note.append(s.note[:0])
 	case s.outcome.Lease == store.LeaseReplayed:
 		a.Replayed = true
 		first, err := readNote(s.outcome.Note)
 		if err != nil {
-			return nil // another version has left it, and will settle it
+			return // another version has left it, and will settle it
 		}
-		a.Expires, a.Price, a.Estimate, a.Clamped = first.reserved+lasts, first.price, first.estimate, first.clamped
+		a.Expires, a.Price, a.Estimate, a.Clamped = first.reserved+r.lasts, first.price, first.estimate, first.clamped
 		a.Cost = a.Price.Cost(a.Estimate)
 		a.roomFor(a.Estimate)
 		s.note = append(s.note[:0], s.outcome.Note...)
 	}
-	e.notes.Add(l.ID, string(s.note))
-	return nil
+	e.notes.Add(r.id, string(s.note))
 }
 
 // admitAgain lets a call pass that was admitted before: what has refused it since, by a policy or a directory of now, is too
@@ -179,7 +240,7 @@ func (e *Engine) check(ctx context.Context, call *Call, a *Admission, s *scratch
 	if err != nil {
 		return err
 	}
-	if err := e.judge(ctx, now, domain, call, a, s, store.Charge); err != nil {
+	if _, err := e.judge(ctx, now, domain, call, a, s, store.Charge); err != nil {
 		return err
 	}
 	s.onlyLook(e.opts.Shadow)
@@ -216,19 +277,21 @@ func (e *Engine) domainOf(ctx context.Context, c *Caller) (*loaded, *policy.Doma
 	return now, domain, nil
 }
 
-// judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges.
-func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind) error {
+// judge writes the step that asks every limit for room for a call, by ops of a kind: holds, or charges. It returns what it asks
+// for.
+func (e *Engine) judge(
+	ctx context.Context, now *loaded, domain *policy.Domain, call *Call, a *Admission, s *scratch, by store.Kind,
+) (want demand, err error) {
 	d := &a.Decision
 	d.API, a.PolicyVersion = call.API, now.policy.Version()
 	if err := e.findPlaces(ctx, domain, &call.Caller, d, s, call.Model); err != nil {
-		return err
+		return want, err
 	}
 	s.now = time.Now()
 	var unknown bool
 	a.Price, unknown = priceOf(domain, call.Model, s.now)
-	var err error
 	if a.Estimate, err = call.estimate(a); err != nil {
-		return err
+		return want, err
 	}
 	e.clamp(a, s)
 	if call.Model == "" && a.Estimate == (price.Usage{}) {
@@ -236,7 +299,6 @@ func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, 
 	}
 	a.Cost = a.Price.Cost(a.Estimate)
 
-	var want demand
 	want.free = a.Price.Known && a.Price.Rates == price.Rates{}
 	if unknown && !a.Price.Known {
 		want.unpriced, want.book = orUnnamed(call.Model), domain.Prices()
@@ -249,7 +311,7 @@ func (e *Engine) judge(ctx context.Context, now *loaded, domain *policy.Domain, 
 	e.askPlaces(&want, d, s)
 	s.judgeSizes(d)
 	s.bar(d)
-	return nil
+	return want, nil
 }
 
 // askWhole lets the store decide an account, or the limits where it cannot.

@@ -22,6 +22,7 @@ const (
 	reservedModel   = "ration.model"
 	reservedTier    = "ration.tier"
 	reservedAPI     = "ration.api"
+	reservedLane    = "ration.lane"
 )
 
 // KeyEntry is the reserved entry that holds an API key. Whoever shows entries hides its value.
@@ -145,6 +146,7 @@ func (a *asked) take(e *policy.Entry) (why string) {
 		if a.phase = phaseNamed(e.Value); a.phase == unknown {
 			return fmt.Sprintf("%s %.100q is unknown: use admit, hold, record, done or failed", e.Key, e.Value)
 		}
+	case reservedLane: // see laneAsked
 	case reservedRequest:
 		a.request = e.Value
 	case reservedModel:

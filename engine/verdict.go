@@ -37,6 +37,8 @@ func (d *Decision) Verdict() Verdict {
 	switch {
 	case !d.Over:
 		return Admitted
+	case d.Waiting.refuses():
+		return Throttled
 	case d.Reused, binding < 0:
 		return Blocked
 	}
@@ -95,6 +97,9 @@ func (v Verdict) ShouldRetry() bool { return v == Throttled || v == Unavailable 
 // RetryAfter returns how long a refused caller has to wait, and false if the request was not refused
 // or waiting does not help.
 func (d *Decision) RetryAfter() (wait limit.Micros, ok bool) {
+	if d.Waiting.refuses() {
+		return d.Waiting.retryAfter(), true
+	}
 	binding := d.Binding()
 	if binding < 0 || d.Statuses[binding].Never() {
 		return 0, false

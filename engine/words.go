@@ -13,6 +13,8 @@ import (
 func (d *Decision) Message() string {
 	binding := d.Binding()
 	switch {
+	case d.Waiting.refuses():
+		return d.Waiting.message()
 	case d.Bar == BarSuspended:
 		return "This request is not allowed: the account is suspended."
 	case d.Bar == BarUnknown:
@@ -33,6 +35,41 @@ func (d *Decision) Message() string {
 		return fmt.Sprintf("Request too large: %d at once, of at most %s.", s.Amount, s.Limit.Words())
 	}
 	return fmt.Sprintf("Rate limit reached: %s. Try again in %s.", s.Limit.Words(), waitWords(s.ResetAfter.Seconds()))
+}
+
+// message says to the user of a request that had no turn how it has waited: "Waited 30 s, third in line. Try again in about
+// 8 s."
+func (w *Waiting) message() string {
+	text := "Too many requests wait for their turn already."
+	switch {
+	case w.Ended == LineFullOfSubject:
+		text = "Too many of your requests wait for their turn already."
+	case w.Ended == WaitedTooLong && w.Position > 0:
+		text = fmt.Sprintf("Waited %s, %s in line.", waitWords(int64(w.For.Round(time.Second)/time.Second)), ordinal(w.Position))
+	case w.Ended == WaitedTooLong:
+		text = fmt.Sprintf("Waited %s in line.", waitWords(int64(w.For.Round(time.Second)/time.Second)))
+	}
+	if w.Expected > 0 {
+		return text + fmt.Sprintf(" Try again in about %s.", waitWords(w.retryAfter().Seconds()))
+	}
+	return text + " Try again soon."
+}
+
+// ordinal says a number as people do who stand in line.
+func ordinal(n int) string {
+	if words := [...]string{"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"}; n <= len(words) {
+		return words[n-1]
+	}
+	switch {
+	case n/10%10 == 1:
+	case n%10 == 1:
+		return fmt.Sprintf("%dst", n)
+	case n%10 == 2:
+		return fmt.Sprintf("%dnd", n)
+	case n%10 == 3:
+		return fmt.Sprintf("%drd", n)
+	}
+	return fmt.Sprintf("%dth", n)
 }
 
 // smaller says how much output would fit, where a smaller request would.

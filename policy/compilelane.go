@@ -28,7 +28,7 @@ func (c *compiler) lane(d *Domain, e *laneEntry) {
 		return
 	}
 	ln := &Lane{
-		Name: e.name.value, Path: d.name + ".lanes." + e.name.value,
+		Name: e.name.value, Domain: d.name, Path: d.name + ".lanes." + e.name.value,
 		owner: appendEscaped([]byte(string(d.escaped)+"|lanes|"), e.name.value), tiers: d.tiers,
 		File: e.at.file, Line: e.at.line, Column: e.at.column,
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/rationhq/ration/limit"
@@ -11,6 +12,8 @@ import (
 type Lane struct {
 	// Name is what the policy calls the lane, once in a domain, and callers name it by.
 	Name string
+	// Domain is the name of the domain that the lane belongs to.
+	Domain string
 	// Path names the lane in metrics, listings and logs: DOMAIN.lanes.NAME.
 	Path string
 
@@ -75,6 +78,12 @@ func (l *Lane) Match() Match { return Match{Limits: l.limits, Owner: l.owner} }
 // other lane has it, of whatever domain, and nothing else that owns limits.
 func (l *Lane) Owner() []byte { return l.owner }
 
+// Shares says that all callers of the lane share a limit, so that they wait for it: the lane's own, and those of its
+// upstream.
+func (l *Lane) Shares(of *Limit) bool {
+	return of.lane == l || l.Upstream != nil && of.upstream == l.Upstream
+}
+
 // interval returns the time from one call that Drain lets through to the next, rounded up; 0 without a Drain.
 func (l *Lane) interval() limit.Micros {
 	if l.Drain == nil {
@@ -95,6 +104,19 @@ func (d *Domain) Lanes() []*Lane { return d.lanes }
 // Lane returns the lane of that name, or nil.
 func (d *Domain) Lane(name string) *Lane {
 	return d.laneWith(func(l *Lane) bool { return l.Name == name })
+}
+
+// UnknownLane says that the domain has no lane of a name, and which one may be meant.
+func (d *Domain) UnknownLane(name string) string {
+	var names []string
+	for _, l := range d.lanes {
+		names = append(names, l.Name)
+	}
+	text := fmt.Sprintf("the policy of the domain has no lane %.100q", name)
+	if meant := nearest(name, names); meant != "" {
+		text += fmt.Sprintf(": did you mean %s?", meant)
+	}
+	return text
 }
 
 // LaneOf returns the lane that is bound to an upstream, of several the first in the order of the files; nil if there is

@@ -1,0 +1,388 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rationhq/ration/engine/waiting"
+	"github.com/rationhq/ration/lane"
+	"github.com/rationhq/ration/limit"
+	"github.com/rationhq/ration/policy"
+)
+
+// A call that waits in a lane is asked about as any other, again and again: whenever the line says that it is its turn.
+// What refuses it then, and is shared by all who are in the lane, has it wait on; everything else is the answer.
+
+// Standing is how a call stands that waits in a lane.
+type Standing = waiting.Standing
+
+// Waiting is how a call has waited in a lane.
+type Waiting struct {
+	// Lane is where it waited, or would have; nil: nowhere.
+	Lane *policy.Lane
+	// Ended says why it has not had its turn; WaitedForTurn where it has.
+	Ended WaitEnd
+	// For is how long it has waited.
+	For time.Duration
+	// Standing is how it stood when it gave up.
+	Standing
+}
+
+// WaitEnd is how waiting has ended.
+type WaitEnd uint8
+
+// How waiting ends.
+const (
+	WaitedForTurn     WaitEnd = iota // it was its turn, and the limits have said the rest
+	WaitedTooLong                    // the longest wait was over
+	LineFull                         // there was no place in line
+	LineFullOfSubject                // the subject had as many places in line as it may have
+)
+
+// String returns the word for metrics and messages.
+func (w WaitEnd) String() string {
+	return [...]string{"turn", "too_long", "full", "full_for_subject"}[w]
+}
+
+// refuses says that the request is refused because it had no turn.
+func (w *Waiting) refuses() bool { return w.Ended != WaitedForTurn }
+
+// retryAfter returns when it is worth coming again: when it would have been its turn, or soon.
+func (w *Waiting) retryAfter() limit.Micros {
+	if w.Expected <= 0 {
+		return Soon()
+	}
+	return max(limit.Second, limit.Micros(w.Expected/time.Microsecond))
+}
+
+// Place asks for a turn in a lane.
+type Place struct {
+	// Lane names it; empty: the one that is bound to the upstream which serves the model.
+	Lane string
+	// Longest is how long to wait at most; 0: as long as the lane says, which is the longest in any case.
+	Longest time.Duration
+	// Tell is told how the call stands, while it waits; nil: nobody is.
+	Tell func(Standing)
+}
+
+// Acquire is Reserve when it is the call's turn in a lane: it waits until there is room for it under what all share who are
+// in the lane, and then reserves that too. A limit of its own refuses it at once, when it comes and when it is its turn. Where
+// it has no turn in time [Decision.Waiting] says so, and the call is refused.
+//
+// Its errors are those of Reserve; and an *InvalidError where there is no such lane. When ctx ends the call has left the
+// line.
+func (e *Engine) Acquire(ctx context.Context, call *Call, place *Place, a *Admission) error {
+	started := time.Now()
+	err := e.acquire(ctx, call, place, a)
+	e.metrics.decided(time.Since(started)-a.Waiting.For, &a.Decision, err)
+	return err
+}
+
+func (e *Engine) acquire(ctx context.Context, call *Call, place *Place, a *Admission) error {
+	_, domain, err := e.begin(ctx, &call.Caller, a)
+	if err != nil {
+		return err
+	}
+	in, err := laneFor(domain, place.Lane, call.Model)
+	if err != nil {
+		return err
+	}
+	if place.Longest < 0 {
+		return &InvalidError{Field: "longest_wait", Reason: "it is below 0: say how long to wait, or nothing"}
+	}
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	return e.waitIn(ctx, in, place, newReservation(e, call, a, s))
+}
+
+// laneFor returns the lane of that name, or the one of the model's upstream.
+func laneFor(domain *policy.Domain, name, model string) (*policy.Lane, error) {
+	if name != "" {
+		if in := domain.Lane(name); in != nil {
+			return in, nil
+		}
+		return nil, &InvalidError{Field: "lane", Reason: domain.UnknownLane(name)}
+	}
+	if in := domain.LaneOf(domain.Upstream(model)); in != nil {
+		return in, nil
+	}
+	return nil, &InvalidError{
+		Field:  "lane",
+		Reason: fmt.Sprintf("no lane is bound to the upstream of the model %.100q: name the lane", model),
+	}
+}
+
+// laneAsked returns the lane in which a request is to wait; nil if it names none.
+func laneAsked(domain *policy.Domain, request *Request) (in *policy.Lane, err error) {
+	if len(domain.Lanes()) == 0 {
+		return nil, nil
+	}
+	for i := range request.Descriptors {
+		entries := request.Descriptors[i].Entries
+		name := valueOf(entries, reservedLane)
+		if name == "" {
+			continue
+		}
+		if p := phaseNamed(valueOf(entries, reservedPhase)); p == record || p == done || p == fail {
+			continue
+		}
+		found := domain.Lane(name)
+		switch {
+		case found == nil:
+			err = errors.New(domain.UnknownLane(name))
+		case in != nil && found != in:
+			err = errors.New("another descriptor names another lane: a request waits in one")
+		}
+		if err != nil {
+			return nil, &InvalidError{Field: fmt.Sprintf("descriptors[%d].entries", i), Reason: reservedLane + ": " + err.Error()}
+		}
+		in = found
+	}
+	return in, nil
+}
+
+// asking is a request on its way to being decided.
+type asking struct {
+	engine   *Engine
+	decision *Decision
+	s        *scratch
+	now      *loaded
+	domain   *policy.Domain
+}
+
+// candidate is a request that wants a turn.
+type candidate interface {
+	// prepare writes the step that asks for all; in a lane, also for what that limits. Empty: in none.
+	prepare(ctx context.Context, lane string) error
+	// ask puts it to the store.
+	ask(ctx context.Context) error
+	// look asks for all but what is shared in a lane, and writes nothing.
+	look(ctx context.Context, lane string) error
+	// conclude says what the request is told, and counts it.
+	conclude()
+	// wants is what it asks for.
+	wants() *demand
+	base() *asking
+}
+
+// longestMargin is the most that is kept of a caller's time to answer that it has waited in vain.
+const longestMargin = 50 * time.Millisecond
+
+// waitIn has a request wait for its turn in a lane.
+func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c candidate) error {
+	if err := c.prepare(ctx, in.Name); err != nil {
+		return err
+	}
+	a := c.base()
+	w := &waiter{candidate: c, lane: in, prepared: true}
+	if e.room == nil || e.opts.Shadow {
+		if err := c.ask(ctx); err != nil {
+			return err
+		}
+		c.conclude()
+		return nil
+	}
+	result, err := e.room.Wait(ctx, &waiting.Party{
+		Line: string(in.Owner()), Spec: orderOf(a.domain, in), Ticket: ticketOf(c, in), Wait: longest(ctx, in, place),
+		Stays: w.stays, Try: w.try, Tell: place.Tell,
+	})
+	w.stopped()
+	d := a.decision
+	d.Waiting = Waiting{Lane: in, For: result.Waited, Standing: result.Standing}
+	if err != nil {
+		e.metrics.lanes.observe(in, d, "gone")
+		return err
+	}
+	switch result.End {
+	case waiting.Tried, waiting.TurnedAway:
+	case waiting.TimedOut:
+		d.Waiting.Ended, d.Over = WaitedTooLong, true
+	case waiting.Full, waiting.FullForSubject:
+		if err := c.look(ctx, in.Name); err != nil {
+			return err
+		}
+		d.Waiting = Waiting{Lane: in, For: result.Waited, Standing: result.Standing}
+		if d.Over {
+			break // by a limit of its own, which says more
+		}
+		d.Waiting.Ended, d.Over = LineFull, true
+		if result.End == waiting.FullForSubject {
+			d.Waiting.Ended = LineFullOfSubject
+		}
+	}
+	c.conclude()
+	e.metrics.lanes.observe(in, d, d.Waiting.Ended.String())
+	return nil
+}
+
+// waiter is a candidate that waits.
+type waiter struct {
+	candidate
+	lane     *policy.Lane
+	prepared bool // its step is that of now
+	asked    bool // it has been asked, so that plain rules have counted it
+	counted  bool // it is among those who wait
+}
+
+func (w *waiter) stays(ctx context.Context) (bool, error) {
+	a := w.base()
+	a.engine.metrics.lanes.waits(w.lane, 1)
+	w.prepared, w.counted = false, true
+	err := w.look(ctx, w.lane.Name)
+	return !a.decision.Over, err
+}
+
+// stopped says that it waits no more.
+func (w *waiter) stopped() {
+	if w.counted {
+		w.base().engine.metrics.lanes.waits(w.lane, -1)
+	}
+}
+
+func (w *waiter) try(ctx context.Context, left time.Duration) (waiting.Attempt, error) {
+	if !w.prepared {
+		if err := w.prepare(ctx, w.lane.Name); err != nil {
+			return waiting.Attempt{}, err
+		}
+	}
+	a := w.base()
+	a.s.attempt(w.asked)
+	w.prepared, w.asked = false, true
+	if err := w.ask(ctx); err != nil {
+		return waiting.Attempt{}, err
+	}
+	return a.decision.attempt(a.s.in, left), nil
+}
+
+// attempt makes the step one that may come to nothing without anything being counted; again says that plain rules, which
+// count whatever the verdict is, have counted it before.
+func (s *scratch) attempt(again bool) {
+	for i := range s.step.Ops {
+		op := &s.step.Ops[i]
+		op.CountRefusals = false
+		if again && op.Manner == limit.Plain {
+			op.Amount = 0
+		}
+	}
+}
+
+// attempt says what came of a turn in a lane.
+func (d *Decision) attempt(in *policy.Lane, left time.Duration) waiting.Attempt {
+	if !d.Over {
+		return d.gotTurn(in)
+	}
+	out := waiting.Attempt{Verdict: waiting.Refused}
+	if d.Bar != BarNone || d.Reused || d.Degraded != policy.StoreErrorNone || in == nil {
+		return out
+	}
+	for i := range d.Statuses {
+		if st := &d.Statuses[i]; st.Over && st.Applied == nil {
+			return out
+		}
+	}
+	for i := range d.Limits {
+		a := &d.Limits[i]
+		switch {
+		case !a.Over:
+		case !in.Shares(a.Limit) || a.Never():
+			return out
+		case a.Status.RetryAfter.Duration() > left && !a.Status.FitsWithoutHolds:
+			return out
+		default:
+			out.Until = max(out.Until, d.Now+a.Status.RetryAfter)
+		}
+	}
+	if out.Until > 0 {
+		out.Verdict = waiting.Busy
+	}
+	return out
+}
+
+// gotTurn says for how many more there is room like one that was admitted, as far as is known.
+func (d *Decision) gotTurn(in *policy.Lane) waiting.Attempt {
+	out := waiting.Attempt{Room: lane.MaxCalled}
+	for i := range d.Limits {
+		a := &d.Limits[i]
+		if in == nil || !in.Shares(a.Limit) || a.Limit.Shadow || !a.Asks {
+			continue
+		}
+		out.Room = min(out.Room, int(max(0, a.Status.Remaining)/max(1, a.Amount)))
+		if a.Limit == in.Drain && a.Status.Remaining < 1 {
+			out.Until = d.Now + a.Status.ResetAfter // its burst is 1: what is used now is gone when the next one fits
+		}
+	}
+	return out
+}
+
+// longest returns for how long a request waits in a lane at most: less than its caller does.
+func longest(ctx context.Context, in *policy.Lane, place *Place) time.Duration {
+	wait := in.MaxWait.Duration()
+	if place.Longest > 0 {
+		wait = min(wait, place.Longest)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		wait = min(wait, left-min(left/10, longestMargin))
+	}
+	return max(0, wait)
+}
+
+// orderOf says how a lane orders.
+func orderOf(domain *policy.Domain, in *policy.Lane) lane.Spec {
+	spec := lane.Spec{
+		Classes: max(1, len(domain.Tiers())), Weights: in.Weights, Aging: in.Aging, Most: in.MaxWaiting, MostOfSubject: in.MaxWaitingPerSubject,
+	}
+	if domain.SubjectKey() == "" {
+		spec.MostOfSubject = spec.Most // nobody knows whose calls they are
+	}
+	return spec
+}
+
+// ticketOf returns the place in line of a request: its id is that of its lease, so that who comes again with the same
+// request has the same place.
+func ticketOf(c candidate, in *policy.Lane) lane.Ticket {
+	a := c.base()
+	t := lane.Ticket{Class: max(0, a.s.everybody.tier), Cost: costOf(c.wants(), in.TurnsBy)}
+	if a.s.step.Lease != nil {
+		t.ID = lane.ID(a.s.step.Lease.ID)
+	} else {
+		_, _ = rand.Read(t.ID[:]) // never fails
+	}
+	for i := range a.s.matches {
+		if m := &a.s.matches[i]; m.HasSubject {
+			sum := sha256.Sum256(m.Owner)
+			t.Subject = lane.ID(sum[:len(t.Subject)])
+			break
+		}
+	}
+	return t
+}
+
+// costOf returns how much of its subject's share a request takes.
+func costOf(want *demand, by policy.Meter) int64 {
+	of := func(classes uint8) int64 { return limit.Add(want.charge.sum(classes), want.hold.sum(classes)) }
+	cost := int64(1)
+	switch by {
+	case policy.Tokens:
+		cost = of(tokenClasses)
+	case policy.Cost:
+		cost = of(1<<money) / int64(1000)
+	default:
+	}
+	return min(lane.MaxCost, max(1, cost))
+}
+
+// freeLanes tells the lanes of a domain that a call has ended, whose room others may have.
+func (e *Engine) freeLanes(domain *policy.Domain) {
+	if e.room == nil {
+		return
+	}
+	for _, in := range domain.Lanes() {
+		spec := orderOf(domain, in)
+		e.room.Free(string(in.Owner()), &spec, 1)
+	}
+}
