@@ -210,6 +210,10 @@ func (ld *laneDraft) waiting() {
 // order compiles which tier goes first.
 func (ld *laneDraft) order() {
 	e, ln := ld.entry, ld.lane
+	if tiers := len(ld.domain.tiers); tiers > MaxLaneTiers {
+		ld.error(e.at, "the domain has %d tiers, and a lane puts %d in order at most", tiers, MaxLaneTiers)
+		return
+	}
 	if order := e.order; order.given && order.value != "strict" {
 		ld.error(order.at, "order %s is unknown: it is strict, or `weighted: { TIER: 3, … }` stands in its place", quote(order.value))
 		return
@@ -224,6 +228,8 @@ func (ld *laneDraft) order() {
 		at, ln.Aging = e.aging.at, limit.Micros(e.aging.value)
 	}
 	switch every := ln.interval(); {
+	case ln.Aging > MaxLaneWait:
+		ld.error(at, "`aging` is %s at most, as long as anybody waits, and not %v", timeInWords(MaxLaneWait), e.aging.value)
 	case behind < 1:
 		if e.aging.given {
 			ld.warn(at, "`aging` has no effect: no tier goes before another")

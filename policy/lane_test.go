@@ -306,7 +306,7 @@ func checkLanes(t failer, p *Policy) {
 			case ln.MaxWait < 1 || ln.MaxWait > MaxLaneWait || waiting < 1 || waiting > MaxLaneWaiting,
 				ln.MaxWaitingPerSubject < 1 || ln.MaxWaitingPerSubject > waiting:
 				t.Fatalf("in lane %s wait %d, %d of a subject, for %d µs", ln.Path, waiting, ln.MaxWaitingPerSubject, ln.MaxWait)
-			case ln.Weights == nil && ln.Aging < 1, ln.Weights != nil && (ln.Aging != 0 || len(ln.Weights) != len(d.Tiers())):
+			case ln.Weights == nil && (ln.Aging < 1 || ln.Aging > MaxLaneWait), ln.Weights != nil && (ln.Aging != 0 || len(ln.Weights) != len(d.Tiers())):
 				t.Fatalf("lane %s has weights %v and an aging of %d µs", ln.Path, ln.Weights, ln.Aging)
 			case ln.Upstream == nil && len(ln.Limits()) == 0:
 				t.Fatalf("nobody waits in lane %s", ln.Path)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -115,6 +116,7 @@ policy.yaml:12:57: lane ´g´: a ´per_subject´ of 5,000 is above the 1,000 tha
 - {name: h, drain: 5/second, weighted: {gold: 1}}
 - {name: i, drain: 5/second, turns_by: token}
 - {name: j, drain: 5/second, turns_by: output_tokens}
+- {name: l, drain: 5/second, max_wait: 1h, aging: 61m}
 - {name: k, drain: 5/second, weighted: {free: 1, free: 2, pro: 2, premium: 3}}
 `, `
 policy.yaml:7:37: lane ´a´: order ´fifo´ is unknown: it is strict, or ´weighted: { TIER: 3, … }´ stands in its place
@@ -131,7 +133,8 @@ policy.yaml:12:40: lane ´g´: tier ´premium´ has no weight: every tier has on
 policy.yaml:13:41: tier ´gold´ is unknown: it is free, pro or premium
 policy.yaml:14:40: lane ´i´: turns_by ´token´ is unknown (did you mean ´tokens´?)
 policy.yaml:15:40: lane ´j´: turns_by ´output_tokens´ is unknown: it is requests, tokens or cost
-policy.yaml:16:50: ´free´ is given twice
+policy.yaml:16:51: lane ´l´: ´aging´ is 1 hour at most, as long as anybody waits, and not 1 hour 1 minute
+policy.yaml:17:50: ´free´ is given twice
 `},
 		{"without tiers and upstreams", `
 domain: d
@@ -209,5 +212,22 @@ policy.yaml:5:3: all callers are one to lane ´c´, with one ´per_subject´ and
 				t.Errorf("got\n%s%swant\n%s", failures, got, want)
 			}
 		})
+	}
+}
+
+// A lane puts fewer tiers in order than a domain may have.
+func TestLanesWithManyTiers(t *testing.T) {
+	for tiers, want := range map[int]string{
+		MaxLaneTiers:     "",
+		MaxLaneTiers + 1: "policy.yaml:3:9: lane ´a´: the domain has 33 tiers, and a lane puts 32 in order at most\n",
+	} {
+		policy := "domain: d\ntiers: ["
+		for i := range tiers {
+			policy += fmt.Sprintf("{name: t%d}, ", i)
+		}
+		_, failures, _ := parse(t, policy+"]\nlanes: [{name: a, drain: 5/second}]\n", Options{})
+		if failures != expected(want) {
+			t.Errorf("with %d tiers: %s", tiers, failures)
+		}
 	}
 }
