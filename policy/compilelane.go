@@ -127,7 +127,7 @@ func (ld *laneDraft) drains() (ok bool) {
 	case n == 0:
 		ld.error(at, "a `drain` of 0 lets nobody through: write 1/minute for a slow one")
 	case n > int64(per.length):
-		ld.error(at, "a `drain` of %s in %s is more than one in a microsecond: leave it out", grouped(n), lengthInWords(per.length))
+		ld.error(at, "a `drain` of %s per %s is more than one in a microsecond: leave it out", grouped(n), lengthInWords(per.length))
 	default:
 		return true
 	}
@@ -176,8 +176,8 @@ func (ld *laneDraft) waiting() {
 		}
 	}
 	if every := ln.interval(); every > ln.MaxWait {
-		ld.warn(e.drain.at, "it lets a call through once in %s, and nobody waits for longer than %s: write a longer `max_wait`",
-			timeInWords(every), timeInWords(ln.MaxWait))
+		ld.warn(e.drain.at, "`drain` lets %s through, and nobody waits for longer than %s: write a longer `max_wait`",
+			ln.Drain.For(0).Rate(Requests), timeInWords(ln.MaxWait))
 	}
 	if total := e.total; total.given {
 		if ln.MaxWaiting = int(min(total.value, MaxLaneWaiting)); total.value < 1 || total.value > MaxLaneWaiting {
@@ -210,6 +210,10 @@ func (ld *laneDraft) waiting() {
 // order compiles which tier goes first.
 func (ld *laneDraft) order() {
 	e, ln := ld.entry, ld.lane
+	if tiers := len(ld.domain.tiers); tiers > MaxLaneTiers {
+		ld.error(e.at, "the domain has %d tiers, and a lane puts %d in order at most", tiers, MaxLaneTiers)
+		return
+	}
 	if order := e.order; order.given && order.value != "strict" {
 		ld.error(order.at, "order %s is unknown: it is strict, or `weighted: { TIER: 3, … }` stands in its place", quote(order.value))
 		return
@@ -224,6 +228,8 @@ func (ld *laneDraft) order() {
 		at, ln.Aging = e.aging.at, limit.Micros(e.aging.value)
 	}
 	switch every := ln.interval(); {
+	case ln.Aging > MaxLaneWait:
+		ld.error(at, "`aging` is %s at most, as long as anybody waits, and not %v", timeInWords(MaxLaneWait), e.aging.value)
 	case behind < 1:
 		if e.aging.given {
 			ld.warn(at, "`aging` has no effect: no tier goes before another")
@@ -232,8 +238,8 @@ func (ld *laneDraft) order() {
 		ld.warn(at, "`aging` of %s is above its `max_wait` of %s: a tier that others go before may wait in vain",
 			timeInWords(ln.Aging), timeInWords(ln.MaxWait))
 	case every*behind >= ln.Aging && every*behind < ln.MaxWait:
-		ld.warn(at, "it lets a call through once in %s, and each tier has a turn after %s, so none goes first: write a longer `aging`",
-			timeInWords(every), timeInWords(ln.Aging))
+		ld.warn(at, "`drain` lets %s through, and a tier that has waited for %s is next, so none goes first: write a longer `aging`",
+			ln.Drain.For(0).Rate(Requests), timeInWords(ln.Aging))
 	}
 }
 

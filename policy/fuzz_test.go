@@ -35,6 +35,11 @@ func FuzzParse(f *testing.F) {
 			"  - {name: m, limit: 5/month, time_zone: subject or Europe/Berlin, anchor: subject or 15, warn_at: [80%, 100%], ceiling: 3}\n" +
 			"  - {name: y, meter: cost, limit: $5/year, time_zone: subject, anchor: {day: subject, month: feb}, on_store_error: local}\n",
 		"domain: d\nanonymous: shared\nusage: off\ndescriptors: [{key: '*', subject: true}]\n",
+		"domain: d\ntiers: [{name: f}, {name: p}]\nupstreams: [{name: u, models: m, limits: [{name: r, rate: 5/day}]}]\n" +
+			"lanes: [&l {name: a, upstream: u, drain: 5/second, max_concurrent: 3, max_wait: 1m, aging: 5s, turns_by: cost}, " +
+			"{<<: *l, name: b, upstream: u, aging: 1s, max_waiting: {total: 1k, per_subject: 2}, on_store_error: deny}, " +
+			"{name: c, drain: 1/1h30m, weighted: {f: 1, p: 1_000}, order: strict}]\n",
+		"domain: d\nlanes: [{name: a, max_concurrent: 3}]\n",
 		"\xff\xfed\x00o\x00:\x00 \x00a\x00",
 	} {
 		f.Add([]byte(seed))
@@ -65,10 +70,7 @@ func checkPolicy(t *testing.T, sources []Source) {
 			t.Fatalf("%q leads to %v, not to rule %s", descriptor, got.Rule, r.Path)
 		}
 	}
-	buckets := map[string]*Limit{}
-	for _, l := range p.Limits() {
-		checkLimit(t, p, l, buckets)
-	}
+	checkLanes(t, p)
 	if len(p.Explain()) < len(p.Rules())+len(p.Limits()) {
 		t.Fatal("a rule or a limit is not explained")
 	}
@@ -112,6 +114,8 @@ func checkLimit(t failer, p *Policy, l *Limit, buckets map[string]*Limit) {
 	switch {
 	case l.upstream != nil:
 		m = l.upstream.Match()
+	case l.lane != nil:
+		m = l.lane.Match()
 	case l.node.parent != nil:
 		descriptor, exact := pathOf(l.node)
 		if !exact {

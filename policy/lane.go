@@ -33,7 +33,8 @@ type Lane struct {
 	// Weights are the shares of the tiers, 1…[MaxLaneWeight], by their index in [Domain.Tiers]; nil: the last tier goes
 	// before the one before it, and so on.
 	Weights []int64
-	// Aging is how long a tier with somebody waiting goes without a turn until it has the next one; 0 with Weights.
+	// Aging is how long a tier with somebody waiting goes without a turn until it has the next one, [MaxLaneWait] at most; 0
+	// with Weights.
 	Aging limit.Micros
 	// TurnsBy is what the subjects of a tier take turns by: Requests, Tokens or Cost.
 	TurnsBy Meter
@@ -53,6 +54,8 @@ const (
 	MaxLaneWait = hour
 	// MaxLaneWaiting is how many calls wait in a lane at most.
 	MaxLaneWaiting = 10_000
+	// MaxLaneTiers is how many tiers a lane puts in order at most.
+	MaxLaneTiers = 32
 	// MaxLaneWeight is the largest weight of a tier in a lane.
 	MaxLaneWeight = 1000
 )

@@ -91,9 +91,9 @@ upstreams:
 
 // limitArgs is what a counter of a limit belongs to.
 type limitArgs struct {
-	domain, upstream string
-	entries          []Entry
-	name             string
+	domain, upstream, lane string
+	entries                []Entry
+	name                   string
 }
 
 // Owner and bucket together can be read back, and therefore no two counters have the same ones.
@@ -104,9 +104,12 @@ func TestLimitBucketsAreInjective(t *testing.T) {
 		entry := map[string]any{"name": want.name, "algorithm": "sliding_log", "limit": "5/minute"}
 		limits := []any{entry}
 		file := map[string]any{"domain": want.domain}
-		depth := rapid.IntRange(-1, 3).Draw(t, "depth")
+		depth := rapid.IntRange(-2, 3).Draw(t, "depth")
 		payer := rapid.IntRange(0, 3).Draw(t, "payer")
 		switch depth {
+		case -2:
+			want.lane, want.name = text.Draw(t, "lane"), "drain"
+			file["lanes"] = []any{map[string]any{"name": want.lane, "drain": "5/minute"}}
 		case -1:
 			want.upstream = text.Draw(t, "upstream")
 			file["upstreams"] = []any{map[string]any{"name": want.upstream, "models": "m", "limits": limits}}
@@ -133,7 +136,9 @@ func TestLimitBucketsAreInjective(t *testing.T) {
 		d := p.Domain(want.domain)
 		m := d.Root()
 		switch {
-		case depth < 0:
+		case depth == -2:
+			m = d.Lanes()[0].Match()
+		case depth == -1:
 			m = d.Upstream("m").Match()
 		case depth > 0:
 			m, _ = d.Match(want.entries, nil)
@@ -152,15 +157,18 @@ func TestLimitBucketsAreInjective(t *testing.T) {
 func readLimitBucket(t *rapid.T, owner, bucket string) (args limitArgs) {
 	parts := strings.Split(bucket, "|")
 	last := len(parts) - 3
-	if kind := strings.Join(parts[last+1:], "|"); kind != "sliding_log|60s" {
-		t.Fatalf("%q ends in %q", bucket, kind)
-	}
 	args.name = unescapeBucket(t, parts[last])
 	whole := strings.Split(owner, "|")
 	args.domain = unescapeBucket(t, whole[0])
-	if len(whole) == 3 && whole[1] == "upstreams" {
-		args.upstream = unescapeBucket(t, whole[2])
-		return args
+	wantKind, alone := "sliding_log|60s", len(whole) == 3
+	switch {
+	case alone && whole[1] == "upstreams":
+		args.upstream, whole = unescapeBucket(t, whole[2]), whole[:1]
+	case alone && whole[1] == "lanes":
+		args.lane, whole, wantKind = unescapeBucket(t, whole[2]), whole[:1], "token_bucket|60s"
+	}
+	if kind := strings.Join(parts[last+1:], "|"); kind != wantKind {
+		t.Fatalf("%q ends in %q", bucket, kind)
 	}
 	for _, part := range append(whole[1:], parts[:last]...) {
 		key, value, ok := strings.Cut(part, "=")

@@ -27,7 +27,7 @@ func drawLimit(t *rapid.T) map[string]any {
 		entry["meter"] = "concurrency"
 	}
 	some("meter", "requests", "input_tokens", "output_tokens", "tokens", "concurrency")
-	if rapid.IntRange(0, 3).Draw(t, "money?") == 0 {
+	if rapid.Bool().Draw(t, "money?") {
 		entry["meter"] = "cost"
 	}
 	some("shadow", true)

@@ -1,6 +1,10 @@
 package policy
 
-import "go.yaml.in/yaml/v3"
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+)
 
 func (r *reader) lanes(n *yaml.Node) (lanes []*laneEntry) {
 	r.list("lanes", n, func(n *yaml.Node) {
@@ -31,9 +35,9 @@ func (r *reader) laneField(l *laneEntry, key string, v *yaml.Node) {
 		r.object("`max_waiting`", v, inWaiting, func(key string, v *yaml.Node) {
 			switch key {
 			case "total":
-				read(r, key, v, &l.total, parseUnits)
+				read(r, key, v, &l.total, parseCount)
 			case "per_subject":
-				read(r, key, v, &l.perSubject, parseUnits)
+				read(r, key, v, &l.perSubject, parseCount)
 			}
 		})
 	case "order":
@@ -44,7 +48,7 @@ func (r *reader) laneField(l *laneEntry, key string, v *yaml.Node) {
 		l.weightedAt = r.at(v)
 		r.table("`weighted`", v, func(k *yaml.Node, tier string, v *yaml.Node) {
 			w := weightEntry{tier: field[string]{tier, r.at(k), true}}
-			read(r, key, v, &w.weight, parseUnits)
+			read(r, key, v, &w.weight, parseCount)
 			l.weights = append(l.weights, w)
 		})
 	case "turns_by":
@@ -52,4 +56,13 @@ func (r *reader) laneField(l *laneEntry, key string, v *yaml.Node) {
 	case "on_store_error":
 		r.ownText(key, v, &l.onStoreError)
 	}
+}
+
+// parseCount reads a number of calls, or a weight: `20`, `1_000`, `1k`.
+func parseCount(s string) (int64, error) {
+	n, err := parseUnits(s)
+	if err != nil {
+		err = fmt.Errorf("%s is no whole number: write it as 20 or 1_000", quote(s))
+	}
+	return n, err
 }

@@ -15,8 +15,9 @@ type question struct {
 	domain  *policy.Domain
 	text    string // as it was asked
 	matches []policy.Match
-	model   string // for upstreams; empty: none is named
-	tier    string // that the request claims; empty: none
+	model   string       // for upstreams; empty: none is named
+	lane    *policy.Lane // that it waits in; nil: none
+	tier    string       // that the request claims; empty: none
 }
 
 // question reads what the flags ask about.
@@ -83,13 +84,29 @@ func (q *question) entries(flag, text string) (entries []policy.Entry, err error
 			q.model = value
 		case key == "ration.tier":
 			q.tier = value
+		case key == "ration.lane":
+			if q.lane = q.domain.Lane(value); q.lane == nil {
+				return nil, misused("%s: there is no lane %q, %s", flag, value, lanesOf(q.domain))
+			}
 		case strings.HasPrefix(key, "ration."):
-			return nil, misused("%s: %q changes nothing about which limits apply: only ration.model and ration.tier do", flag, key)
+			return nil, misused("%s: %q changes nothing about which limits apply: only ration.model, ration.tier and ration.lane do", flag, key)
 		default:
 			entries = append(entries, policy.Entry{Key: key, Value: value})
 		}
 	}
 	return entries, nil
+}
+
+// lanesOf says which lanes a domain has.
+func lanesOf(d *policy.Domain) string {
+	if len(d.Lanes()) == 0 {
+		return "nor any other"
+	}
+	names := make([]string, len(d.Lanes()))
+	for i, l := range d.Lanes() {
+		names[i] = l.Name
+	}
+	return "only " + strings.Join(names, ", ")
 }
 
 // answer says which limits apply and in which counters they count.
@@ -118,6 +135,10 @@ func (q *question) answer() []string {
 	if u := d.Upstream(q.model); q.model != "" && u != nil {
 		m := u.Match()
 		lines = q.add(lines, &m, q.tierOf(&caller))
+	}
+	if q.lane != nil {
+		m := q.lane.Match()
+		lines = q.add(append(lines, "  "+q.lane.Explain()), &m, q.tierOf(&caller))
 	}
 	if len(lines) == header {
 		lines = append(lines, "  nothing limits it")

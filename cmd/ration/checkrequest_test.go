@@ -28,6 +28,8 @@ descriptors:
 - { key: path, value: "a,b", rate_limit: { unlimited: true } }
 upstreams:
 - { name: provider, models: [big-*], limits: [{ name: rpm, rate: 1_000/minute }] }
+lanes:
+- { name: provider, upstream: provider, drain: 5/second, max_concurrent: 3 }
 subjects: { alice: { tier: pro } }
 anonymous: unlimited
 `), 0o600); err != nil {
@@ -95,6 +97,19 @@ domain llm, descriptor user=alice,ration.model=big-2,ration.tier=free
   limit llm.upstreams.provider.rpm: 1,000 requests per minute, flowing steadily, up to 1,000 at once
     counter rpm|token_bucket|60s of llm|upstreams|provider
 `},
+		{"a lane", []string{path, "--descriptor", "org=a,ration.model=big-2,ration.lane=provider,ration.tier=pro"}, `
+domain llm, descriptor org=a,ration.model=big-2,ration.lane=provider,ration.tier=pro
+  the tier is pro: the request says so
+  limit llm.all: 5,000,000 requests per calendar month (UTC)
+    counter all|calendar|month;UTC;1 of llm
+  limit llm.upstreams.provider.rpm: 1,000 requests per minute, flowing steadily, up to 1,000 at once
+    counter rpm|token_bucket|60s of llm|upstreams|provider
+  lane provider: calls wait while upstream provider or the lane has no room, for 30 seconds at most, 1,000 of them, 20 of one subject; pro before free, but a tier that has waited for a turn for 10 seconds is next; in a tier subjects take turns
+  limit llm.lanes.provider.drain: 5 requests per second, flowing steadily, up to 1 at once
+    counter drain|token_bucket|1s of llm|lanes|provider
+  limit llm.lanes.provider.places: 3 requests at the same time
+    counter places|concurrency|0s of llm|lanes|provider
+`},
 		{"a value with a comma, and a tier that is none", []string{path, "--descriptor", `path=a\,b,ration.tier=gold`}, `
 domain llm, descriptor path=a\,b,ration.tier=gold
   the tier is free: the first, since there is no "gold"` + all + `
@@ -132,6 +147,8 @@ domain llm, attributes user=eve,ration.tier=pro
 		{[]string{path, "--descriptor", "=user"}, `--descriptor: "=user" is no KEY=VALUE`},
 		{[]string{path, "--attributes", "user=a,user=b"}, `--attributes: "user" is given twice: an attribute has one value`},
 		{[]string{path, "--attributes", "ration.phase=done"}, `--attributes: "ration.phase" changes nothing about which limits apply`},
+		{[]string{path, "--attributes", "ration.lane=fast"}, `--attributes: there is no lane "fast", only provider`},
+		{[]string{spending, "--attributes", "ration.lane=fast"}, `--attributes: there is no lane "fast", nor any other`},
 		{[]string{path, "--attributes", "a=b", "--descriptor", "a=b"}, `--attributes and --descriptor can't be used together`},
 		{[]string{path, "--attributes", "a=b", "--domain", "x"}, `--domain: there is no "x", only llm`},
 		{[]string{path, "../../examples/quickstart.yaml", "--attributes", "a=b"}, `--domain is missing: the policy has the domains llm, quickstart`},

@@ -43,7 +43,7 @@ func (checkCmd) Help() string {
 Prints each problem as file:line:column: message, with a suggestion where one is near, and exits with 1 if there are
 errors. Otherwise prints in words what each rule means, or, asked about one request, which limits apply to it and in
 which counters it counts. There \, is a comma in a value; ration.model names a model, so that the limits of its upstream
-apply (among attributes, model does too), and ration.tier a tier.
+apply (among attributes, model does too), ration.tier a tier, and ration.lane the lane that the request waits in.
 
 Examples:
 

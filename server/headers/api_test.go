@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
 	"github.com/rationhq/ration/server/headers"
@@ -162,5 +163,39 @@ upstreams: [ { name: provider, models: [ m ], limits: [ { name: rpm, meter: requ
 	}
 	if got := remaining(); got != "1 0 " {
 		t.Errorf("refused by the upstream's limit: %s", got)
+	}
+}
+
+// Nor is that of a lane: its drain has room for one call at a time, so that nothing is left whenever one was admitted.
+func TestLanesAreNotTold(t *testing.T) {
+	p, _, err := policy.Parse([]policy.Source{{Name: "shared", Data: []byte(`
+domain: shared
+limits: [ { name: all, meter: requests, algorithm: fixed_window, limit: 100/hour } ]
+lanes: [ { name: provider, drain: 5/second } ]
+`)}}, policy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := engine.Decision{Now: noon}
+	for i, remaining := range []int64{99, 0} {
+		l := p.Limits()[i]
+		d.Limits = append(d.Limits, engine.Applied{
+			Limit: l, Quantity: l.For(0), Asks: true, Amount: 1, Status: limit.Status{Remaining: remaining, RetryAfter: limit.Second / 5},
+		})
+	}
+	remaining := func() (told string) {
+		for _, f := range headers.Append(nil, &d) {
+			if f.Name == "x-ratelimit-limit-requests" || f.Name == "x-ratelimit-remaining-requests" {
+				told += f.Value + " "
+			}
+		}
+		return told
+	}
+	if got := remaining(); got != "100 99 " {
+		t.Errorf("admitted: %s", got)
+	}
+	d.Over, d.Limits[1].Over = true, true
+	if got := remaining(); got != "1 0 " {
+		t.Errorf("refused by the lane's drain: %s", got)
 	}
 }

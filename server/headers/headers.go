@@ -101,7 +101,7 @@ type standing struct {
 }
 
 // listed returns the limits that fields tell of, the one that binds first: those that can refuse, and of which something
-// is known. How much is left of what all share at an upstream is no caller's business, unless it refuses.
+// is known. How much is left of what all share at an upstream or in a lane is no caller's business, unless it refuses.
 func listed(d *engine.Decision) []standing {
 	var all []standing
 	for _, l := range d.Listing() {
@@ -110,13 +110,15 @@ func listed(d *engine.Decision) []standing {
 			if st := l.Status; st.Rule == nil || !st.Rule.Shadow {
 				all = append(all, ofRule(st))
 			}
-		case l.Applied.Limit.Shadow, l.Applied.Unavailable, l.Applied.Limit.OfUpstream() && !l.Applied.Over:
+		case l.Applied.Limit.Shadow, l.Applied.Unavailable, shared(l.Applied.Limit) && !l.Applied.Over:
 		default:
 			all = append(all, ofLimit(l.Applied, d.Now))
 		}
 	}
 	return all
 }
+
+func shared(l *policy.Limit) bool { return l.OfUpstream() || l.OfLane() }
 
 func ofRule(s *engine.Status) standing {
 	out := standing{

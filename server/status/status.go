@@ -70,7 +70,7 @@ func (s *Service) ListPolicies(_ context.Context, r *rationv1.ListPoliciesReques
 	return response, nil
 }
 
-// files returns the files that the domain's rules and limits stand in, in their order.
+// files returns the files that the domain's rules, limits and lanes stand in, in their order.
 func files(d *policy.Domain) []string {
 	var names []string
 	add := func(file string) {
@@ -82,6 +82,9 @@ func files(d *policy.Domain) []string {
 		add(r.File)
 	}
 	for _, l := range d.Limits() {
+		add(l.File)
+	}
+	for _, l := range d.Lanes() {
 		add(l.File)
 	}
 	return names

@@ -83,3 +83,24 @@ func TestListsMoney(t *testing.T) {
 		t.Errorf("%s: %s\nwant cost: %s", l.GetMeter(), said, want)
 	}
 }
+
+// A file is told of where a lane stands, though it has no limit of its own.
+func TestFilesOfLanes(t *testing.T) {
+	e := engine.New(gone{}, engine.Options{StoreWait: time.Second})
+	defer e.Close()
+	p, _, err := policy.Parse([]policy.Source{
+		{Name: "a.yaml", Data: []byte("domain: shop\nupstreams: [ { name: u, models: m, limits: [ { name: rpm, rate: 5/second } ] } ]\n")},
+		{Name: "b.yaml", Data: []byte("domain: shop\nlanes: [ { name: u, upstream: u } ]\n")},
+	}, policy.Options{MergeDomains: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.SetPolicy(p)
+	got, err := status.New(nil, e, &health.State{}).ListPolicies(t.Context(), &rationv1.ListPoliciesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files := got.GetPolicies()[0].GetFiles(); strings.Join(files, " ") != "a.yaml b.yaml" {
+		t.Errorf("the domain stands in %q", files)
+	}
+}
