@@ -53,7 +53,9 @@ type standing struct {
 
 func (a *Applied) standing() standing {
 	return standing{
-		over: a.Over, never: a.Never(), wait: a.Status.RetryAfter, charged: a.Amount > 0,
+		over: a.Over, never: a.Never(), wait: a.Status.RetryAfter,
+		// Whose turn it was has used up what a lane lets through: nothing that binds, unless it refuses.
+		charged:   a.Amount > 0 && (a.Over || !a.Limit.OfLane()),
 		remaining: max(0, a.Status.Remaining), limit: a.Quantity.Spec.Ceiling(),
 	}
 }

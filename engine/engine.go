@@ -143,6 +143,13 @@ func (e *Engine) Policy() (p *policy.Policy, since time.Time) {
 // Ready reports whether the store can decide now.
 func (e *Engine) Ready(ctx context.Context) error { return e.store.Ready(ctx) }
 
+// StopWaiting has all who wait in lanes wait no longer, with ErrStopping: the server is about to stop.
+func (e *Engine) StopWaiting() {
+	if e.room != nil {
+		e.room.Stop()
+	}
+}
+
 // Close ends what the engine has begun beside its decisions, which must have ended. It does not close
 // the store. Reports of usage that wait are lost: see [Engine.Flush].
 func (e *Engine) Close() {

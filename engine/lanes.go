@@ -20,6 +20,9 @@ import (
 // Standing is how a call stands that waits in a lane.
 type Standing = waiting.Standing
 
+// ErrStopping is the error of those who wait in a lane when the server stops.
+var ErrStopping = waiting.ErrStopping
+
 // Waiting is how a call has waited in a lane.
 type Waiting struct {
 	// Lane is where it waited, or would have; nil: nowhere.

@@ -240,6 +240,10 @@ func (s *scratch) concludeNative(d *Decision) {
 		a.Over = (a.Status.Refused || a.refuses()) && !a.Limit.Shadow
 	}
 	for _, l := range s.links {
-		d.Statuses[l.descriptor].bind(&d.Limits[l.op])
+		a := &d.Limits[l.op]
+		if a.Limit.OfLane() && !a.Over {
+			continue // whose turn it was has used up what a lane lets through, which is nothing to be told
+		}
+		d.Statuses[l.descriptor].bind(a)
 	}
 }

@@ -107,6 +107,15 @@ func (d *Decision) RetryAfter() (wait limit.Micros, ok bool) {
 	return d.Statuses[binding].ResetAfter, true
 }
 
+// RetryEstimated says that RetryAfter may be shorter: what others hold stands in the way, or a line.
+func (d *Decision) RetryEstimated() bool {
+	if d.Waiting.refuses() {
+		return true
+	}
+	binding := d.Binding()
+	return binding >= 0 && d.Statuses[binding].Applied != nil && d.Statuses[binding].Applied.Status.Estimated
+}
+
 // Pause returns how long a client pauses that tries again by itself: as RetryAfter, but no longer than clients believe
 // where only what others hold stands in the way, since a settlement may make room at any time.
 func (d *Decision) Pause() (wait limit.Micros, ok bool) {

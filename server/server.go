@@ -83,6 +83,7 @@ type Config struct {
 // Server is a server whose listeners are open.
 type Server struct {
 	config Config
+	engine *engine.Engine
 	health *health.State
 	grpc   *grpc.Server
 	admin  *grpc.Server // nil: AdminService is not served
@@ -102,7 +103,7 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	if config.StopTimeout <= 0 {
 		config.StopTimeout = 10 * time.Second
 	}
-	s := &Server{config: config, health: h, addrs: make(map[string]string), gates: make(map[string]*access.Gate), stopping: make(chan struct{})}
+	s := &Server{config: config, engine: e, health: h, addrs: make(map[string]string), gates: make(map[string]*access.Gate), stopping: make(chan struct{})}
 	var opened []net.Listener
 	defer func() {
 		if err != nil {
@@ -347,6 +348,7 @@ func (s *Server) Serve(ctx context.Context) error {
 func (s *Server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.StopTimeout)
 	defer cancel()
+	s.engine.StopWaiting()
 	close(s.stopping)
 	done := make(chan struct{})
 	go func() {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/rationhq/ration/engine"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/server"
 	"github.com/rationhq/ration/server/health"
@@ -24,11 +25,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs a server without an engine, in which every call that needs one panics.
+// start runs a server with an engine that is not made as it has to be, in which every call that needs one panics.
 func start(t *testing.T) (*server.Server, *prometheus.Registry) {
 	t.Helper()
 	metrics := prometheus.NewRegistry()
-	s, err := server.New(server.Config{GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0"}, nil, &health.State{}, metrics)
+	s, err := server.New(server.Config{GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0"}, new(engine.Engine), &health.State{}, metrics)
 	if err != nil {
 		t.Fatal(err)
 	}

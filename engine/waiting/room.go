@@ -3,6 +3,7 @@ package waiting
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ type Room struct {
 	stop   context.CancelFunc
 	behind sync.WaitGroup
 
+	stopping chan struct{}
+	once     sync.Once
+
 	mu        sync.Mutex
 	closed    bool
 	listening bool
@@ -34,11 +38,17 @@ const keepEarly = 1024
 
 // New returns an empty room. A step in a line takes as long as patience at most; 0: as long as it takes.
 func New(lines store.Lines, patience time.Duration) *Room {
-	r := &Room{lines: lines, patience: patience, byName: make(map[string]*line), freed: make(map[string]*freed), early: make(map[lane.ID]struct{})}
+	r := &Room{lines: lines, patience: patience, byName: make(map[string]*line), freed: make(map[string]*freed), early: make(map[lane.ID]struct{}), stopping: make(chan struct{})}
 	_, _ = rand.Read(r.me[:]) // never fails
 	r.alive, r.stop = context.WithCancel(context.Background())
 	return r
 }
+
+// ErrStopping says that this process stops, and that the place in line is kept for whoever comes for it by another one.
+var ErrStopping = errors.New("this server stops: ask another one, with the same key, and the place in line is kept")
+
+// Stop has everybody who waits stop waiting, with ErrStopping. Their places in line are kept for a while.
+func (r *Room) Stop() { r.once.Do(func() { close(r.stopping) }) }
 
 // Close ends what goes on beside callers. Nobody is called any more.
 func (r *Room) Close() {
@@ -119,7 +129,7 @@ type Result struct {
 // waited long enough. Where nobody waits it tries at once. Where the store cannot say whose turn it is, everybody tries: what
 // is waited for has its own limits.
 //
-// The error is that of Try or Stays, or of ctx: the party has left the line then.
+// The error is that of Try or Stays, or of ctx: the party has left the line then. Or it is ErrStopping.
 func (r *Room) Wait(ctx context.Context, p *Party) (Result, error) {
 	began := time.Now()
 	t := &turn{

@@ -99,8 +99,14 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, busy *Atte
 			standing := t.room.standing(ctx, t)
 			t.leave()
 			return Result{End: TimedOut, Standing: standing}, nil, nil
+		case <-t.room.stopping:
+			return Result{}, nil, ErrStopping
 		case <-ctx.Done():
-			t.leave()
+			select {
+			case <-t.room.stopping: // the server has ended it
+			default:
+				t.leave()
+			}
 			return Result{}, nil, ctx.Err()
 		}
 	}

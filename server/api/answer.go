@@ -23,12 +23,11 @@ func decisionOf(a *engine.Admission) *rationv1.Decision {
 	out := &rationv1.Decision{
 		Verdict: verdictOf(d.Verdict()), Message: d.Message(), Limits: limitsOf(d), Clamped: a.Clamped,
 		Http: httpOf(d), Degraded: d.Degraded.String(), PolicyVersion: a.PolicyVersion, Price: priceOf(&a.Price),
-		EstimatedCost: int64(a.Cost), Estimate: usageMessage(a.Estimate), DecidedAt: instant(d.Now), Warnings: d.Warnings(),
+		EstimatedCost: int64(a.Cost), Estimate: usageMessage(a.Estimate), DecidedAt: instant(d.Now), Warnings: d.Warnings(), Waited: waitedOf(&d.Waiting),
 	}
 	if wait, ok := d.RetryAfter(); ok {
 		out.RetryAfter = span(wait)
-		binding := d.Statuses[d.Binding()].Applied
-		out.RetryAfterEstimated = binding != nil && binding.Status.Estimated
+		out.RetryAfterEstimated = d.RetryEstimated()
 	}
 	if a.Bounded {
 		out.MaxOutputTokens = &a.MaxOutput

@@ -1,7 +1,7 @@
 // Package api serves ration.v1.AccountingService: it turns messages into what the engine asks, and what the engine says
 // into messages.
 //
-// It decides nothing, and must not know how a limit works. Read [Service.Reserve] first, then ask.go and answer.go.
+// It decides nothing, and must not know how a limit works. Read [Service.Reserve] first, then ask.go and answer.go; acquire.go waits.
 package api
 
 import (
@@ -41,11 +41,15 @@ func (s *Service) Check(ctx context.Context, r *rationv1.CheckRequest) (*rationv
 func (s *Service) Reserve(ctx context.Context, r *rationv1.ReserveRequest) (*rationv1.ReserveResponse, error) {
 	call := callOf(r.GetCaller(), r.GetEstimate())
 	call.Key, call.Lasts, call.API = r.GetIdempotencyKey(), leaseOf(r.GetLease()), apiOf(r.GetAnswerAs())
+	if r.Wait != nil {
+		place := placeOf(r.GetWait())
+		return s.acquire(ctx, call, &place)
+	}
 	var a engine.Admission
 	if err := decided(&a, s.engine.Reserve(ctx, call, &a)); err != nil {
 		return nil, err
 	}
-	return &rationv1.ReserveResponse{Decision: decisionOf(&a), Reservation: reservationOf(&a), Replayed: a.Replayed}, nil
+	return reserved(&a), nil
 }
 
 // decided returns what keeps a from being an answer. That nobody could decide is an error, although a limit refuses:

@@ -44,7 +44,7 @@ func Of(err error) error {
 		return New(codes.Aborted, TooSlow, err.Error())
 	case errors.Is(err, events.ErrCrowded):
 		return Unavailable(Crowded, err.Error(), engine.Soon().Duration())
-	case errors.Is(err, events.ErrClosed):
+	case errors.Is(err, events.ErrClosed), errors.Is(err, engine.ErrStopping):
 		return Unavailable(Stopping, err.Error(), engine.Soon().Duration())
 	case errors.Is(err, engine.ErrNoPolicy):
 		return New(codes.FailedPrecondition, NoPolicy, err.Error())

@@ -33,7 +33,7 @@ func toStatus(err error) error {
 		return status.Error(codes.DeadlineExceeded, "the deadline passed before the store answered: it is unknown whether the request was counted")
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "the caller left before the store answered: it is unknown whether the request was counted")
-	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrFull):
+	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrFull), errors.Is(err, engine.ErrStopping):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, engine.ErrUnsupported):
 		return status.Error(codes.Unimplemented, err.Error())

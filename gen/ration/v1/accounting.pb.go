@@ -214,6 +214,67 @@ func (Meter) EnumDescriptor() ([]byte, []int) {
 	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{2}
 }
 
+// WaitEnd is how waiting in a lane has ended.
+type WaitEnd int32
+
+const (
+	// The call was in no lane.
+	WaitEnd_WAIT_END_UNSPECIFIED WaitEnd = 0
+	// It was its turn, or a limit of its own refused it before: the decision says the rest.
+	WaitEnd_WAIT_END_TURN WaitEnd = 1
+	// It has waited as long as it may.
+	WaitEnd_WAIT_END_TOO_LONG WaitEnd = 2
+	// The line was full.
+	WaitEnd_WAIT_END_FULL WaitEnd = 3
+	// The subject had as many calls in line as it may have.
+	WaitEnd_WAIT_END_FULL_FOR_SUBJECT WaitEnd = 4
+)
+
+// Enum value maps for WaitEnd.
+var (
+	WaitEnd_name = map[int32]string{
+		0: "WAIT_END_UNSPECIFIED",
+		1: "WAIT_END_TURN",
+		2: "WAIT_END_TOO_LONG",
+		3: "WAIT_END_FULL",
+		4: "WAIT_END_FULL_FOR_SUBJECT",
+	}
+	WaitEnd_value = map[string]int32{
+		"WAIT_END_UNSPECIFIED":      0,
+		"WAIT_END_TURN":             1,
+		"WAIT_END_TOO_LONG":         2,
+		"WAIT_END_FULL":             3,
+		"WAIT_END_FULL_FOR_SUBJECT": 4,
+	}
+)
+
+func (x WaitEnd) Enum() *WaitEnd {
+	p := new(WaitEnd)
+	*p = x
+	return p
+}
+
+func (x WaitEnd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WaitEnd) Descriptor() protoreflect.EnumDescriptor {
+	return file_ration_v1_accounting_proto_enumTypes[3].Descriptor()
+}
+
+func (WaitEnd) Type() protoreflect.EnumType {
+	return &file_ration_v1_accounting_proto_enumTypes[3]
+}
+
+func (x WaitEnd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WaitEnd.Descriptor instead.
+func (WaitEnd) EnumDescriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{3}
+}
+
 // Advice says whether a call under way may go on.
 type Advice int32
 
@@ -255,11 +316,11 @@ func (x Advice) String() string {
 }
 
 func (Advice) Descriptor() protoreflect.EnumDescriptor {
-	return file_ration_v1_accounting_proto_enumTypes[3].Descriptor()
+	return file_ration_v1_accounting_proto_enumTypes[4].Descriptor()
 }
 
 func (Advice) Type() protoreflect.EnumType {
-	return &file_ration_v1_accounting_proto_enumTypes[3]
+	return &file_ration_v1_accounting_proto_enumTypes[4]
 }
 
 func (x Advice) Number() protoreflect.EnumNumber {
@@ -268,7 +329,7 @@ func (x Advice) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Advice.Descriptor instead.
 func (Advice) EnumDescriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{3}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{4}
 }
 
 // State is what is known of a reservation.
@@ -316,11 +377,11 @@ func (x State) String() string {
 }
 
 func (State) Descriptor() protoreflect.EnumDescriptor {
-	return file_ration_v1_accounting_proto_enumTypes[4].Descriptor()
+	return file_ration_v1_accounting_proto_enumTypes[5].Descriptor()
 }
 
 func (State) Type() protoreflect.EnumType {
-	return &file_ration_v1_accounting_proto_enumTypes[4]
+	return &file_ration_v1_accounting_proto_enumTypes[5]
 }
 
 func (x State) Number() protoreflect.EnumNumber {
@@ -329,7 +390,7 @@ func (x State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use State.Descriptor instead.
 func (State) EnumDescriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{4}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{5}
 }
 
 // Caller says for whom a call is made, and of what.
@@ -1028,7 +1089,9 @@ type Decision struct {
 	// The estimate that was judged.
 	Estimate *Usage `protobuf:"bytes,16,opt,name=estimate,proto3" json:"estimate,omitempty"`
 	// When it was decided, by the store's clock.
-	DecidedAt     *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	DecidedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	// How the call has waited in a lane; absent where it was in none.
+	Waited        *Waited `protobuf:"bytes,18,opt,name=waited,proto3" json:"waited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1182,6 +1245,13 @@ func (x *Decision) GetDecidedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Decision) GetWaited() *Waited {
+	if x != nil {
+		return x.Waited
+	}
+	return nil
+}
+
 // CheckRequest asks what would happen to a call.
 type CheckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1307,7 +1377,9 @@ type ReserveRequest struct {
 	Lease *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
 	// The API that the application offers to its own caller: `decision.http` is an answer of that API then. It makes no
 	// other request: it may differ where one is repeated.
-	AnswerAs      ModelApi `protobuf:"varint,5,opt,name=answer_as,json=answerAs,proto3,enum=ration.v1.ModelApi" json:"answer_as,omitempty"`
+	AnswerAs ModelApi `protobuf:"varint,5,opt,name=answer_as,json=answerAs,proto3,enum=ration.v1.ModelApi" json:"answer_as,omitempty"`
+	// Wait for a turn in a lane, as Acquire does, without hearing of it meanwhile. Absent: do not wait.
+	Wait          *Wait `protobuf:"bytes,6,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1377,6 +1449,384 @@ func (x *ReserveRequest) GetAnswerAs() ModelApi {
 	return ModelApi_MODEL_API_UNSPECIFIED
 }
 
+func (x *ReserveRequest) GetWait() *Wait {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+// Wait asks for a turn in a lane.
+type Wait struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the lane. Empty: the one that is bound to the upstream which serves the model.
+	Lane string `protobuf:"bytes,1,opt,name=lane,proto3" json:"lane,omitempty"`
+	// How long to wait at most. Absent, and in any case: as long as the lane lets calls wait (`max_wait`), and a little
+	// shorter than the deadline of the request.
+	Longest       *durationpb.Duration `protobuf:"bytes,2,opt,name=longest,proto3" json:"longest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Wait) Reset() {
+	*x = Wait{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wait) ProtoMessage() {}
+
+func (x *Wait) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wait.ProtoReflect.Descriptor instead.
+func (*Wait) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Wait) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
+}
+
+func (x *Wait) GetLongest() *durationpb.Duration {
+	if x != nil {
+		return x.Longest
+	}
+	return nil
+}
+
+// Standing is how a call stands that waits in a lane.
+type Standing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in line: 1 is the next one. 0: nobody knows yet.
+	Position int32 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// How many wait.
+	Waiting int32 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How long until it is its turn, as calls were let through of late. Absent: nobody knows.
+	ExpectedWait  *durationpb.Duration `protobuf:"bytes,3,opt,name=expected_wait,json=expectedWait,proto3" json:"expected_wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Standing) GetPosition() int32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Standing) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Standing) GetExpectedWait() *durationpb.Duration {
+	if x != nil {
+		return x.ExpectedWait
+	}
+	return nil
+}
+
+// Waited is how a call has waited in a lane.
+type Waited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the lane.
+	Lane string `protobuf:"bytes,1,opt,name=lane,proto3" json:"lane,omitempty"`
+	// How it has ended.
+	Ended WaitEnd `protobuf:"varint,2,opt,name=ended,proto3,enum=ration.v1.WaitEnd" json:"ended,omitempty"`
+	// How long it has waited.
+	Waited *durationpb.Duration `protobuf:"bytes,3,opt,name=waited,proto3" json:"waited,omitempty"`
+	// How it stood when it was refused for waiting too long, or would have stood behind a line that was full.
+	Standing      *Standing `protobuf:"bytes,4,opt,name=standing,proto3" json:"standing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waited) Reset() {
+	*x = Waited{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waited) ProtoMessage() {}
+
+func (x *Waited) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waited.ProtoReflect.Descriptor instead.
+func (*Waited) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Waited) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
+}
+
+func (x *Waited) GetEnded() WaitEnd {
+	if x != nil {
+		return x.Ended
+	}
+	return WaitEnd_WAIT_END_UNSPECIFIED
+}
+
+func (x *Waited) GetWaited() *durationpb.Duration {
+	if x != nil {
+		return x.Waited
+	}
+	return nil
+}
+
+func (x *Waited) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+// AcquireRequest asks to let a call through when it is its turn.
+type AcquireRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who calls, and what. Required.
+	Caller *Caller `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
+	// What the call will use at most. Absent: it takes a place of the lane, counts as a request, and holds no tokens.
+	Estimate *Estimate `protobuf:"bytes,2,opt,name=estimate,proto3" json:"estimate,omitempty"`
+	// Names the call, as in ReserveRequest, and its place in line: one that is sent again finds it.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// How long the reservation lasts from its turn on, if nobody settles it: as in ReserveRequest.
+	Lease *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The API that the application offers to its own caller, as in ReserveRequest.
+	AnswerAs ModelApi `protobuf:"varint,5,opt,name=answer_as,json=answerAs,proto3,enum=ration.v1.ModelApi" json:"answer_as,omitempty"`
+	// In which lane, and for how long. Absent: the lane of the model's upstream, for as long as it lets calls wait.
+	Wait          *Wait `protobuf:"bytes,6,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireRequest) Reset() {
+	*x = AcquireRequest{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireRequest) ProtoMessage() {}
+
+func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
+func (*AcquireRequest) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AcquireRequest) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *AcquireRequest) GetEstimate() *Estimate {
+	if x != nil {
+		return x.Estimate
+	}
+	return nil
+}
+
+func (x *AcquireRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *AcquireRequest) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *AcquireRequest) GetAnswerAs() ModelApi {
+	if x != nil {
+		return x.AnswerAs
+	}
+	return ModelApi_MODEL_API_UNSPECIFIED
+}
+
+func (x *AcquireRequest) GetWait() *Wait {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+// AcquireResponse tells a call how it stands, or, at the end, what was decided.
+type AcquireResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it tells.
+	//
+	// Types that are valid to be assigned to Of:
+	//
+	//	*AcquireResponse_Standing
+	//	*AcquireResponse_Answer
+	Of            isAcquireResponse_Of `protobuf_oneof:"of"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireResponse) Reset() {
+	*x = AcquireResponse{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireResponse) ProtoMessage() {}
+
+func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
+func (*AcquireResponse) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AcquireResponse) GetOf() isAcquireResponse_Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *AcquireResponse) GetStanding() *Standing {
+	if x != nil {
+		if x, ok := x.Of.(*AcquireResponse_Standing); ok {
+			return x.Standing
+		}
+	}
+	return nil
+}
+
+func (x *AcquireResponse) GetAnswer() *ReserveResponse {
+	if x != nil {
+		if x, ok := x.Of.(*AcquireResponse_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
+type isAcquireResponse_Of interface {
+	isAcquireResponse_Of()
+}
+
+type AcquireResponse_Standing struct {
+	// It waits, and stands so.
+	Standing *Standing `protobuf:"bytes,1,opt,name=standing,proto3,oneof"`
+}
+
+type AcquireResponse_Answer struct {
+	// It has had its turn, or waits no more: this is the last message.
+	Answer *ReserveResponse `protobuf:"bytes,2,opt,name=answer,proto3,oneof"`
+}
+
+func (*AcquireResponse_Standing) isAcquireResponse_Of() {}
+
+func (*AcquireResponse_Answer) isAcquireResponse_Of() {}
+
 // ReserveResponse is the answer to a call.
 type ReserveResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1392,7 +1842,7 @@ type ReserveResponse struct {
 
 func (x *ReserveResponse) Reset() {
 	*x = ReserveResponse{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[11]
+	mi := &file_ration_v1_accounting_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1854,7 @@ func (x *ReserveResponse) String() string {
 func (*ReserveResponse) ProtoMessage() {}
 
 func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[11]
+	mi := &file_ration_v1_accounting_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1867,7 @@ func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveResponse.ProtoReflect.Descriptor instead.
 func (*ReserveResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{11}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReserveResponse) GetDecision() *Decision {
@@ -1455,7 +1905,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[12]
+	mi := &file_ration_v1_accounting_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1917,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[12]
+	mi := &file_ration_v1_accounting_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1930,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{12}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reservation) GetId() string {
@@ -1513,7 +1963,7 @@ type ProgressRequest struct {
 
 func (x *ProgressRequest) Reset() {
 	*x = ProgressRequest{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[13]
+	mi := &file_ration_v1_accounting_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1975,7 @@ func (x *ProgressRequest) String() string {
 func (*ProgressRequest) ProtoMessage() {}
 
 func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[13]
+	mi := &file_ration_v1_accounting_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1988,7 @@ func (x *ProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressRequest.ProtoReflect.Descriptor instead.
 func (*ProgressRequest) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{13}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProgressRequest) GetReservationId() string {
@@ -1582,7 +2032,7 @@ type ProgressResponse struct {
 
 func (x *ProgressResponse) Reset() {
 	*x = ProgressResponse{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[14]
+	mi := &file_ration_v1_accounting_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +2044,7 @@ func (x *ProgressResponse) String() string {
 func (*ProgressResponse) ProtoMessage() {}
 
 func (x *ProgressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[14]
+	mi := &file_ration_v1_accounting_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2057,7 @@ func (x *ProgressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressResponse.ProtoReflect.Descriptor instead.
 func (*ProgressResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{14}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProgressResponse) GetAdvice() Advice {
@@ -1664,7 +2114,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[15]
+	mi := &file_ration_v1_accounting_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +2126,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[15]
+	mi := &file_ration_v1_accounting_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +2139,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{15}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SettleRequest) GetReservationId() string {
@@ -1737,7 +2187,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[16]
+	mi := &file_ration_v1_accounting_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2199,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[16]
+	mi := &file_ration_v1_accounting_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2212,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{16}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Charge) GetLimit() string {
@@ -1817,7 +2267,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[17]
+	mi := &file_ration_v1_accounting_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2279,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[17]
+	mi := &file_ration_v1_accounting_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2292,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{17}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SettleResponse) GetState() State {
@@ -1905,7 +2355,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[18]
+	mi := &file_ration_v1_accounting_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2367,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[18]
+	mi := &file_ration_v1_accounting_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2380,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{18}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReleaseRequest) GetReservationId() string {
@@ -1955,7 +2405,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[19]
+	mi := &file_ration_v1_accounting_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2417,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[19]
+	mi := &file_ration_v1_accounting_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2430,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{19}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReleaseResponse) GetState() State {
@@ -2022,7 +2472,7 @@ type RecordRequest struct {
 
 func (x *RecordRequest) Reset() {
 	*x = RecordRequest{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[20]
+	mi := &file_ration_v1_accounting_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2484,7 @@ func (x *RecordRequest) String() string {
 func (*RecordRequest) ProtoMessage() {}
 
 func (x *RecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[20]
+	mi := &file_ration_v1_accounting_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2497,7 @@ func (x *RecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRequest.ProtoReflect.Descriptor instead.
 func (*RecordRequest) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{20}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RecordRequest) GetCaller() *Caller {
@@ -2097,7 +2547,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[21]
+	mi := &file_ration_v1_accounting_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2559,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[21]
+	mi := &file_ration_v1_accounting_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2572,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{21}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RecordResponse) GetReplayed() bool {
@@ -2171,7 +2621,7 @@ type BatchSettleRequest struct {
 
 func (x *BatchSettleRequest) Reset() {
 	*x = BatchSettleRequest{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[22]
+	mi := &file_ration_v1_accounting_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2633,7 @@ func (x *BatchSettleRequest) String() string {
 func (*BatchSettleRequest) ProtoMessage() {}
 
 func (x *BatchSettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[22]
+	mi := &file_ration_v1_accounting_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2646,7 @@ func (x *BatchSettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchSettleRequest.ProtoReflect.Descriptor instead.
 func (*BatchSettleRequest) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{22}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BatchSettleRequest) GetItems() []*BatchItem {
@@ -2223,7 +2673,7 @@ type BatchItem struct {
 
 func (x *BatchItem) Reset() {
 	*x = BatchItem{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[23]
+	mi := &file_ration_v1_accounting_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2685,7 @@ func (x *BatchItem) String() string {
 func (*BatchItem) ProtoMessage() {}
 
 func (x *BatchItem) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[23]
+	mi := &file_ration_v1_accounting_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2698,7 @@ func (x *BatchItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchItem.ProtoReflect.Descriptor instead.
 func (*BatchItem) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{23}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BatchItem) GetReport() isBatchItem_Report {
@@ -2321,7 +2771,7 @@ type BatchSettleResponse struct {
 
 func (x *BatchSettleResponse) Reset() {
 	*x = BatchSettleResponse{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[24]
+	mi := &file_ration_v1_accounting_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2783,7 @@ func (x *BatchSettleResponse) String() string {
 func (*BatchSettleResponse) ProtoMessage() {}
 
 func (x *BatchSettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[24]
+	mi := &file_ration_v1_accounting_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2796,7 @@ func (x *BatchSettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchSettleResponse.ProtoReflect.Descriptor instead.
 func (*BatchSettleResponse) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{24}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BatchSettleResponse) GetResults() []*BatchResult {
@@ -2374,7 +2824,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[25]
+	mi := &file_ration_v1_accounting_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2836,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[25]
+	mi := &file_ration_v1_accounting_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2849,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{25}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *BatchResult) GetOutcome() isBatchResult_Outcome {
@@ -2492,7 +2942,7 @@ type BatchError struct {
 
 func (x *BatchError) Reset() {
 	*x = BatchError{}
-	mi := &file_ration_v1_accounting_proto_msgTypes[26]
+	mi := &file_ration_v1_accounting_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2954,7 @@ func (x *BatchError) String() string {
 func (*BatchError) ProtoMessage() {}
 
 func (x *BatchError) ProtoReflect() protoreflect.Message {
-	mi := &file_ration_v1_accounting_proto_msgTypes[26]
+	mi := &file_ration_v1_accounting_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2967,7 @@ func (x *BatchError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchError.ProtoReflect.Descriptor instead.
 func (*BatchError) Descriptor() ([]byte, []int) {
-	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{26}
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BatchError) GetCode() int32 {
@@ -2614,7 +3064,7 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\x04body\x18\x03 \x01(\tR\x04body\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xeb\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x06\n" +
 	"\bDecision\x12,\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x12.ration.v1.VerdictR\averdict\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
@@ -2635,20 +3085,45 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\x0eestimated_cost\x18\x0f \x01(\x03R\restimatedCost\x12,\n" +
 	"\bestimate\x18\x10 \x01(\v2\x10.ration.v1.UsageR\bestimate\x129\n" +
 	"\n" +
-	"decided_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAtB\x14\n" +
+	"decided_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12)\n" +
+	"\x06waited\x18\x12 \x01(\v2\x11.ration.v1.WaitedR\x06waitedB\x14\n" +
 	"\x12_max_output_tokens\"\x9c\x01\n" +
 	"\fCheckRequest\x12)\n" +
 	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12/\n" +
 	"\bestimate\x18\x02 \x01(\v2\x13.ration.v1.EstimateR\bestimate\x120\n" +
 	"\tanswer_as\x18\x03 \x01(\x0e2\x13.ration.v1.ModelApiR\banswerAs\"@\n" +
 	"\rCheckResponse\x12/\n" +
-	"\bdecision\x18\x01 \x01(\v2\x13.ration.v1.DecisionR\bdecision\"\xf8\x01\n" +
+	"\bdecision\x18\x01 \x01(\v2\x13.ration.v1.DecisionR\bdecision\"\x9d\x02\n" +
 	"\x0eReserveRequest\x12)\n" +
 	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12/\n" +
 	"\bestimate\x18\x02 \x01(\v2\x13.ration.v1.EstimateR\bestimate\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12/\n" +
 	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x120\n" +
-	"\tanswer_as\x18\x05 \x01(\x0e2\x13.ration.v1.ModelApiR\banswerAs\"\x98\x01\n" +
+	"\tanswer_as\x18\x05 \x01(\x0e2\x13.ration.v1.ModelApiR\banswerAs\x12#\n" +
+	"\x04wait\x18\x06 \x01(\v2\x0f.ration.v1.WaitR\x04wait\"O\n" +
+	"\x04Wait\x12\x12\n" +
+	"\x04lane\x18\x01 \x01(\tR\x04lane\x123\n" +
+	"\alongest\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\alongest\"\x80\x01\n" +
+	"\bStanding\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x05R\bposition\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x05R\awaiting\x12>\n" +
+	"\rexpected_wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fexpectedWait\"\xaa\x01\n" +
+	"\x06Waited\x12\x12\n" +
+	"\x04lane\x18\x01 \x01(\tR\x04lane\x12(\n" +
+	"\x05ended\x18\x02 \x01(\x0e2\x12.ration.v1.WaitEndR\x05ended\x121\n" +
+	"\x06waited\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06waited\x12/\n" +
+	"\bstanding\x18\x04 \x01(\v2\x13.ration.v1.StandingR\bstanding\"\x9d\x02\n" +
+	"\x0eAcquireRequest\x12)\n" +
+	"\x06caller\x18\x01 \x01(\v2\x11.ration.v1.CallerR\x06caller\x12/\n" +
+	"\bestimate\x18\x02 \x01(\v2\x13.ration.v1.EstimateR\bestimate\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12/\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x120\n" +
+	"\tanswer_as\x18\x05 \x01(\x0e2\x13.ration.v1.ModelApiR\banswerAs\x12#\n" +
+	"\x04wait\x18\x06 \x01(\v2\x0f.ration.v1.WaitR\x04wait\"\x80\x01\n" +
+	"\x0fAcquireResponse\x121\n" +
+	"\bstanding\x18\x01 \x01(\v2\x13.ration.v1.StandingH\x00R\bstanding\x124\n" +
+	"\x06answer\x18\x02 \x01(\v2\x1a.ration.v1.ReserveResponseH\x00R\x06answerB\x04\n" +
+	"\x02of\"\x98\x01\n" +
 	"\x0fReserveResponse\x12/\n" +
 	"\bdecision\x18\x01 \x01(\v2\x13.ration.v1.DecisionR\bdecision\x128\n" +
 	"\vreservation\x18\x02 \x01(\v2\x16.ration.v1.ReservationR\vreservation\x12\x1a\n" +
@@ -2744,7 +3219,13 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\fMETER_TOKENS\x10\x04\x12\x0e\n" +
 	"\n" +
 	"METER_COST\x10\x05\x12\x15\n" +
-	"\x11METER_CONCURRENCY\x10\x06*Z\n" +
+	"\x11METER_CONCURRENCY\x10\x06*\x7f\n" +
+	"\aWaitEnd\x12\x18\n" +
+	"\x14WAIT_END_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rWAIT_END_TURN\x10\x01\x12\x15\n" +
+	"\x11WAIT_END_TOO_LONG\x10\x02\x12\x11\n" +
+	"\rWAIT_END_FULL\x10\x03\x12\x1d\n" +
+	"\x19WAIT_END_FULL_FOR_SUBJECT\x10\x04*Z\n" +
 	"\x06Advice\x12\x16\n" +
 	"\x12ADVICE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fADVICE_CONTINUE\x10\x01\x12\x12\n" +
@@ -2756,10 +3237,11 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"STATE_OPEN\x10\x01\x12\x11\n" +
 	"\rSTATE_SETTLED\x10\x02\x12\x10\n" +
 	"\fSTATE_LAPSED\x10\x03\x12\x12\n" +
-	"\x0eSTATE_RECORDED\x10\x042\xe4\x03\n" +
+	"\x0eSTATE_RECORDED\x10\x042\xa8\x04\n" +
 	"\x11AccountingService\x12:\n" +
 	"\x05Check\x12\x17.ration.v1.CheckRequest\x1a\x18.ration.v1.CheckResponse\x12@\n" +
-	"\aReserve\x12\x19.ration.v1.ReserveRequest\x1a\x1a.ration.v1.ReserveResponse\x12C\n" +
+	"\aReserve\x12\x19.ration.v1.ReserveRequest\x1a\x1a.ration.v1.ReserveResponse\x12B\n" +
+	"\aAcquire\x12\x19.ration.v1.AcquireRequest\x1a\x1a.ration.v1.AcquireResponse0\x01\x12C\n" +
 	"\bProgress\x12\x1a.ration.v1.ProgressRequest\x1a\x1b.ration.v1.ProgressResponse\x12=\n" +
 	"\x06Settle\x12\x18.ration.v1.SettleRequest\x1a\x19.ration.v1.SettleResponse\x12@\n" +
 	"\aRelease\x12\x19.ration.v1.ReleaseRequest\x1a\x1a.ration.v1.ReleaseResponse\x12=\n" +
@@ -2778,125 +3260,147 @@ func file_ration_v1_accounting_proto_rawDescGZIP() []byte {
 	return file_ration_v1_accounting_proto_rawDescData
 }
 
-var file_ration_v1_accounting_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ration_v1_accounting_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_ration_v1_accounting_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_ration_v1_accounting_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_ration_v1_accounting_proto_goTypes = []any{
 	(ModelApi)(0),                 // 0: ration.v1.ModelApi
 	(Verdict)(0),                  // 1: ration.v1.Verdict
 	(Meter)(0),                    // 2: ration.v1.Meter
-	(Advice)(0),                   // 3: ration.v1.Advice
-	(State)(0),                    // 4: ration.v1.State
-	(*Caller)(nil),                // 5: ration.v1.Caller
-	(*Usage)(nil),                 // 6: ration.v1.Usage
-	(*Prompt)(nil),                // 7: ration.v1.Prompt
-	(*Estimate)(nil),              // 8: ration.v1.Estimate
-	(*LimitStatus)(nil),           // 9: ration.v1.LimitStatus
-	(*Price)(nil),                 // 10: ration.v1.Price
-	(*HttpAnswer)(nil),            // 11: ration.v1.HttpAnswer
-	(*Decision)(nil),              // 12: ration.v1.Decision
-	(*CheckRequest)(nil),          // 13: ration.v1.CheckRequest
-	(*CheckResponse)(nil),         // 14: ration.v1.CheckResponse
-	(*ReserveRequest)(nil),        // 15: ration.v1.ReserveRequest
-	(*ReserveResponse)(nil),       // 16: ration.v1.ReserveResponse
-	(*Reservation)(nil),           // 17: ration.v1.Reservation
-	(*ProgressRequest)(nil),       // 18: ration.v1.ProgressRequest
-	(*ProgressResponse)(nil),      // 19: ration.v1.ProgressResponse
-	(*SettleRequest)(nil),         // 20: ration.v1.SettleRequest
-	(*Charge)(nil),                // 21: ration.v1.Charge
-	(*SettleResponse)(nil),        // 22: ration.v1.SettleResponse
-	(*ReleaseRequest)(nil),        // 23: ration.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 24: ration.v1.ReleaseResponse
-	(*RecordRequest)(nil),         // 25: ration.v1.RecordRequest
-	(*RecordResponse)(nil),        // 26: ration.v1.RecordResponse
-	(*BatchSettleRequest)(nil),    // 27: ration.v1.BatchSettleRequest
-	(*BatchItem)(nil),             // 28: ration.v1.BatchItem
-	(*BatchSettleResponse)(nil),   // 29: ration.v1.BatchSettleResponse
-	(*BatchResult)(nil),           // 30: ration.v1.BatchResult
-	(*BatchError)(nil),            // 31: ration.v1.BatchError
-	nil,                           // 32: ration.v1.Caller.AttributesEntry
-	nil,                           // 33: ration.v1.Prompt.OutputCapsEntry
-	nil,                           // 34: ration.v1.Prompt.ChoicesEntry
-	nil,                           // 35: ration.v1.HttpAnswer.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 38: google.protobuf.Struct
+	(WaitEnd)(0),                  // 3: ration.v1.WaitEnd
+	(Advice)(0),                   // 4: ration.v1.Advice
+	(State)(0),                    // 5: ration.v1.State
+	(*Caller)(nil),                // 6: ration.v1.Caller
+	(*Usage)(nil),                 // 7: ration.v1.Usage
+	(*Prompt)(nil),                // 8: ration.v1.Prompt
+	(*Estimate)(nil),              // 9: ration.v1.Estimate
+	(*LimitStatus)(nil),           // 10: ration.v1.LimitStatus
+	(*Price)(nil),                 // 11: ration.v1.Price
+	(*HttpAnswer)(nil),            // 12: ration.v1.HttpAnswer
+	(*Decision)(nil),              // 13: ration.v1.Decision
+	(*CheckRequest)(nil),          // 14: ration.v1.CheckRequest
+	(*CheckResponse)(nil),         // 15: ration.v1.CheckResponse
+	(*ReserveRequest)(nil),        // 16: ration.v1.ReserveRequest
+	(*Wait)(nil),                  // 17: ration.v1.Wait
+	(*Standing)(nil),              // 18: ration.v1.Standing
+	(*Waited)(nil),                // 19: ration.v1.Waited
+	(*AcquireRequest)(nil),        // 20: ration.v1.AcquireRequest
+	(*AcquireResponse)(nil),       // 21: ration.v1.AcquireResponse
+	(*ReserveResponse)(nil),       // 22: ration.v1.ReserveResponse
+	(*Reservation)(nil),           // 23: ration.v1.Reservation
+	(*ProgressRequest)(nil),       // 24: ration.v1.ProgressRequest
+	(*ProgressResponse)(nil),      // 25: ration.v1.ProgressResponse
+	(*SettleRequest)(nil),         // 26: ration.v1.SettleRequest
+	(*Charge)(nil),                // 27: ration.v1.Charge
+	(*SettleResponse)(nil),        // 28: ration.v1.SettleResponse
+	(*ReleaseRequest)(nil),        // 29: ration.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 30: ration.v1.ReleaseResponse
+	(*RecordRequest)(nil),         // 31: ration.v1.RecordRequest
+	(*RecordResponse)(nil),        // 32: ration.v1.RecordResponse
+	(*BatchSettleRequest)(nil),    // 33: ration.v1.BatchSettleRequest
+	(*BatchItem)(nil),             // 34: ration.v1.BatchItem
+	(*BatchSettleResponse)(nil),   // 35: ration.v1.BatchSettleResponse
+	(*BatchResult)(nil),           // 36: ration.v1.BatchResult
+	(*BatchError)(nil),            // 37: ration.v1.BatchError
+	nil,                           // 38: ration.v1.Caller.AttributesEntry
+	nil,                           // 39: ration.v1.Prompt.OutputCapsEntry
+	nil,                           // 40: ration.v1.Prompt.ChoicesEntry
+	nil,                           // 41: ration.v1.HttpAnswer.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 44: google.protobuf.Struct
 }
 var file_ration_v1_accounting_proto_depIdxs = []int32{
-	32, // 0: ration.v1.Caller.attributes:type_name -> ration.v1.Caller.AttributesEntry
-	33, // 1: ration.v1.Prompt.output_caps:type_name -> ration.v1.Prompt.OutputCapsEntry
-	34, // 2: ration.v1.Prompt.choices:type_name -> ration.v1.Prompt.ChoicesEntry
-	6,  // 3: ration.v1.Estimate.usage:type_name -> ration.v1.Usage
-	7,  // 4: ration.v1.Estimate.prompt:type_name -> ration.v1.Prompt
+	38, // 0: ration.v1.Caller.attributes:type_name -> ration.v1.Caller.AttributesEntry
+	39, // 1: ration.v1.Prompt.output_caps:type_name -> ration.v1.Prompt.OutputCapsEntry
+	40, // 2: ration.v1.Prompt.choices:type_name -> ration.v1.Prompt.ChoicesEntry
+	7,  // 3: ration.v1.Estimate.usage:type_name -> ration.v1.Usage
+	8,  // 4: ration.v1.Estimate.prompt:type_name -> ration.v1.Prompt
 	2,  // 5: ration.v1.LimitStatus.meter:type_name -> ration.v1.Meter
-	36, // 6: ration.v1.LimitStatus.resets_at:type_name -> google.protobuf.Timestamp
-	37, // 7: ration.v1.LimitStatus.retry_after:type_name -> google.protobuf.Duration
-	35, // 8: ration.v1.HttpAnswer.headers:type_name -> ration.v1.HttpAnswer.HeadersEntry
+	42, // 6: ration.v1.LimitStatus.resets_at:type_name -> google.protobuf.Timestamp
+	43, // 7: ration.v1.LimitStatus.retry_after:type_name -> google.protobuf.Duration
+	41, // 8: ration.v1.HttpAnswer.headers:type_name -> ration.v1.HttpAnswer.HeadersEntry
 	1,  // 9: ration.v1.Decision.verdict:type_name -> ration.v1.Verdict
-	9,  // 10: ration.v1.Decision.limits:type_name -> ration.v1.LimitStatus
-	37, // 11: ration.v1.Decision.retry_after:type_name -> google.protobuf.Duration
-	38, // 12: ration.v1.Decision.tier_attributes:type_name -> google.protobuf.Struct
-	11, // 13: ration.v1.Decision.http:type_name -> ration.v1.HttpAnswer
-	10, // 14: ration.v1.Decision.price:type_name -> ration.v1.Price
-	6,  // 15: ration.v1.Decision.estimate:type_name -> ration.v1.Usage
-	36, // 16: ration.v1.Decision.decided_at:type_name -> google.protobuf.Timestamp
-	5,  // 17: ration.v1.CheckRequest.caller:type_name -> ration.v1.Caller
-	8,  // 18: ration.v1.CheckRequest.estimate:type_name -> ration.v1.Estimate
-	0,  // 19: ration.v1.CheckRequest.answer_as:type_name -> ration.v1.ModelApi
-	12, // 20: ration.v1.CheckResponse.decision:type_name -> ration.v1.Decision
-	5,  // 21: ration.v1.ReserveRequest.caller:type_name -> ration.v1.Caller
-	8,  // 22: ration.v1.ReserveRequest.estimate:type_name -> ration.v1.Estimate
-	37, // 23: ration.v1.ReserveRequest.lease:type_name -> google.protobuf.Duration
-	0,  // 24: ration.v1.ReserveRequest.answer_as:type_name -> ration.v1.ModelApi
-	12, // 25: ration.v1.ReserveResponse.decision:type_name -> ration.v1.Decision
-	17, // 26: ration.v1.ReserveResponse.reservation:type_name -> ration.v1.Reservation
-	36, // 27: ration.v1.Reservation.expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 28: ration.v1.ProgressRequest.usage:type_name -> ration.v1.Usage
-	37, // 29: ration.v1.ProgressRequest.lease:type_name -> google.protobuf.Duration
-	3,  // 30: ration.v1.ProgressResponse.advice:type_name -> ration.v1.Advice
-	36, // 31: ration.v1.ProgressResponse.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 32: ration.v1.ProgressResponse.state:type_name -> ration.v1.State
-	9,  // 33: ration.v1.ProgressResponse.limits:type_name -> ration.v1.LimitStatus
-	6,  // 34: ration.v1.SettleRequest.usage:type_name -> ration.v1.Usage
-	5,  // 35: ration.v1.SettleRequest.caller:type_name -> ration.v1.Caller
-	2,  // 36: ration.v1.Charge.meter:type_name -> ration.v1.Meter
-	4,  // 37: ration.v1.SettleResponse.state:type_name -> ration.v1.State
-	21, // 38: ration.v1.SettleResponse.charges:type_name -> ration.v1.Charge
-	9,  // 39: ration.v1.SettleResponse.limits:type_name -> ration.v1.LimitStatus
-	10, // 40: ration.v1.SettleResponse.price:type_name -> ration.v1.Price
-	4,  // 41: ration.v1.ReleaseResponse.state:type_name -> ration.v1.State
-	9,  // 42: ration.v1.ReleaseResponse.limits:type_name -> ration.v1.LimitStatus
-	5,  // 43: ration.v1.RecordRequest.caller:type_name -> ration.v1.Caller
-	6,  // 44: ration.v1.RecordRequest.usage:type_name -> ration.v1.Usage
-	9,  // 45: ration.v1.RecordResponse.limits:type_name -> ration.v1.LimitStatus
-	10, // 46: ration.v1.RecordResponse.price:type_name -> ration.v1.Price
-	28, // 47: ration.v1.BatchSettleRequest.items:type_name -> ration.v1.BatchItem
-	20, // 48: ration.v1.BatchItem.settle:type_name -> ration.v1.SettleRequest
-	25, // 49: ration.v1.BatchItem.record:type_name -> ration.v1.RecordRequest
-	23, // 50: ration.v1.BatchItem.release:type_name -> ration.v1.ReleaseRequest
-	30, // 51: ration.v1.BatchSettleResponse.results:type_name -> ration.v1.BatchResult
-	22, // 52: ration.v1.BatchResult.settled:type_name -> ration.v1.SettleResponse
-	26, // 53: ration.v1.BatchResult.recorded:type_name -> ration.v1.RecordResponse
-	24, // 54: ration.v1.BatchResult.released:type_name -> ration.v1.ReleaseResponse
-	31, // 55: ration.v1.BatchResult.error:type_name -> ration.v1.BatchError
-	13, // 56: ration.v1.AccountingService.Check:input_type -> ration.v1.CheckRequest
-	15, // 57: ration.v1.AccountingService.Reserve:input_type -> ration.v1.ReserveRequest
-	18, // 58: ration.v1.AccountingService.Progress:input_type -> ration.v1.ProgressRequest
-	20, // 59: ration.v1.AccountingService.Settle:input_type -> ration.v1.SettleRequest
-	23, // 60: ration.v1.AccountingService.Release:input_type -> ration.v1.ReleaseRequest
-	25, // 61: ration.v1.AccountingService.Record:input_type -> ration.v1.RecordRequest
-	27, // 62: ration.v1.AccountingService.BatchSettle:input_type -> ration.v1.BatchSettleRequest
-	14, // 63: ration.v1.AccountingService.Check:output_type -> ration.v1.CheckResponse
-	16, // 64: ration.v1.AccountingService.Reserve:output_type -> ration.v1.ReserveResponse
-	19, // 65: ration.v1.AccountingService.Progress:output_type -> ration.v1.ProgressResponse
-	22, // 66: ration.v1.AccountingService.Settle:output_type -> ration.v1.SettleResponse
-	24, // 67: ration.v1.AccountingService.Release:output_type -> ration.v1.ReleaseResponse
-	26, // 68: ration.v1.AccountingService.Record:output_type -> ration.v1.RecordResponse
-	29, // 69: ration.v1.AccountingService.BatchSettle:output_type -> ration.v1.BatchSettleResponse
-	63, // [63:70] is the sub-list for method output_type
-	56, // [56:63] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	10, // 10: ration.v1.Decision.limits:type_name -> ration.v1.LimitStatus
+	43, // 11: ration.v1.Decision.retry_after:type_name -> google.protobuf.Duration
+	44, // 12: ration.v1.Decision.tier_attributes:type_name -> google.protobuf.Struct
+	12, // 13: ration.v1.Decision.http:type_name -> ration.v1.HttpAnswer
+	11, // 14: ration.v1.Decision.price:type_name -> ration.v1.Price
+	7,  // 15: ration.v1.Decision.estimate:type_name -> ration.v1.Usage
+	42, // 16: ration.v1.Decision.decided_at:type_name -> google.protobuf.Timestamp
+	19, // 17: ration.v1.Decision.waited:type_name -> ration.v1.Waited
+	6,  // 18: ration.v1.CheckRequest.caller:type_name -> ration.v1.Caller
+	9,  // 19: ration.v1.CheckRequest.estimate:type_name -> ration.v1.Estimate
+	0,  // 20: ration.v1.CheckRequest.answer_as:type_name -> ration.v1.ModelApi
+	13, // 21: ration.v1.CheckResponse.decision:type_name -> ration.v1.Decision
+	6,  // 22: ration.v1.ReserveRequest.caller:type_name -> ration.v1.Caller
+	9,  // 23: ration.v1.ReserveRequest.estimate:type_name -> ration.v1.Estimate
+	43, // 24: ration.v1.ReserveRequest.lease:type_name -> google.protobuf.Duration
+	0,  // 25: ration.v1.ReserveRequest.answer_as:type_name -> ration.v1.ModelApi
+	17, // 26: ration.v1.ReserveRequest.wait:type_name -> ration.v1.Wait
+	43, // 27: ration.v1.Wait.longest:type_name -> google.protobuf.Duration
+	43, // 28: ration.v1.Standing.expected_wait:type_name -> google.protobuf.Duration
+	3,  // 29: ration.v1.Waited.ended:type_name -> ration.v1.WaitEnd
+	43, // 30: ration.v1.Waited.waited:type_name -> google.protobuf.Duration
+	18, // 31: ration.v1.Waited.standing:type_name -> ration.v1.Standing
+	6,  // 32: ration.v1.AcquireRequest.caller:type_name -> ration.v1.Caller
+	9,  // 33: ration.v1.AcquireRequest.estimate:type_name -> ration.v1.Estimate
+	43, // 34: ration.v1.AcquireRequest.lease:type_name -> google.protobuf.Duration
+	0,  // 35: ration.v1.AcquireRequest.answer_as:type_name -> ration.v1.ModelApi
+	17, // 36: ration.v1.AcquireRequest.wait:type_name -> ration.v1.Wait
+	18, // 37: ration.v1.AcquireResponse.standing:type_name -> ration.v1.Standing
+	22, // 38: ration.v1.AcquireResponse.answer:type_name -> ration.v1.ReserveResponse
+	13, // 39: ration.v1.ReserveResponse.decision:type_name -> ration.v1.Decision
+	23, // 40: ration.v1.ReserveResponse.reservation:type_name -> ration.v1.Reservation
+	42, // 41: ration.v1.Reservation.expires_at:type_name -> google.protobuf.Timestamp
+	7,  // 42: ration.v1.ProgressRequest.usage:type_name -> ration.v1.Usage
+	43, // 43: ration.v1.ProgressRequest.lease:type_name -> google.protobuf.Duration
+	4,  // 44: ration.v1.ProgressResponse.advice:type_name -> ration.v1.Advice
+	42, // 45: ration.v1.ProgressResponse.expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 46: ration.v1.ProgressResponse.state:type_name -> ration.v1.State
+	10, // 47: ration.v1.ProgressResponse.limits:type_name -> ration.v1.LimitStatus
+	7,  // 48: ration.v1.SettleRequest.usage:type_name -> ration.v1.Usage
+	6,  // 49: ration.v1.SettleRequest.caller:type_name -> ration.v1.Caller
+	2,  // 50: ration.v1.Charge.meter:type_name -> ration.v1.Meter
+	5,  // 51: ration.v1.SettleResponse.state:type_name -> ration.v1.State
+	27, // 52: ration.v1.SettleResponse.charges:type_name -> ration.v1.Charge
+	10, // 53: ration.v1.SettleResponse.limits:type_name -> ration.v1.LimitStatus
+	11, // 54: ration.v1.SettleResponse.price:type_name -> ration.v1.Price
+	5,  // 55: ration.v1.ReleaseResponse.state:type_name -> ration.v1.State
+	10, // 56: ration.v1.ReleaseResponse.limits:type_name -> ration.v1.LimitStatus
+	6,  // 57: ration.v1.RecordRequest.caller:type_name -> ration.v1.Caller
+	7,  // 58: ration.v1.RecordRequest.usage:type_name -> ration.v1.Usage
+	10, // 59: ration.v1.RecordResponse.limits:type_name -> ration.v1.LimitStatus
+	11, // 60: ration.v1.RecordResponse.price:type_name -> ration.v1.Price
+	34, // 61: ration.v1.BatchSettleRequest.items:type_name -> ration.v1.BatchItem
+	26, // 62: ration.v1.BatchItem.settle:type_name -> ration.v1.SettleRequest
+	31, // 63: ration.v1.BatchItem.record:type_name -> ration.v1.RecordRequest
+	29, // 64: ration.v1.BatchItem.release:type_name -> ration.v1.ReleaseRequest
+	36, // 65: ration.v1.BatchSettleResponse.results:type_name -> ration.v1.BatchResult
+	28, // 66: ration.v1.BatchResult.settled:type_name -> ration.v1.SettleResponse
+	32, // 67: ration.v1.BatchResult.recorded:type_name -> ration.v1.RecordResponse
+	30, // 68: ration.v1.BatchResult.released:type_name -> ration.v1.ReleaseResponse
+	37, // 69: ration.v1.BatchResult.error:type_name -> ration.v1.BatchError
+	14, // 70: ration.v1.AccountingService.Check:input_type -> ration.v1.CheckRequest
+	16, // 71: ration.v1.AccountingService.Reserve:input_type -> ration.v1.ReserveRequest
+	20, // 72: ration.v1.AccountingService.Acquire:input_type -> ration.v1.AcquireRequest
+	24, // 73: ration.v1.AccountingService.Progress:input_type -> ration.v1.ProgressRequest
+	26, // 74: ration.v1.AccountingService.Settle:input_type -> ration.v1.SettleRequest
+	29, // 75: ration.v1.AccountingService.Release:input_type -> ration.v1.ReleaseRequest
+	31, // 76: ration.v1.AccountingService.Record:input_type -> ration.v1.RecordRequest
+	33, // 77: ration.v1.AccountingService.BatchSettle:input_type -> ration.v1.BatchSettleRequest
+	15, // 78: ration.v1.AccountingService.Check:output_type -> ration.v1.CheckResponse
+	22, // 79: ration.v1.AccountingService.Reserve:output_type -> ration.v1.ReserveResponse
+	21, // 80: ration.v1.AccountingService.Acquire:output_type -> ration.v1.AcquireResponse
+	25, // 81: ration.v1.AccountingService.Progress:output_type -> ration.v1.ProgressResponse
+	28, // 82: ration.v1.AccountingService.Settle:output_type -> ration.v1.SettleResponse
+	30, // 83: ration.v1.AccountingService.Release:output_type -> ration.v1.ReleaseResponse
+	32, // 84: ration.v1.AccountingService.Record:output_type -> ration.v1.RecordResponse
+	35, // 85: ration.v1.AccountingService.BatchSettle:output_type -> ration.v1.BatchSettleResponse
+	78, // [78:86] is the sub-list for method output_type
+	70, // [70:78] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_ration_v1_accounting_proto_init() }
@@ -2909,14 +3413,18 @@ func file_ration_v1_accounting_proto_init() {
 		(*Estimate_Prompt)(nil),
 	}
 	file_ration_v1_accounting_proto_msgTypes[7].OneofWrappers = []any{}
-	file_ration_v1_accounting_proto_msgTypes[14].OneofWrappers = []any{}
-	file_ration_v1_accounting_proto_msgTypes[20].OneofWrappers = []any{}
-	file_ration_v1_accounting_proto_msgTypes[23].OneofWrappers = []any{
+	file_ration_v1_accounting_proto_msgTypes[15].OneofWrappers = []any{
+		(*AcquireResponse_Standing)(nil),
+		(*AcquireResponse_Answer)(nil),
+	}
+	file_ration_v1_accounting_proto_msgTypes[19].OneofWrappers = []any{}
+	file_ration_v1_accounting_proto_msgTypes[25].OneofWrappers = []any{}
+	file_ration_v1_accounting_proto_msgTypes[28].OneofWrappers = []any{
 		(*BatchItem_Settle)(nil),
 		(*BatchItem_Record)(nil),
 		(*BatchItem_Release)(nil),
 	}
-	file_ration_v1_accounting_proto_msgTypes[25].OneofWrappers = []any{
+	file_ration_v1_accounting_proto_msgTypes[30].OneofWrappers = []any{
 		(*BatchResult_Settled)(nil),
 		(*BatchResult_Recorded)(nil),
 		(*BatchResult_Released)(nil),
@@ -2927,8 +3435,8 @@ func file_ration_v1_accounting_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ration_v1_accounting_proto_rawDesc), len(file_ration_v1_accounting_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   31,
+			NumEnums:      6,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AccountingService_Check_FullMethodName       = "/ration.v1.AccountingService/Check"
 	AccountingService_Reserve_FullMethodName     = "/ration.v1.AccountingService/Reserve"
+	AccountingService_Acquire_FullMethodName     = "/ration.v1.AccountingService/Acquire"
 	AccountingService_Progress_FullMethodName    = "/ration.v1.AccountingService/Progress"
 	AccountingService_Settle_FullMethodName      = "/ration.v1.AccountingService/Settle"
 	AccountingService_Release_FullMethodName     = "/ration.v1.AccountingService/Release"
@@ -50,6 +51,14 @@ type AccountingServiceClient interface {
 	// Reserve admits a call and holds its estimate under every limit that applies to it, all or nothing. What it
 	// holds is taken from what others may spend at once, and lapses when the lease does.
 	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
+	// Acquire is Reserve when it is the call's turn in a lane: a line in which calls wait for what all share, such as the
+	// provider's key. While it waits it hears how it stands, about once a second; the last message is the decision, with a place
+	// of the lane and what the call holds. It is refused at once where a limit of its own refuses it, or the line is
+	// full; else when it has waited as long as it may. Where the stream breaks, the same request with its idempotency_key finds
+	// its place again, on whichever replica, for some seconds. Settle and Release free the place; so does the end of the lease.
+	//
+	// Who cannot read streams names the lane in Reserve (`wait`).
+	Acquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireResponse], error)
 	// Progress says what a call has used so far, renews its lease, and hears whether it may go on.
 	Progress(ctx context.Context, in *ProgressRequest, opts ...grpc.CallOption) (*ProgressResponse, error)
 	// Settle replaces what a reservation holds by what was really used, whatever room there is. It counts once,
@@ -91,6 +100,25 @@ func (c *accountingServiceClient) Reserve(ctx context.Context, in *ReserveReques
 	}
 	return out, nil
 }
+
+func (c *accountingServiceClient) Acquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AccountingService_ServiceDesc.Streams[0], AccountingService_Acquire_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AcquireRequest, AcquireResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AccountingService_AcquireClient = grpc.ServerStreamingClient[AcquireResponse]
 
 func (c *accountingServiceClient) Progress(ctx context.Context, in *ProgressRequest, opts ...grpc.CallOption) (*ProgressResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -161,6 +189,14 @@ type AccountingServiceServer interface {
 	// Reserve admits a call and holds its estimate under every limit that applies to it, all or nothing. What it
 	// holds is taken from what others may spend at once, and lapses when the lease does.
 	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
+	// Acquire is Reserve when it is the call's turn in a lane: a line in which calls wait for what all share, such as the
+	// provider's key. While it waits it hears how it stands, about once a second; the last message is the decision, with a place
+	// of the lane and what the call holds. It is refused at once where a limit of its own refuses it, or the line is
+	// full; else when it has waited as long as it may. Where the stream breaks, the same request with its idempotency_key finds
+	// its place again, on whichever replica, for some seconds. Settle and Release free the place; so does the end of the lease.
+	//
+	// Who cannot read streams names the lane in Reserve (`wait`).
+	Acquire(*AcquireRequest, grpc.ServerStreamingServer[AcquireResponse]) error
 	// Progress says what a call has used so far, renews its lease, and hears whether it may go on.
 	Progress(context.Context, *ProgressRequest) (*ProgressResponse, error)
 	// Settle replaces what a reservation holds by what was really used, whatever room there is. It counts once,
@@ -188,6 +224,9 @@ func (UnimplementedAccountingServiceServer) Check(context.Context, *CheckRequest
 }
 func (UnimplementedAccountingServiceServer) Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reserve not implemented")
+}
+func (UnimplementedAccountingServiceServer) Acquire(*AcquireRequest, grpc.ServerStreamingServer[AcquireResponse]) error {
+	return status.Error(codes.Unimplemented, "method Acquire not implemented")
 }
 func (UnimplementedAccountingServiceServer) Progress(context.Context, *ProgressRequest) (*ProgressResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Progress not implemented")
@@ -260,6 +299,17 @@ func _AccountingService_Reserve_Handler(srv interface{}, ctx context.Context, de
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _AccountingService_Acquire_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(AcquireRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AccountingServiceServer).Acquire(m, &grpc.GenericServerStream[AcquireRequest, AcquireResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AccountingService_AcquireServer = grpc.ServerStreamingServer[AcquireResponse]
 
 func _AccountingService_Progress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProgressRequest)
@@ -387,6 +437,12 @@ var AccountingService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AccountingService_BatchSettle_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Acquire",
+			Handler:       _AccountingService_Acquire_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "ration/v1/accounting.proto",
 }
