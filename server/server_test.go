@@ -53,14 +53,13 @@ func TestPanicEndsOnlyItsCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	client := rationv1.NewStatusServiceClient(conn)
 	for range 3 {
-		_, err := client.ListPolicies(context.Background(), &rationv1.ListPoliciesRequest{})
+		_, err := rationv1.NewAccountingServiceClient(conn).Check(context.Background(), &rationv1.CheckRequest{})
 		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "nil pointer") {
 			t.Errorf("a call that panics: %v, want INTERNAL without particulars", err)
 		}
 	}
-	if _, err := client.GetHealth(context.Background(), &rationv1.GetHealthRequest{}); err != nil {
+	if _, err := rationv1.NewStatusServiceClient(conn).GetHealth(context.Background(), &rationv1.GetHealthRequest{}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 	families, err := metrics.Gather()
