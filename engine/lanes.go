@@ -191,7 +191,7 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	}
 	result, err := e.room.Wait(ctx, &waiting.Party{
 		Line: string(in.Owner()), Spec: orderOf(a.domain, in), Ticket: ticketOf(c, in), Wait: longest(ctx, in, place),
-		Stays: w.stays, Try: w.try, Tell: place.Tell,
+		Pace: in.Interval().Duration(), Stays: w.stays, Try: w.try, Tell: place.Tell,
 	})
 	w.stopped()
 	d := a.decision

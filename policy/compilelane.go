@@ -43,6 +43,15 @@ func (c *compiler) lane(d *Domain, e *laneEntry) {
 	ld.turns()
 }
 
+// third returns about a third of a wait, in whole seconds where it has some.
+func third(wait limit.Micros) limit.Micros {
+	part := max(1, wait/3)
+	if part >= limit.Second {
+		part -= part % limit.Second
+	}
+	return part
+}
+
 // error reports what is wrong with the lane.
 func (ld *laneDraft) error(at place, format string, args ...any) {
 	ld.rep.error(at, "lane `%s`: %s", clip(ld.lane.Name), fmt.Sprintf(format, args...))
@@ -175,7 +184,7 @@ func (ld *laneDraft) waiting() {
 			ld.error(wait.at, "`max_wait` is %s at most, and not %v", timeInWords(MaxLaneWait), wait.value)
 		}
 	}
-	if every := ln.interval(); every > ln.MaxWait {
+	if every := ln.Interval(); every > ln.MaxWait {
 		ld.warn(e.drain.at, "`drain` lets %s through, and nobody waits for longer than %s: write a longer `max_wait`",
 			ln.Drain.For(0).Rate(Requests), timeInWords(ln.MaxWait))
 	}
@@ -223,11 +232,11 @@ func (ld *laneDraft) order() {
 		return
 	}
 	at, behind := e.drain.at, limit.Micros(len(ld.domain.tiers)-1)
-	ln.Aging = min(defaultAging, max(1, ln.MaxWait/3))
+	ln.Aging = min(defaultAging, third(ln.MaxWait))
 	if e.aging.given {
 		at, ln.Aging = e.aging.at, limit.Micros(e.aging.value)
 	}
-	switch every := ln.interval(); {
+	switch every := ln.Interval(); {
 	case ln.Aging > MaxLaneWait:
 		ld.error(at, "`aging` is %s at most, as long as anybody waits, and not %v", timeInWords(MaxLaneWait), e.aging.value)
 	case behind < 1:

@@ -87,8 +87,8 @@ func (l *Lane) Shares(of *Limit) bool {
 	return of.lane == l || l.Upstream != nil && of.upstream == l.Upstream
 }
 
-// interval returns the time from one call that Drain lets through to the next, rounded up; 0 without a Drain.
-func (l *Lane) interval() limit.Micros {
+// Interval returns the time from one call that Drain lets through to the next, rounded up; 0 without a Drain.
+func (l *Lane) Interval() limit.Micros {
 	if l.Drain == nil {
 		return 0
 	}

@@ -53,7 +53,7 @@ func TestLaneFields(t *testing.T) {
 		}
 		if ln.Drain != nil {
 			s := ln.Drain.For(2).Spec
-			drain = fmt.Sprintf("%d per %s burst %d every %s", s.Limit, inGo(s.Window), s.Burst, inGo(ln.interval()))
+			drain = fmt.Sprintf("%d per %s burst %d every %s", s.Limit, inGo(s.Window), s.Burst, inGo(ln.Interval()))
 		}
 		if ln.Places != nil {
 			places = fmt.Sprint(ln.Places.For(2).Spec.Limit)
@@ -312,8 +312,8 @@ func checkLanes(t failer, p *Policy) {
 				t.Fatalf("nobody waits in lane %s", ln.Path)
 			case ln.TurnsBy == Cost && d.Prices() == nil:
 				t.Fatalf("there are no prices for lane %s", ln.Path)
-			case ln.Drain != nil && (ln.interval() < 1 || ln.Drain.For(0).Spec.Ceiling() != 1):
-				t.Fatalf("lane %s drains %s every %d µs", ln.Path, ln.Drain.Allows(0), ln.interval())
+			case ln.Drain != nil && (ln.Interval() < 1 || ln.Drain.For(0).Spec.Ceiling() != 1):
+				t.Fatalf("lane %s drains %s every %d µs", ln.Path, ln.Drain.Allows(0), ln.Interval())
 			case ln.Places != nil && ln.Places.For(0).Spec.Ceiling() < 1:
 				t.Fatalf("lane %s has %s", ln.Path, ln.Places.Allows(0))
 			case ln.Explain() == "":

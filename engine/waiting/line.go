@@ -26,6 +26,7 @@ type line struct {
 	due   time.Time     // when the line is to be asked again; zero: with the next beat
 	wake  chan struct{} // holds one: due has changed, or lost
 	lost  bool          // tickets may have been set aside: they are to enter again
+	new   bool          // somebody has come who wants to hear how it stands
 
 	looking sync.Mutex // held by whoever looks, before Room.mu
 	order   order
@@ -58,6 +59,7 @@ func (t *turn) sitDown(out *lane.Outcome) {
 	t.seat = l.seats
 	id := t.party.Ticket.ID
 	l.turns[id] = append(l.turns[id], t)
+	l.new = l.new || t.party.Tell != nil
 	l.schedule(out)
 	isCalled := slices.ContainsFunc(out.Calls, func(c lane.Call) bool { return c.Ticket == id })
 	if _, early := r.early[id]; early || isCalled {
@@ -136,6 +138,9 @@ func (l *line) run() {
 	for {
 		l.room.mu.Lock()
 		over, lost, next := len(l.turns) == 0, l.lost, beat
+		if l.new {
+			next = beat.Add(-beatEvery / 2)
+		}
 		if !l.due.IsZero() && l.due.Before(next) {
 			next = l.due
 		}
@@ -175,6 +180,7 @@ func (l *line) beat() {
 		return
 	}
 	r.mu.Lock()
+	l.new = false
 	var listeners []*turn
 	for _, turns := range l.turns {
 		for _, t := range turns {
@@ -189,12 +195,15 @@ func (l *line) beat() {
 	}
 	now := l.look(r.alive)
 	for _, t := range listeners {
+		if now.positions[t.party.Ticket.ID] == 0 {
+			continue // it has come since
+		}
 		select {
 		case <-t.stands: // an older one
 		default:
 		}
 		select {
-		case t.stands <- now.standing(t.party.Ticket.ID):
+		case t.stands <- now.standing(t):
 		default:
 		}
 	}
@@ -254,10 +263,10 @@ func (l *line) look(ctx context.Context) order {
 	return now
 }
 
-// standing returns how a ticket stands.
-func (o *order) standing(id lane.ID) Standing {
-	position := o.positions[id]
-	return Standing{Position: position, Waiting: o.waiting, Expected: expected(position, o.pace)}
+// standing returns how a turn stands.
+func (o *order) standing(t *turn) Standing {
+	position := o.positions[t.party.Ticket.ID]
+	return Standing{Position: position, Waiting: o.waiting, Expected: t.expected(position, o.pace)}
 }
 
 // standing returns how a turn stands.
@@ -266,10 +275,5 @@ func (r *Room) standing(ctx context.Context, t *turn) Standing {
 	l := r.byName[t.party.Line]
 	r.mu.Unlock()
 	now := l.look(ctx)
-	return now.standing(t.party.Ticket.ID)
-}
-
-// expected returns how long it takes until so many have had their turn, 0 if nobody knows.
-func expected(turns int, pace limit.Micros) time.Duration {
-	return time.Duration(turns) * pace.Duration()
+	return now.standing(t)
 }

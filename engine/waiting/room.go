@@ -68,6 +68,8 @@ type Party struct {
 	Ticket lane.Ticket
 	// Wait is how long to wait at most.
 	Wait time.Duration
+	// Pace is the least time from one turn to the next; 0: nobody knows.
+	Pace time.Duration
 	// Stays says, before it waits, whether waiting can help. nil: it can.
 	Stays func(context.Context) (bool, error)
 	// Try asks for what is waited for, when it is its turn. It is told for how long it could still wait.

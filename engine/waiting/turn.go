@@ -37,7 +37,7 @@ func (t *turn) wait(ctx context.Context) (Result, error) {
 			enter.Tried, enter.Until = true, a.Until
 			continue
 		case out.Answer == lane.Full, out.Answer == lane.FullForSubject:
-			return full(&out), nil
+			return t.full(&out), nil
 		}
 		t.sitDown(&out)
 		result, busy, err := t.await(ctx, enter.Tried)
@@ -54,12 +54,17 @@ func (t *turn) left() limit.Micros {
 	return min(lane.MaxWait, max(1, limit.Micros(time.Until(t.until)/time.Microsecond)))
 }
 
-func full(out *lane.Outcome) Result {
+func (t *turn) full(out *lane.Outcome) Result {
 	end := Full
 	if out.Answer == lane.FullForSubject {
 		end = FullForSubject
 	}
-	return Result{End: end, Standing: Standing{Waiting: out.Waiting, Expected: expected(out.Ahead+1, out.Pace)}}
+	return Result{End: end, Standing: Standing{Waiting: out.Waiting, Expected: t.expected(out.Ahead+1, out.Pace)}}
+}
+
+// expected returns how long it takes until so many have had their turn, at the pace of late; 0 if nobody knows.
+func (t *turn) expected(turns int, pace limit.Micros) time.Duration {
+	return time.Duration(turns) * max(t.party.Pace, pace.Duration())
 }
 
 func (t *turn) try(ctx context.Context) (Attempt, error) {
