@@ -37,6 +37,11 @@ func of(kind store.Kind, op store.Op) store.Op {
 // with returns op, changed.
 func with(op store.Op, change func(*store.Op)) store.Op { change(&op); return op }
 
+// depleted is a depletion that leaves so much, for so long.
+func depleted(bucket string, spec limit.Spec, leave int64, wait limit.Micros) store.Op {
+	return with(of(store.Deplete, strict(bucket, spec, leave)), func(o *store.Op) { o.Wait = wait })
+}
+
 func asQuota(op store.Op) store.Op  { return with(op, func(o *store.Op) { o.Quota = true }) }
 func asShadow(op store.Op) store.Op { return with(op, func(o *store.Op) { o.Shadow = true }) }
 func countsRefusals(op store.Op) store.Op {
@@ -123,13 +128,16 @@ func (step shown) String() string {
 
 func showOp(op *store.Op) string {
 	var b strings.Builder
-	kind := [...]string{"charge", "give back", "hold", "settle", "record"}[min(op.Kind, store.Record)]
+	kind := [...]string{"charge", "give back", "hold", "settle", "record", "deplete"}[min(op.Kind, store.Deplete)]
 	if op.Manner == limit.Plain {
 		b.WriteString("plain ")
 	}
 	fmt.Fprintf(&b, "%s %d on %.40q/%.60q", kind, op.Amount, op.Owner, op.Bucket)
 	if op.Kind == store.Hold {
 		fmt.Fprintf(&b, " lapses to %d, class %d", op.Lapse, op.Class)
+	}
+	if op.Kind == store.Deplete {
+		fmt.Fprintf(&b, " for %d", op.Wait)
 	}
 	for word, is := range map[string]bool{"shadow": op.Shadow, "quota": op.Quota, "counts refusals": op.CountRefusals} {
 		if is {
