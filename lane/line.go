@@ -1,7 +1,9 @@
 package lane
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 
 	"github.com/rationhq/ration/limit"
 )
@@ -16,7 +18,7 @@ type Line struct {
 	waiting  int          // of all classes
 	classes  []class
 	tickets  map[ID]*ticket
-	called   []*ticket // in the order in which they were
+	called   []*ticket // by byCall
 	due      dueHeap   // all tickets
 	waiters  map[ID]limit.Micros
 }
@@ -33,8 +35,6 @@ type ticket struct {
 
 	// Of one that has been first of its subject, and is not in the queue now:
 	turn   turn         // its subject's, as it was
-	lag    int64        // of its class, that its call has added
-	since  limit.Micros // of its class, as it was before its call
 	called limit.Micros // when it was
 }
 
@@ -62,7 +62,7 @@ func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
 	case Enter:
 		l.enter(spec, step, &out)
 	case Admitted, Refused, Leave:
-		l.conclude(step, &out)
+		l.conclude(spec, step, &out)
 	case Free:
 		l.free(step.Room)
 	case Beat:
@@ -90,6 +90,7 @@ func (l *Line) begin(spec *Spec, now limit.Micros) {
 		for _, t := range l.called {
 			t.called = min(t.called, now)
 		}
+		slices.SortFunc(l.called, byCall)
 		l.at, l.admitted = now, min(l.admitted, now)
 	}
 	l.at = max(l.at, now)
@@ -151,7 +152,7 @@ func (l *Line) comeFor(t *ticket, waiter ID, out *Outcome) {
 	case Queued:
 	case Called:
 		t.called = l.at
-		l.called = append(without(l.called, t), t)
+		slices.SortFunc(l.called, byCall)
 		out.Calls = append(out.Calls, Call{t.ID, waiter})
 	case Aside:
 		t.due = t.until
@@ -161,7 +162,7 @@ func (l *Line) comeFor(t *ticket, waiter ID, out *Outcome) {
 }
 
 // conclude says what came of a ticket.
-func (l *Line) conclude(step *Step, out *Outcome) {
+func (l *Line) conclude(spec *Spec, step *Step, out *Outcome) {
 	t := l.tickets[step.Ticket.ID]
 	if t == nil {
 		out.Answer = Unknown
@@ -169,7 +170,11 @@ func (l *Line) conclude(step *Step, out *Outcome) {
 	}
 	switch step.Do {
 	case Admitted:
+		if t.where != Called { // it says so late
+			l.charge(t)
+		}
 		l.remove(t)
+		l.served(spec, t)
 		l.note()
 		l.credit = max(0, min(MaxCalled, step.Room)-len(l.called))
 		if step.Room == 0 {
@@ -246,9 +251,7 @@ func (l *Line) remove(t *ticket) {
 	}
 	delete(l.tickets, t.ID)
 	heap.Remove(&l.due, t.place)
-	if c.held[t.Subject]--; c.held[t.Subject] == 0 {
-		delete(c.held, t.Subject)
-	}
+	c.letGo(t.Subject)
 }
 
 // setAside keeps a ticket, which is not in the queue, for somebody else to come for it.
@@ -317,6 +320,11 @@ func (l *Line) ahead(spec *Spec, class int) (n int) {
 		}
 	}
 	return n
+}
+
+// byCall orders tickets by when they were called, and those of one instant by when they came.
+func byCall(a, b *ticket) int {
+	return cmp.Or(cmp.Compare(a.called, b.called), cmp.Compare(a.sequence, b.sequence))
 }
 
 func without(list []*ticket, t *ticket) []*ticket {
