@@ -62,7 +62,9 @@ func layers() []layer {
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
 		// Who is next in a line, as pure.
-		{of: "lane", may: []string{"limit"}, mustNot: outsideWorld},
+		{of: "lane", may: []string{"limit"}, testsMay: []string{"internal/lanesim"}, mustNot: outsideWorld},
+		// Plays a lane against a clock of its own, as pure.
+		{of: "internal/lanesim", may: []string{"lane", "limit"}, mustNot: outsideWorld},
 		// How near words are, for messages. It knows nothing.
 		{of: "internal/spelling", mustNot: outsideWorld},
 		// What tokens cost. It must not know what limits money, nor who asks. The book that ships it reads once, for all.
