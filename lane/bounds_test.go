@@ -184,12 +184,12 @@ func TestSharesByCost(t *testing.T) {
 		costs := rapid.SliceOfN(rapid.Int64Range(1, 50), 2, 6).Draw(r, "largest costs")
 		var callers []lanesim.Caller
 		for subject, largest := range costs {
-			for range 600 {
-				callers = append(callers, lanesim.Caller{Subject: subject, Cost: rapid.Int64Range(1, largest).Draw(r, "cost")})
+			for _, cost := range rapid.SliceOfN(rapid.Int64Range(1, largest), 7, 7).Draw(r, "costs") {
+				callers = append(callers, batch(80, lanesim.Caller{Subject: subject, Cost: cost})...)
 			}
 		}
 		// Others that come and go.
-		for range rapid.IntRange(0, 60).Draw(r, "others") {
+		for range rapid.IntRange(0, 30).Draw(r, "others") {
 			callers = append(callers, lanesim.Caller{
 				Comes: limit.Micros(rapid.Int64Range(0, 25_000_000).Draw(r, "comes")), Subject: rapid.IntRange(10, 30).Draw(r, "subject"),
 				Cost: rapid.Int64Range(1, 50).Draw(r, "cost"),
@@ -205,6 +205,273 @@ func TestSharesByCost(t *testing.T) {
 						r.Fatalf("from %d to %d subject %d has %d and %d has %d, largest %d and %d", begin, until, a, got[a], b, got[b], largest, costs[b])
 					}
 				}
+			}
+		}
+	})
+}
+
+// Whatever happens: nobody is called that has had its turn, places are never more than there are, and no turn is left
+// unused while somebody waits who may have it.
+func TestWhateverHappens(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		l := anyLane(r)
+		l.Dies, l.ComesBack = map[int]limit.Micros{}, rapid.SampledFrom([]limit.Micros{0, second, 10 * second, 20 * second}).Draw(r, "comes back")
+		for process := range rapid.IntRange(0, 2).Draw(r, "die") {
+			l.Dies[process] = limit.Micros(rapid.Int64Range(0, 30).Draw(r, "dies")) * second
+		}
+		admitted := map[lane.ID]bool{}
+		l.Watch = func(step *lane.Step, out *lane.Outcome, line *lane.Line) {
+			for _, call := range out.Calls {
+				if admitted[call.Ticket] {
+					r.Fatalf("%v is called again at %d", call, out.Now)
+				}
+			}
+			if step.Do == lane.Admitted {
+				admitted[step.Ticket.ID] = true
+			}
+			if who := idle(line.State(), out); who != nil {
+				r.Fatalf("after %+v at %d nobody is called, and %+v waits", *step, out.Now, *who)
+			}
+		}
+		callers := rapid.SliceOfN(somebody(l.Order.Classes, rapid.IntRange(1, 12).Draw(r, "subjects")), 1, 150).Draw(r, "callers")
+		fates := l.Play(callers, 600*second)
+		for _, f := range fates {
+			if f.Admissions > 1 {
+				r.Fatalf("%+v was admitted %d times", *f, f.Admissions)
+			}
+			if f.End == lanesim.Waiting {
+				r.Fatalf("%+v waits for ever", *f)
+			}
+			if n := holding(fates, f.Ended); l.Places != nil && n > int(l.Places.Limit) {
+				r.Fatalf("%d have a place at %d", n, f.Ended)
+			}
+		}
+	})
+}
+
+// idle returns a ticket that waits, and could be called, while none is.
+func idle(s lane.State, out *lane.Outcome) *lane.TicketState {
+	if out.Due == out.Now { // more will follow at once
+		return nil
+	}
+	paused := make([]limit.Micros, len(s.Classes)+1)
+	for i := len(s.Classes) - 1; i >= 0; i-- {
+		paused[i] = max(paused[i+1], s.Classes[i].Paused)
+	}
+	alive := map[lane.ID]bool{}
+	for _, w := range s.Waiters {
+		alive[w.ID] = w.Until >= s.At
+	}
+	var found *lane.TicketState
+	for i, ticket := range s.Tickets {
+		switch {
+		case ticket.Where == lane.Called:
+			return nil
+		case ticket.Where == lane.Queued && paused[ticket.Class] <= s.At && alive[ticket.Waiter]:
+			found = &s.Tickets[i]
+		}
+	}
+	return found
+}
+
+func holding(fates []*lanesim.Fate, at limit.Micros) (n int) {
+	for _, f := range fates {
+		if f.End == lanesim.Admitted && f.Ended <= at && at < f.Ended+f.Holds {
+			n++
+		}
+	}
+	return n
+}
+
+// One at a time tries, and what is told of room is right: then turns are admissions.
+func TestSubjectsAreAdmittedInTurn(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		l := anyLane(r)
+		l.Places, l.Drain, l.Overstates, l.TryTakes = nil, perSecond(rapid.Int64Range(1, 30).Draw(r, "drain")), false, 1
+		callers := rapid.SliceOfN(somebody(l.Order.Classes, rapid.IntRange(1, 12).Draw(r, "subjects")), 1, 200).Draw(r, "callers")
+		fates := l.Play(callers, 300*second)
+		if f, first, again := passedTwice(fates, turns(fates, false)); f != nil {
+			r.Fatalf("%+v waits while subject %d is admitted twice:\n%+v\n%+v", *f, first.Subject, *first, *again)
+		}
+	})
+}
+
+// longest returns the longest time between two turns.
+func longest(fates []*lanesim.Fate) (gap limit.Micros) {
+	var at []limit.Micros
+	for _, f := range fates {
+		if f.End == lanesim.Admitted {
+			at = append(at, f.Ended)
+		}
+	}
+	slices.Sort(at)
+	for i := 1; i < len(at); i++ {
+		gap = max(gap, at[i]-at[i-1])
+	}
+	return gap
+}
+
+// The lowest class under a flood of those above it: with k turns of its class ahead it waits (k+1)·(aging + turns) at
+// most, where there are as many turns as classes: the one that is under way when it has waited for long enough, one of each
+// class that waits for longer, and its own.
+func TestAgingBoundsWaiting(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		classes := rapid.IntRange(2, 5).Draw(r, "classes")
+		l := &lanesim.Lane{
+			Order:    strict(classes, limit.Micros(rapid.Int64Range(1, 30).Draw(r, "aging"))*second/10),
+			Drain:    perSecond(rapid.Int64Range(2, 20).Draw(r, "drain")),
+			TryTakes: rapid.SampledFrom([]limit.Micros{1, 2000, 50_000}).Draw(r, "try takes"),
+		}
+		var callers []lanesim.Caller
+		for class := 1; class < classes; class++ {
+			for subject := range 5 {
+				callers = append(callers, batch(100, lanesim.Caller{Class: class, Subject: subject})...)
+			}
+		}
+		low := rapid.IntRange(1, 8).Draw(r, "of the lowest class")
+		for subject := range low {
+			callers = append(callers, lanesim.Caller{Comes: second + limit.Micros(subject), Subject: 100 + subject})
+		}
+		fates := l.Play(callers, 21*second) // the classes above have more than enough
+		turn := longest(fates)
+		for _, f := range fates {
+			k := limit.Micros(f.Subject - 100)
+			if k < 0 {
+				continue
+			}
+			bound := (k + 1) * (l.Order.Aging + limit.Micros(classes)*turn)
+			if bound < 20*second && (f.End != lanesim.Admitted || f.Waited() > bound) {
+				r.Fatalf("%d ahead: waited %d, and the bound is %d (a turn in %d)\n%+v", k, f.Waited(), bound, turn, *f)
+			}
+		}
+	})
+}
+
+// Those who keep coming, each another subject, do not keep a batch's next ticket waiting: between two of its turns there are
+// at most twice as many as subjects wait.
+func TestNewcomersForEver(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		l := &lanesim.Lane{Order: strict(1, second), Drain: perSecond(20), TryTakes: 1}
+		callers := batch(300, lanesim.Caller{Subject: -1}) // they have the first numbers
+		rate := rapid.Int64Range(10, 60).Draw(r, "come in a second")
+		for i := range 30 * rate {
+			callers = append(callers, lanesim.Caller{
+				Comes: limit.Micros(i) * second / limit.Micros(rate), Subject: int(i),
+				Wait: limit.Micros(rapid.SampledFrom([]int64{1, 5, 3600}).Draw(r, "wait")) * second,
+			})
+		}
+		waiting, calls, ofBatch := map[int]int{}, 0, 300 // how many subjects wait at a call
+		l.Watch = func(_ *lane.Step, out *lane.Outcome, _ *lane.Line) {
+			for _, call := range out.Calls {
+				if calls++; lanesim.Number(call.Ticket) < 300 {
+					ofBatch--
+				}
+				waiting[calls] = out.Waiting - ofBatch + 2
+			}
+		}
+		fates := l.Play(callers, 30*second)
+		last := 0
+		for _, turn := range turns(fates, false) {
+			if turn.Subject != -1 {
+				continue
+			}
+			most := 0
+			for call := last; call <= turn.call; call++ {
+				most = max(most, waiting[call])
+			}
+			if between := turn.call - last - 1; last > 0 && between > 2*most {
+				r.Fatalf("%d turns between two of the batch, and %d subjects wait at most", between, most)
+			}
+			last = turn.call
+		}
+	})
+}
+
+// One user's 1,000 tickets and 499 users with one each: no user waits for more than one of the batch.
+func TestBatchBesideOthers(t *testing.T) {
+	for name, comes := range map[string]func(i int) limit.Micros{
+		"at once":           func(int) limit.Micros { return second },
+		"one after another": func(i int) limit.Micros { return second + limit.Micros(i)*230_000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &lanesim.Lane{Order: strict(1, second), Drain: perSecond(5), TryTakes: 2000}
+			users := make([]lanesim.Caller, 499)
+			for i := range users {
+				users[i] = lanesim.Caller{Comes: comes(i), Subject: i + 1}
+			}
+			fates := l.Play(append(batch(1000, lanesim.Caller{}), users...), 400*second)
+			admitted := turns(fates, false)
+			for _, f := range fates {
+				if f.Subject == 0 {
+					continue
+				}
+				if f.End != lanesim.Admitted {
+					t.Fatalf("%+v has had no turn", *f)
+				}
+				ahead := 0
+				for _, turn := range admitted {
+					if turn.Subject == 0 && f.Entered <= turn.call && turn.call < f.Calls[len(f.Calls)-1] {
+						ahead++
+					}
+				}
+				if ahead > 1 {
+					t.Errorf("user %d has waited for %d of the batch", f.Subject, ahead)
+				}
+			}
+		})
+	}
+}
+
+// A class that nobody waits in leaves its share to the others.
+func TestIdleSharesAreUsed(t *testing.T) {
+	for _, order := range []lane.Spec{weighted(1, 3, 96), strict(3, 10*second)} {
+		l := &lanesim.Lane{Order: order, Drain: perSecond(10), TryTakes: 1}
+		fates := l.Play(batch(1000, lanesim.Caller{}), 60*second)
+		if got := had(fates, 0, 60*second, classOf)[0]; got < 599 {
+			t.Errorf("%d of 600 turns were used by the only class that waits", got)
+		}
+	}
+}
+
+// A class whose share was idle does not catch up when it comes.
+func TestIdleSharesAreNotSaved(t *testing.T) {
+	l := &lanesim.Lane{Order: weighted(1, 1), Drain: perSecond(10), TryTakes: 1}
+	fates := l.Play(append(batch(1000, lanesim.Caller{}), batch(400, lanesim.Caller{Class: 1, Comes: 30 * second})...), 60*second)
+	got := had(fates, 30*second, 50*second, classOf)
+	if apart := got[0] - got[1]; max(apart, -apart) > 2 {
+		t.Errorf("in 20 s after it came it has %d turns, beside %d", got[1], got[0])
+	}
+}
+
+// A process dies. Its callers come back by another with the ids of their tickets, and have their turn before all who came
+// after them.
+func TestProcessDies(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		l := &lanesim.Lane{
+			Order: strict(1, second), Drain: perSecond(2), TryTakes: 1000,
+			Dies:      map[int]limit.Micros{0: limit.Micros(rapid.Int64Range(1, 10_000_000).Draw(r, "dies"))},
+			ComesBack: limit.Micros(rapid.Int64Range(1, int64(lane.AsideLasts)).Draw(r, "comes back")),
+		}
+		var callers []lanesim.Caller
+		for i := range 100 {
+			callers = append(callers, lanesim.Caller{
+				Comes: limit.Micros(i) * 50_000, Subject: i, Process: rapid.IntRange(0, 2).Draw(r, "process"),
+			})
+		}
+		fates := l.Play(callers, 120*second)
+		back := l.Dies[0] + l.ComesBack
+		var after []int
+		for _, turn := range turns(fates, false) {
+			if turn.Called > back+second {
+				after = append(after, turn.Number)
+			}
+		}
+		if !slices.IsSorted(after) {
+			r.Errorf("after they have come back turns are had in the order %v", after)
+		}
+		for _, f := range fates {
+			if f.End != lanesim.Admitted {
+				r.Errorf("%+v has had no turn", *f)
 			}
 		}
 	})

@@ -140,6 +140,9 @@ func (p *play) comes(c Caller) {
 	p.after(Epoch+c.Comes-p.now, func() {
 		f := &Fate{Caller: c, Number: len(p.fates)}
 		p.fates = append(p.fates, f)
+		for !p.lives(f.Process) { // whoever comes is sent to one that is there
+			f.Process++
+		}
 		p.after(c.Wait, func() { p.giveUp(f) })
 		p.enters(f, lane.Step{})
 	})
