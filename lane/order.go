@@ -161,11 +161,11 @@ func (l *Line) takeBack(t *ticket) {
 		c.finished[t.Subject] = max(0, c.finished[t.Subject]-t.Cost*scale)
 		return
 	}
-	s.starts = max(0, s.starts-t.Cost*scale)
-	if s.starts <= t.turn.starts {
+	starts := max(0, s.starts-t.Cost*scale)
+	if starts <= t.turn.starts {
 		s.sequence = min(s.sequence, t.turn.sequence)
 	}
-	s.starts = max(s.starts, c.front())
+	s.starts = max(starts, c.front())
 	heap.Fix(&c.heads, s.place)
 }
 
