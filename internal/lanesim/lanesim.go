@@ -30,7 +30,7 @@ type Lane struct {
 	Overstates bool
 	// Dies is when a process dies, for those that do.
 	Dies map[int]limit.Micros
-	// ComesBack is how long a caller takes to come again, by the process after its own, when its own has died. 0: it does not.
+	// ComesBack is how long a caller takes to come again, by the next process that lives, when its own has died. 0: it does not.
 	ComesBack limit.Micros
 	// Then says who comes next when a caller's turn is over, if anybody: with Comes from then on.
 	Then func(*Fate) (Caller, bool)
@@ -132,6 +132,14 @@ func (p *play) lives(process int) bool {
 	return !mortal || p.now < Epoch+dies
 }
 
+// living returns the first process that lives, from one on.
+func (p *play) living(process int) int {
+	for !p.lives(process) {
+		process++
+	}
+	return process
+}
+
 func (p *play) comes(c Caller) {
 	c.Cost = max(1, c.Cost)
 	if c.Wait == 0 {
@@ -140,9 +148,7 @@ func (p *play) comes(c Caller) {
 	p.after(Epoch+c.Comes-p.now, func() {
 		f := &Fate{Caller: c, Number: len(p.fates)}
 		p.fates = append(p.fates, f)
-		for !p.lives(f.Process) { // whoever comes is sent to one that is there
-			f.Process++
-		}
+		f.Process = p.living(c.Process)
 		p.after(c.Wait, func() { p.giveUp(f) })
 		p.enters(f, lane.Step{})
 	})
@@ -178,7 +184,7 @@ func (p *play) dead(process int) {
 			p.ends(f, Lost)
 			continue
 		}
-		f.Process, f.tries = process+1, false
+		f.Process, f.tries = p.living(process), false
 		p.after(p.ComesBack, func() {
 			if f.End == Waiting {
 				p.enters(f, lane.Step{})
