@@ -58,7 +58,7 @@ func layers() []layer {
 		// Seen from outside, as a stranger would: it starts programs, and asks ration over its API.
 		{of: "examples/demo", may: []string{"gen/..."}},
 		// Draws the pictures of the documentation, by the arithmetic itself.
-		{of: "docs/algorithms", may: []string{"limit"}},
+		{of: "docs/algorithms", may: []string{"limit", "lane", "internal/lanesim"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
 		// Who is next in a line, as pure.
