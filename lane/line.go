@@ -54,6 +54,9 @@ const (
 // back, the line's time stands still, unless it was by more than [limit.Tolerance]. spec and step are valid; spec may differ
 // from the one before.
 func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
+	if l.isIdleFor(step, now) {
+		return l.pass(step, now)
+	}
 	l.begin(spec, now)
 	work := l.endDue()
 	out := Outcome{Gone: l.isGone(step.Waiter)}
@@ -72,6 +75,35 @@ func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
 	all := l.call(spec, work, &out)
 	l.forgetWaiters()
 	l.finish(all, &out)
+	return out
+}
+
+// isIdleFor says that a step finds nothing to do: it asks for a turn that it has at once, or tells of room that nobody
+// waits for.
+func (l *Line) isIdleFor(step *Step, now limit.Micros) bool {
+	at := max(l.at, now)
+	if l.waiting > 0 || len(l.called) > 0 || l.at-now > limit.Tolerance || len(l.due) > 0 && l.due[0].due <= at {
+		return false
+	}
+	switch step.Do {
+	case Enter:
+		return !step.Tried && l.tickets[step.Ticket.ID] == nil && l.pausedUntil(step.Ticket.Class) <= at
+	case Free:
+		return l.pausedUntil(0) <= at
+	default:
+		return false
+	}
+}
+
+// pass answers a step for which the line is idle. It notes nothing, not even that the waiter is there: so a line that
+// nobody waits in is only read, wherever it is kept.
+func (l *Line) pass(step *Step, now limit.Micros) Outcome {
+	out := Outcome{Now: max(l.at, now), Pace: l.pace}
+	if step.Do == Enter {
+		out.Answer = Go
+	}
+	until, known := l.waiters[step.Waiter]
+	out.Gone = !known || until < out.Now
 	return out
 }
 
