@@ -100,12 +100,13 @@ func (s *Spec) worth(t *ticket) int64 {
 	return t.Cost * scale
 }
 
-// call calls those whose turn it is. It reports whether these were all: work bounds those that are set aside on the way.
+// call calls those whose turn it is. It reports whether these were all: work bounds those that are set aside on the way, and
+// where it is used up more may be due.
 func (l *Line) call(spec *Spec, work int, out *Outcome) (all bool) {
 	for len(l.called) < MaxCalled && (l.credit > 0 || len(l.called) == 0) {
 		best := l.next(spec)
 		if best < 0 {
-			return true
+			break
 		}
 		c := &l.classes[best]
 		t := c.heads[0].tickets[0]
@@ -122,7 +123,7 @@ func (l *Line) call(spec *Spec, work int, out *Outcome) (all bool) {
 		l.credit = max(0, l.credit-1)
 		out.Calls = append(out.Calls, Call{t.ID, t.waiter})
 	}
-	return true
+	return work > 0
 }
 
 // take calls a ticket, which is the next one.
