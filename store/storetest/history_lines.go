@@ -32,7 +32,7 @@ const (
 
 func testLineModel(t *testing.T, open Open) {
 	tally := map[string]int{}
-	for range rounds {
+	for range rounds / 2 {
 		rapid.Check(t, func(r *rapid.T) {
 			scope := &scope{TB: t}
 			defer scope.end()

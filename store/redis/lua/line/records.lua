@@ -12,6 +12,7 @@ local NOBODY = '0000000000000000'
 
 local LOST = 'lost' -- what is kept does not fit together: something of it has gone
 local RANKS = 0
+local WHOLE = 'z' -- is always among the orders: of a shard that a Cluster moves a script sees keys that are all there, or none
 local KEPT = '7200000' -- ms: nobody waits longer than an hour, and nothing of a line matters for longer
 
 local all_tickets, all_subjects -- by field, as far as they were needed

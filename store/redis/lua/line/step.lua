@@ -248,6 +248,7 @@ end
 -- Performs it in an empty line: nothing is there, or what is there is not whole.
 local function perform_anew()
   call('DEL', KEYS[1], KEYS[2], KEYS[3])
+  rank(WHOLE)
   there = false
   load(there)
   return perform()
@@ -256,7 +257,7 @@ end
 local out
 if there then
   local is_whole, result = pcall(perform)
-  if not is_whole and result ~= LOST then error(result) end
+  if not is_whole and result ~= LOST then error({ err = result }) end
   out = is_whole and result or perform_anew()
 else
   out = perform_anew()
