@@ -21,7 +21,7 @@
 -- ARGV[4]  what stands before a waiter in hex in the name of the channel on which it is told of calls
 -- ARGV[5]  the line's name
 --
--- Reply    one string: see answer
+-- Reply    one string: see ANSWER
 
 local OK, CORRUPT = 0, 2 -- those of apply.lua
 local TOLERANCE = 60000000 -- limit.Tolerance
@@ -51,6 +51,18 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
+-- What the script answers: a code, and of an outcome now, answer, whether the waiter was gone, due, waiting, ahead, pace, and
+-- how many calls there are; behind it each one's ticket and waiter.
+local ANSWER = '<Bi7BBi7I2I2i7I2'
+
+local known = call('HMGET', KEYS[1], 's', 't' .. of_ticket)
+local there = known[1]
+
+-- What is not there is idle, which is soon said: most lines are never waited in.
+if not there and (doing == FREE or doing == ENTER and tried == 0) then
+  return pack(ANSWER, OK, now, doing == ENTER and GO or NONE, 1, 0, 0, 0, 0, 0)
+end
+
 local at, sequence, credit, pace, admitted, tickets -- as in lane.Line; tickets: how many
 local classes, classes_known, called, waiting
 
@@ -75,10 +87,6 @@ local function load(packed)
   end
   return true
 end
-
--- What the script answers: a code, and of an outcome now, answer, whether the waiter was gone, due, waiting, ahead, pace, and
--- how many calls there are; behind it each one's ticket and waiter.
-local ANSWER = '<Bi7BBi7I2I2i7I2'
 
 local function answer(out)
   return pack(ANSWER, OK, out.now, out.answer, out.gone and 1 or 0, out.due, out.waiting, out.ahead, pace, #out.calls / 2)
@@ -105,13 +113,10 @@ local function first_due()
   return id, due
 end
 
-local known = call('HMGET', KEYS[1], 's', 't' .. of_ticket)
-local there = known[1]
 if not load(there) then return char(CORRUPT) end
 
 -- Says that the step finds nothing to do. Then it notes nothing.
-local function is_idle()
-  local begins = max(at, now)
+local function is_idle(begins)
   if waiting > 0 or #called > 0 or at - now > TOLERANCE then return false end
   if tickets > 0 then
     local _, due = first_due()
@@ -121,9 +126,9 @@ local function is_idle()
   return doing == FREE and paused_until(0) <= begins
 end
 
-if is_idle() then
-  local begins = max(at, now)
-  local lasts = there and call('ZSCORE', KEYS[3], me)
+local begins = max(at, now)
+if is_idle(begins) then
+  local lasts = call('ZSCORE', KEYS[3], me)
   return answer({
     now = begins, answer = doing == ENTER and GO or NONE, gone = not lasts or tonumber(lasts) < begins,
     due = 0, waiting = 0, ahead = 0, calls = {},
