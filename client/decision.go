@@ -53,6 +53,8 @@ type Decision struct {
 	Estimate Usage
 	// DecidedAt is when, by the store's clock.
 	DecidedAt time.Time
+	// Waited is how the call has waited in a lane; zero where it was in none.
+	Waited Waited
 }
 
 // HTTPAnswer is a response of HTTP.
@@ -86,7 +88,7 @@ func decisionOf(d *rationv1.Decision) Decision {
 		RetryAfter: d.GetRetryAfter().AsDuration(), MaxOutput: -1, Clamped: d.GetClamped(), Tier: d.GetTier(),
 		TierAttributes: d.GetTierAttributes().AsMap(), Warnings: d.GetWarnings(), Degraded: d.GetDegraded(),
 		PolicyVersion: d.GetPolicyVersion(), EstimatedCost: d.GetEstimatedCost(), Estimate: usageOf(d.GetEstimate()),
-		DecidedAt: instant(d.GetDecidedAt()),
+		DecidedAt: instant(d.GetDecidedAt()), Waited: waitedOf(d.GetWaited()),
 		HTTP: HTTPAnswer{
 			Status: int(d.GetHttp().GetStatus()), Headers: d.GetHttp().GetHeaders(), Body: d.GetHttp().GetBody(),
 		},

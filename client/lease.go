@@ -39,6 +39,11 @@ func (c *Client) Reserve(ctx context.Context, call Call) (*Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reserve: %w", err)
 	}
+	return c.lease(&call, answer)
+}
+
+// lease returns what a call has been given, or its refusal.
+func (c *Client) lease(call *Call, answer *rationv1.ReserveResponse) (*Lease, error) {
 	decision := decisionOf(answer.GetDecision())
 	if answer.GetReservation() == nil {
 		return nil, &Refusal{Decision: decision}

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// accounts gives each user a thousand tokens a day; a cent buys ten of them.
+// accounts gives each user a thousand tokens a month, and has a lane in which one call is under way at a time.
 const accounts = `
 domain: llm
 anonymous: unlimited
@@ -51,6 +51,8 @@ descriptors:
     limits:
       - { name: requests, meter: requests, algorithm: calendar, limit: 1_000_000/month }
       - { name: tokens, meter: tokens, algorithm: calendar, limit: 1_000_000/month }
+lanes:
+  - { name: one, max_concurrent: 1, max_wait: 20s, max_waiting: { total: 3, per_subject: 2 } }
 `
 
 // aliceKey is an API key of alice's.

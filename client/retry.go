@@ -69,18 +69,27 @@ func (r Retry) unary(
 			return err
 		}
 		before = err
-		// Not all callers come back at once.
-		wait := max(pause/2+rand.N(pause), retryInfo(err)) //nolint:gosec // it spreads callers, and hides nothing
-		if until, _ := ctx.Deadline(); time.Until(until) <= wait {
+		if !rest(ctx, pause, err) {
 			return err
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		case <-timer.C:
-		}
+	}
+}
+
+// rest waits before what has ended with an error is tried again, about as long as pause, or as the server asks for. It
+// reports whether that is worth while before ctx ends.
+func rest(ctx context.Context, pause time.Duration, err error) bool {
+	// Not all callers come back at once.
+	wait := max(pause/2+rand.N(pause), retryInfo(err)) //nolint:gosec // it spreads callers, and hides nothing
+	if until, bounded := ctx.Deadline(); bounded && time.Until(until) <= wait {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

@@ -70,6 +70,8 @@ type Place struct {
 	Longest time.Duration
 	// Tell is told how the call stands, while it waits; nil: nobody is.
 	Tell func(Standing)
+
+	keep bool // who asks can come back: the place in line is kept for a while
 }
 
 // Acquire is Reserve when it is the call's turn in a lane: it waits until there is room for it under what all share who are
@@ -99,6 +101,7 @@ func (e *Engine) acquire(ctx context.Context, call *Call, place *Place, a *Admis
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
+	place.keep = call.Key != ""
 	return e.waitIn(ctx, in, place, newReservation(e, call, a, s))
 }
 
@@ -191,7 +194,7 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	}
 	result, err := e.room.Wait(ctx, &waiting.Party{
 		Line: string(in.Owner()), Spec: orderOf(a.domain, in), Ticket: ticketOf(c, in), Wait: longest(ctx, in, place),
-		Pace: in.Interval().Duration(), Stays: w.stays, Try: w.try, Tell: place.Tell,
+		Pace: in.Interval().Duration(), Keep: place.keep, Stays: w.stays, Try: w.try, Tell: place.Tell,
 	})
 	w.stopped()
 	d := a.decision

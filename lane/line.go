@@ -226,7 +226,11 @@ func (l *Line) conclude(spec *Spec, step *Step, out *Outcome) {
 			l.queue(t)
 		}
 	default:
-		if t.waiter == step.Waiter {
+		switch {
+		case t.waiter != step.Waiter: // it is waited for
+		case step.Keep:
+			l.keep(t)
+		default:
 			l.leave(t)
 		}
 	}
@@ -239,6 +243,20 @@ func (l *Line) leave(t *ticket) {
 		l.credit = min(MaxCalled, l.credit+1)
 	}
 	l.remove(t)
+}
+
+// keep sets a ticket aside that has not had its turn, wherever it is.
+func (l *Line) keep(t *ticket) {
+	switch t.where {
+	case Queued:
+		l.unqueue(t)
+	case Called:
+		l.takeBack(t)
+		l.credit = min(MaxCalled, l.credit+1)
+	case Aside:
+		return
+	}
+	l.setAside(t)
 }
 
 // repeatCalls says again which of a waiter's tickets are called: it may not have heard.

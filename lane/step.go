@@ -33,6 +33,8 @@ type Step struct {
 	// Tried says that who enters has tried already, and that there was no room until the instant Until.
 	Tried bool
 	Until limit.Micros
+	// Keep, to Leave, keeps the ticket's place for [AsideLasts], for whoever comes for it.
+	Keep bool
 	// Room is how many more like it would be admitted now, as far as is known, to Admitted; where it is none, Until is when
 	// there may be room, 0 if nobody knows. To Free it is how many may be called. Both 0…[MaxCalled]; more is as much.
 	Room int

@@ -70,6 +70,8 @@ type Party struct {
 	Wait time.Duration
 	// Pace is the least time from one turn to the next; 0: nobody knows.
 	Pace time.Duration
+	// Keep says that the party may come back with the same ticket when it has gone, so that its place is kept for a while.
+	Keep bool
 	// Stays says, before it waits, whether waiting can help. nil: it can.
 	Stays func(context.Context) (bool, error)
 	// Try asks for what is waited for, when it is its turn. It is told for how long it could still wait.

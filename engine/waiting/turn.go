@@ -27,7 +27,7 @@ func (t *turn) wait(ctx context.Context) (Result, error) {
 		out, err := t.room.step(ctx, t.party.Line, &t.party.Spec, &enter)
 		switch {
 		case ctx.Err() != nil:
-			t.leave()
+			t.depart()
 			return Result{}, ctx.Err()
 		case err != nil || out.Answer == lane.Go:
 			a, tryErr := t.try(ctx)
@@ -110,7 +110,7 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, busy *Atte
 			select {
 			case <-t.room.stopping: // the server has ended it
 			default:
-				t.leave()
+				t.depart()
 			}
 			return Result{}, nil, ctx.Err()
 		}
@@ -124,8 +124,13 @@ func (t *turn) say(step *lane.Step) (lane.Outcome, error) {
 }
 
 // leave gives the place up, unless somebody else here waits for the same.
-func (t *turn) leave() {
+func (t *turn) leave() { t.goAway(false) }
+
+// depart leaves because the party is gone, who may come back.
+func (t *turn) depart() { t.goAway(t.party.Keep) }
+
+func (t *turn) goAway(keep bool) {
 	if !t.room.isShared(t) {
-		_, _ = t.say(&lane.Step{Do: lane.Leave}) // else the line ends it in time
+		_, _ = t.say(&lane.Step{Do: lane.Leave, Keep: keep}) // else the line ends it in time
 	}
 }

@@ -1,0 +1,145 @@
+package client_test
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rationhq/ration/client"
+)
+
+// waiting acquires for a user in the background. It returns when the call waits, and sends what comes of it.
+func waiting(t *testing.T, c *client.Client, user string, turn client.Turn) <-chan result {
+	t.Helper()
+	done, waits, tell := make(chan result, 1), make(chan client.Standing, 1), turn.Tell
+	turn.Lane, turn.Tell = "one", func(s client.Standing) {
+		if tell != nil {
+			tell(s)
+		}
+		select {
+		case waits <- s:
+		default:
+		}
+	}
+	go func() {
+		lease, err := c.Acquire(t.Context(), call(user, client.Usage{Input: 10}), turn)
+		done <- result{lease, err}
+	}()
+	select {
+	case <-waits:
+	case r := <-done:
+		t.Fatalf("%s did not wait: %+v", user, r)
+	}
+	return done
+}
+
+type result struct {
+	lease *client.Lease
+	err   error
+}
+
+// end settles what came of waiting.
+func (r result) end(t *testing.T) {
+	t.Helper()
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	if _, err := r.lease.Settle(t.Context(), client.Usage{Input: 10}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAcquire: where nobody waits it is one's turn at once, else when the one before has ended.
+func TestAcquire(t *testing.T) {
+	c := connect(t, serve(t).addr, client.Options{})
+	first, err := c.Acquire(t.Context(), call("alice", client.Usage{Input: 10}), client.Turn{Lane: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := first.Decision.Waited; w.Lane != "one" || w.Ended != "turn" || first.Decision.Verdict != client.Admitted {
+		t.Errorf("alone it has waited so: %+v", w)
+	}
+	bob := waiting(t, c, "bob", client.Turn{})
+	carol := waiting(t, c, "carol", client.Turn{})
+	result{lease: first}.end(t)
+	second := <-bob
+	if second.err != nil || second.lease.Decision.Waited.For <= 0 {
+		t.Fatalf("bob: %+v", second)
+	}
+	select {
+	case r := <-carol:
+		t.Fatalf("carol has had her turn beside bob: %+v", r)
+	case <-time.After(20 * time.Millisecond):
+	}
+	second.end(t)
+	(<-carol).end(t)
+	expect(t, c, "bob", 10, 0)
+}
+
+// TestAcquireInVain: who has waited for too long, or finds no place in line, is told so.
+func TestAcquireInVain(t *testing.T) {
+	c := connect(t, serve(t).addr, client.Options{})
+	first, err := c.Acquire(t.Context(), call("alice", client.Usage{Input: 10}), client.Turn{Lane: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	var refusal *client.Refusal
+	_, err = c.Acquire(t.Context(), call("bob", client.Usage{Input: 10}), client.Turn{Lane: "one", Longest: 30 * time.Millisecond})
+	if !errors.As(err, &refusal) {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	refusal.WriteResponse(w)
+	if d := refusal.Decision; d.Verdict != client.Throttled || d.Waited.Ended != "too_long" || d.Waited.Position != 1 ||
+		!strings.Contains(d.Message, "first in line") || w.Code != 429 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%+v\n%d %v", d, w.Code, w.Header())
+	}
+	for range 2 {
+		waiting(t, c, "bob", client.Turn{})
+	}
+	_, err = c.Acquire(t.Context(), call("bob", client.Usage{Input: 10}), client.Turn{Lane: "one"})
+	if !errors.As(err, &refusal) || refusal.Waited.Ended != "full_for_subject" {
+		t.Errorf("a third call of bob's: %v", err)
+	}
+	waiting(t, c, "carol", client.Turn{})
+	_, err = c.Acquire(t.Context(), call("dora", client.Usage{Input: 10}), client.Turn{Lane: "one"})
+	if !errors.As(err, &refusal) || refusal.Waited.Ended != "full" || refusal.Waited.Waiting != 3 {
+		t.Errorf("a fourth that waits: %v", err)
+	}
+	if _, err := c.Acquire(t.Context(), call("dora", client.Usage{}), client.Turn{Lane: "ones"}); err == nil || !strings.Contains(err.Error(), "did you mean one?") {
+		t.Errorf("a lane that is not there: %v", err)
+	}
+}
+
+// TestAcquireKeepsItsPlace: when the connection breaks, the call has the same place by another one.
+func TestAcquireKeepsItsPlace(t *testing.T) {
+	s := serve(t)
+	c := connect(t, s.addr, client.Options{})
+	first, err := c.Acquire(t.Context(), call("alice", client.Usage{Input: 10}), client.Turn{Lane: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := connect(t, s.Addr(), client.Options{Retry: client.Retry{First: time.Millisecond, Most: 5 * time.Millisecond}})
+	told := make(chan client.Standing)
+	var listens atomic.Bool
+	bob := waiting(t, away, "bob", client.Turn{Tell: func(s client.Standing) {
+		if listens.Load() {
+			told <- s
+		}
+	}})
+	s.set(true, false)
+	carol := waiting(t, c, "carol", client.Turn{})
+	listens.Store(true)
+	s.set(false, false)
+	if s := <-told; s.Position != 1 {
+		t.Errorf("after all bob stands so: %+v", s)
+	}
+	listens.Store(false)
+	result{lease: first}.end(t)
+	(<-bob).end(t)
+	(<-carol).end(t)
+}
