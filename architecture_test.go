@@ -58,11 +58,13 @@ func layers() []layer {
 		// Seen from outside, as a stranger would: it starts programs, and asks ration over its API.
 		{of: "examples/demo", may: []string{"gen/..."}},
 		// Draws the pictures of the documentation, by the arithmetic itself.
-		{of: "docs/algorithms", may: []string{"limit"}},
+		{of: "docs/algorithms", may: []string{"limit", "lane", "internal/lanesim"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
 		// Who is next in a line, as pure.
-		{of: "lane", may: []string{"limit"}, mustNot: outsideWorld},
+		{of: "lane", may: []string{"limit"}, testsMay: []string{"internal/lanesim"}, mustNot: outsideWorld},
+		// Plays a lane against a clock of its own, as pure.
+		{of: "internal/lanesim", may: []string{"lane", "limit"}, mustNot: outsideWorld},
 		// How near words are, for messages. It knows nothing.
 		{of: "internal/spelling", mustNot: outsideWorld},
 		// What tokens cost. It must not know what limits money, nor who asks. The book that ships it reads once, for all.

@@ -288,7 +288,7 @@ func matches(want, got string) bool {
 // Every policy that a page shows is one, and is free of warnings.
 func TestPolicies(t *testing.T) {
 	fence := regexp.MustCompile("(?s)```yaml\n(domain:.*?)```")
-	for _, page := range []string{"../README.md", "policy.md", "prices.md", "algorithms.md"} {
+	for _, page := range []string{"../README.md", "policy.md", "prices.md", "algorithms.md", "lanes.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

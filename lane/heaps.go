@@ -55,6 +55,5 @@ func (h *turnHeap) Pop() any {
 	s := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
-	s.place = -1
 	return s
 }

@@ -1,7 +1,9 @@
 package lane
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 
 	"github.com/rationhq/ration/limit"
 )
@@ -16,7 +18,7 @@ type Line struct {
 	waiting  int          // of all classes
 	classes  []class
 	tickets  map[ID]*ticket
-	called   []*ticket // in the order in which they were
+	called   []*ticket // by byCall
 	due      dueHeap   // all tickets
 	waiters  map[ID]limit.Micros
 }
@@ -33,8 +35,6 @@ type ticket struct {
 
 	// Of one that has been first of its subject, and is not in the queue now:
 	turn   turn         // its subject's, as it was
-	lag    int64        // of its class, that its call has added
-	since  limit.Micros // of its class, as it was before its call
 	called limit.Micros // when it was
 }
 
@@ -54,6 +54,9 @@ const (
 // back, the line's time stands still, unless it was by more than [limit.Tolerance]. spec and step are valid; spec may differ
 // from the one before.
 func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
+	if l.isIdleFor(step, now) {
+		return l.pass(step, now)
+	}
 	l.begin(spec, now)
 	work := l.endDue()
 	out := Outcome{Gone: l.isGone(step.Waiter)}
@@ -62,7 +65,7 @@ func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
 	case Enter:
 		l.enter(spec, step, &out)
 	case Admitted, Refused, Leave:
-		l.conclude(step, &out)
+		l.conclude(spec, step, &out)
 	case Free:
 		l.free(step.Room)
 	case Beat:
@@ -72,6 +75,35 @@ func (l *Line) Apply(spec *Spec, step *Step, now limit.Micros) Outcome {
 	all := l.call(spec, work, &out)
 	l.forgetWaiters()
 	l.finish(all, &out)
+	return out
+}
+
+// isIdleFor says that a step finds nothing to do: it asks for a turn that it has at once, or tells of room that nobody
+// waits for.
+func (l *Line) isIdleFor(step *Step, now limit.Micros) bool {
+	at := max(l.at, now)
+	if l.waiting > 0 || len(l.called) > 0 || l.at-now > limit.Tolerance || len(l.due) > 0 && l.due[0].due <= at {
+		return false
+	}
+	switch step.Do {
+	case Enter:
+		return !step.Tried && l.tickets[step.Ticket.ID] == nil && l.pausedUntil(step.Ticket.Class) <= at
+	case Free:
+		return l.pausedUntil(0) <= at
+	default:
+		return false
+	}
+}
+
+// pass answers a step for which the line is idle. It notes nothing, not even that the waiter is there: so a line that
+// nobody waits in is only read, wherever it is kept.
+func (l *Line) pass(step *Step, now limit.Micros) Outcome {
+	out := Outcome{Now: max(l.at, now), Pace: l.pace}
+	if step.Do == Enter {
+		out.Answer = Go
+	}
+	until, known := l.waiters[step.Waiter]
+	out.Gone = !known || until < out.Now
 	return out
 }
 
@@ -90,6 +122,7 @@ func (l *Line) begin(spec *Spec, now limit.Micros) {
 		for _, t := range l.called {
 			t.called = min(t.called, now)
 		}
+		slices.SortFunc(l.called, byCall)
 		l.at, l.admitted = now, min(l.admitted, now)
 	}
 	l.at = max(l.at, now)
@@ -151,7 +184,7 @@ func (l *Line) comeFor(t *ticket, waiter ID, out *Outcome) {
 	case Queued:
 	case Called:
 		t.called = l.at
-		l.called = append(without(l.called, t), t)
+		slices.SortFunc(l.called, byCall)
 		out.Calls = append(out.Calls, Call{t.ID, waiter})
 	case Aside:
 		t.due = t.until
@@ -161,7 +194,7 @@ func (l *Line) comeFor(t *ticket, waiter ID, out *Outcome) {
 }
 
 // conclude says what came of a ticket.
-func (l *Line) conclude(step *Step, out *Outcome) {
+func (l *Line) conclude(spec *Spec, step *Step, out *Outcome) {
 	t := l.tickets[step.Ticket.ID]
 	if t == nil {
 		out.Answer = Unknown
@@ -169,7 +202,11 @@ func (l *Line) conclude(step *Step, out *Outcome) {
 	}
 	switch step.Do {
 	case Admitted:
+		if t.where != Called { // it says so late
+			l.charge(t)
+		}
 		l.remove(t)
+		l.served(spec, t)
 		l.note()
 		l.credit = max(0, min(MaxCalled, step.Room)-len(l.called))
 		if step.Room == 0 {
@@ -264,9 +301,7 @@ func (l *Line) remove(t *ticket) {
 	}
 	delete(l.tickets, t.ID)
 	heap.Remove(&l.due, t.place)
-	if c.held[t.Subject]--; c.held[t.Subject] == 0 {
-		delete(c.held, t.Subject)
-	}
+	c.letGo(t.Subject)
 }
 
 // setAside keeps a ticket, which is not in the queue, for somebody else to come for it.
@@ -335,6 +370,11 @@ func (l *Line) ahead(spec *Spec, class int) (n int) {
 		}
 	}
 	return n
+}
+
+// byCall orders tickets by when they were called, and those of one instant by when they came.
+func byCall(a, b *ticket) int {
+	return cmp.Or(cmp.Compare(a.called, b.called), cmp.Compare(a.sequence, b.sequence))
 }
 
 func without(list []*ticket, t *ticket) []*ticket {

@@ -32,12 +32,13 @@ type ClassState struct {
 
 // SubjectState is a subject that waits.
 type SubjectState struct {
-	Class                  int
-	ID                     ID
-	Starts, Sequence, Ends int64
+	Class            int
+	ID               ID
+	Starts, Sequence int64
 }
 
-// FinishedState is a subject that does not wait, and whose last turn has not ended.
+// FinishedState is a subject that has no ticket in the queue, and whose last turn has not ended, or that has tickets
+// elsewhere.
 type FinishedState struct {
 	Class int
 	ID    ID
@@ -52,8 +53,7 @@ type TicketState struct {
 	Sequence          int64
 	Until, Due        limit.Micros
 	Starts, TurnFirst int64
-	Lag               int64
-	Since, Called     limit.Micros
+	Called            limit.Micros
 }
 
 // WaiterState is a waiter, and until when it counts as there if it says nothing.
@@ -69,17 +69,17 @@ func (l *Line) State() State {
 		c := &l.classes[i]
 		s.Classes = append(s.Classes, ClassState{c.paused, c.since, c.lag, c.virtual})
 		for _, of := range c.heads {
-			s.Subjects = append(s.Subjects, SubjectState{i, of.id, of.starts, of.sequence, of.ends})
+			s.Subjects = append(s.Subjects, SubjectState{i, of.id, of.starts, of.sequence})
 		}
 		for id, ends := range c.finished {
-			if ends > c.virtual {
+			if c.remembers(id) {
 				s.Finished = append(s.Finished, FinishedState{i, id, ends})
 			}
 		}
 	}
 	for _, t := range l.tickets {
 		s.Tickets = append(s.Tickets, TicketState{
-			t.Ticket, t.waiter, t.where, t.sequence, t.until, t.due, t.turn.starts, t.turn.sequence, t.lag, t.since, t.called,
+			t.Ticket, t.waiter, t.where, t.sequence, t.until, t.due, t.turn.starts, t.turn.sequence, t.called,
 		})
 	}
 	for id, until := range l.waiters {
@@ -108,15 +108,15 @@ func (s *State) Line() *Line {
 	}
 	for _, from := range s.Subjects {
 		c := &l.classes[from.Class]
-		of := &subject{turn: turn{from.Starts, from.Sequence}, id: from.ID, ends: from.Ends, place: -1}
+		of := &subject{turn: turn{from.Starts, from.Sequence}, id: from.ID}
 		c.subjects[from.ID] = of
-		c.place(of)
+		heap.Push(&c.heads, of)
 	}
 	for i := range s.Tickets {
 		from := &s.Tickets[i]
 		t := &ticket{
 			Ticket: from.Ticket, waiter: from.Waiter, where: from.Where, sequence: from.Sequence, until: from.Until, due: from.Due,
-			turn: turn{from.Starts, from.TurnFirst}, lag: from.Lag, since: from.Since, called: from.Called,
+			turn: turn{from.Starts, from.TurnFirst}, called: from.Called,
 		}
 		c := &l.classes[t.Class]
 		l.tickets[t.ID] = t
@@ -133,7 +133,7 @@ func (s *State) Line() *Line {
 		case Aside:
 		}
 	}
-	slices.SortStableFunc(l.called, func(a, b *ticket) int { return cmp.Compare(a.called, b.called) })
+	slices.SortFunc(l.called, byCall)
 	for _, from := range s.Waiters {
 		l.waiters[from.ID] = from.Until
 	}
@@ -146,14 +146,16 @@ func (l *Line) Order(spec *Spec) []ID {
 	state := l.State()
 	future := state.Line()
 	order := make([]ID, 0, len(future.called)+future.waiting)
-	for _, t := range future.called {
-		order = append(order, t.ID)
-	}
 	for i := range future.classes {
 		future.classes[i].paused = 0
 	}
-	future.called = nil
 	for {
+		for _, t := range slices.Clone(future.called) {
+			order = append(order, t.ID)
+			future.remove(t)
+			future.served(spec, t)
+			future.at += future.pace
+		}
 		class := future.next(spec)
 		if class < 0 {
 			return order
@@ -163,9 +165,6 @@ func (l *Line) Order(spec *Spec) []ID {
 			future.unqueue(t)
 			continue
 		}
-		future.take(spec, t)
-		future.called = future.called[:0]
-		order = append(order, t.ID)
-		future.at += future.pace
+		future.take(t)
 	}
 }

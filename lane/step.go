@@ -56,7 +56,7 @@ const (
 	// Leave says that Waiter waits for a ticket no more. If it was called, it has not used its turn. Where another waiter has
 	// come for it meanwhile, it stays.
 	Leave
-	// Free says that room may have come.
+	// Free says that room may have come. Where nobody waits nothing is noted of it either.
 	Free
 	// Beat says that Waiter is there, and asks which of its tickets are called.
 	Beat
@@ -91,7 +91,7 @@ type Outcome struct {
 	// Answer is what becomes of the ticket.
 	Answer Answer
 	// Gone says that the waiter counted as gone, or was not known. Tickets that it waits for may have been set aside, and are
-	// to enter again.
+	// to enter again. Who has had its turns at once, and never waited, is not known.
 	Gone bool
 	// Calls are the tickets whose turn has come by this step, and those called before of which it is to be said again.
 	Calls []Call

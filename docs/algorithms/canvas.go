@@ -51,7 +51,10 @@ text{fill:#e6edf3}text.soft,text.small{fill:#9198a1}
 }`
 
 // canvas collects the elements of one picture.
-type canvas struct{ elements strings.Builder }
+type canvas struct {
+	elements strings.Builder
+	style    string // beside that of all
+}
 
 func (c *canvas) add(format string, args ...any) { fmt.Fprintf(&c.elements, format+"\n", args...) }
 
@@ -96,7 +99,7 @@ func (c *canvas) svg(height tenths, title, description string) string {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %v %v" width="%v" height="%v" role="img">`+"\n",
 		width, height, width, height)
 	fmt.Fprintf(&b, "<title>%s</title>\n<desc>%s</desc>\n", html.EscapeString(title), html.EscapeString(description))
-	b.WriteString("<!-- Drawn by docs/algorithms; run make generate. -->\n<style>" + style + "</style>\n")
+	b.WriteString("<!-- Drawn by docs/algorithms; run make generate. -->\n<style>" + style + c.style + "</style>\n")
 	fmt.Fprintf(&b, `<rect class="paper" x="0.5" y="0.5" width="%v" height="%v" rx="6"/>`+"\n", width-px, height-px)
 	b.WriteString(c.elements.String() + "</svg>\n")
 	return b.String()

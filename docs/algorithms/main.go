@@ -1,11 +1,12 @@
-// Command algorithms draws the pictures of docs/algorithms.md: what each algorithm admits over time.
+// Command algorithms draws the pictures of docs/algorithms.md, what each algorithm admits over time, and those of
+// docs/lanes.md, who waits in a lane for how long.
 //
 //	go run ./docs/algorithms        # from the root of the repository; writes docs/algorithms/*.svg
 //
-// The pictures are not drawings of how the algorithms are meant to work: requests are put to package
-// limit, and what it answers is drawn. It knows nothing else of the project. Everything is integer
-// arithmetic, so that every machine draws the same bytes, and a test fails if what is committed is
-// not what package limit does.
+// The pictures are not drawings of how things are meant to work: requests are put to package limit, callers to the
+// simulation of package lane, and what comes of them is drawn. It knows nothing else of the project. Everything is integer
+// arithmetic, so that every machine draws the same bytes, and a test fails if what is committed is not what these
+// packages do.
 //
 // Read pictures.go first.
 package main

@@ -7,7 +7,7 @@ import (
 	"github.com/rationhq/ration/limit"
 )
 
-// picture is one file of the page.
+// picture is one file of a page.
 type picture struct {
 	file string
 	draw func() string
@@ -24,6 +24,9 @@ func pictures() []picture {
 		{"calendar.svg", calendar},
 		{"concurrency.svg", concurrency},
 		{"holds.svg", holds},
+		{"lane-strict.svg", laneStrict},
+		{"lane-weighted.svg", laneWeighted},
+		{"lane-batch.svg", laneBatch},
 	}
 }
 

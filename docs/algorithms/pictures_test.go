@@ -16,11 +16,15 @@ import (
 	"github.com/rationhq/ration/limit"
 )
 
-// What is committed is what package limit does.
+// What is committed is what packages limit and lane do.
 func TestPicturesAreCurrent(t *testing.T) {
-	page, err := os.ReadFile("../algorithms.md")
-	if err != nil {
-		t.Fatal(err)
+	var page []byte
+	for _, name := range []string{"../algorithms.md", "../lanes.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page = append(page, text...)
 	}
 	drawn := map[string]bool{}
 	for _, p := range pictures() {
@@ -37,7 +41,7 @@ func TestPicturesAreCurrent(t *testing.T) {
 			}
 		}
 		if !strings.Contains(string(page), "](algorithms/"+p.file+")") {
-			t.Errorf("docs/algorithms.md does not show %s", p.file)
+			t.Errorf("neither docs/algorithms.md nor docs/lanes.md shows %s", p.file)
 		}
 	}
 	files, err := filepath.Glob("*.svg")

@@ -8,6 +8,7 @@ import (
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
+	"github.com/rationhq/ration/store/storetest"
 )
 
 // kinds are the ways of limiting that are measured.
@@ -169,4 +170,9 @@ func benchmark(b *testing.B, s *memory.Store, names int, step func() *store.Step
 			}
 		}
 	})
+}
+
+// BenchmarkLine measures steps in a line.
+func BenchmarkLine(b *testing.B) {
+	storetest.BenchmarkLine(b, open(b, memory.Options{}), func(_ *testing.B, run func()) { run() })
 }

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/rationhq/ration/lane"
@@ -43,12 +44,13 @@ func (s *Store) Line(ctx context.Context, name []byte, spec *lane.Spec, step *la
 	l.mu.Lock()
 	out := l.Apply(spec, step, s.clock())
 	l.mu.Unlock()
-	s.lines.tell(string(name), out.Calls)
+	s.lines.tell(string(name), out.Calls, step.Waiter)
 	return out, nil
 }
 
-// tell tells the waiters of calls.
-func (ls *lines) tell(name string, calls []lane.Call) {
+// tell tells the waiters of calls, but one, who knows.
+func (ls *lines) tell(name string, calls []lane.Call, knows lane.ID) {
+	calls = slices.DeleteFunc(slices.Clone(calls), func(c lane.Call) bool { return c.Waiter == knows })
 	if len(calls) == 0 {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/redis"
 	"github.com/rationhq/ration/store/redis/redistest"
+	"github.com/rationhq/ration/store/storetest"
 )
 
 // BenchmarkApply measures decisions of concurrent callers, and reservations that are settled. Beside the time
@@ -341,4 +342,16 @@ func redisCPU(b *testing.B, c *goredis.Client) (seconds float64) {
 		}
 	}
 	return seconds
+}
+
+// BenchmarkLine measures steps in a line: in one that nobody waits in, and where a thousand do. Beside the time it reports
+// Redis's own CPU.
+func BenchmarkLine(b *testing.B) {
+	server := redistest.Start(b)
+	look := server.Client(b)
+	storetest.BenchmarkLine(b, newStore(b, redis.Options{URL: server.URL()}), func(b *testing.B, run func()) {
+		before := redisCPU(b, look)
+		run()
+		b.ReportMetric((redisCPU(b, look)-before)*1e6/float64(b.N), "redis-µs/op")
+	})
 }

@@ -104,6 +104,27 @@ func appendOutboxKey(b []byte, prefix string, shard uint16, suffix string) []byt
 	return append(b, suffix...)
 }
 
+// The keys of a line (lua/line/line.lua), which lie in the shard of its name:
+//
+//	ration:{s0417}llm|chat#line          hash: the line, its tickets and their subjects
+//	ration:{s0417}llm|chat#line-order    sorted set: who is next, and what is due
+//	ration:{s0417}llm|chat#line-waiters  sorted set: who waits for tickets, by until when they count as there
+//
+// On a channel of its own a waiter is told of calls:
+//
+//	ration:called:000102030405060708090a0b0c0d0e0f
+const calledChannel = "ration:called:"
+
+var lineSuffixes = [...]string{"#line", "#line-order", "#line-waiters"}
+
+func appendLineKey(b []byte, prefix string, shard uint16, name []byte, suffix string) []byte {
+	b = append(b, prefix...)
+	b = append(b, "ration:"...)
+	b = appendTag(b, shard)
+	b = append(b, name...)
+	return append(b, suffix...)
+}
+
 // appendUsageKey appends the key of what an owner, or without one a group, has used. An owner has one for all hours of
 // a day, and one for all days of a month; a group, of which there is more to tell, has one for each. Its name has so
 // many bytes as stand before @, and behind that stands when the time began.

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
+	"github.com/rationhq/ration/lane"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/redis"
@@ -608,4 +609,16 @@ func TestReadyWhileANodeHangs(t *testing.T) {
 			t.Errorf("warned of %q, want of %s alone", all, nodes[1].Addr)
 		}
 	}
+}
+
+func (f *fleet) Line(ctx context.Context, name []byte, spec *lane.Spec, step *lane.Step) (lane.Outcome, error) {
+	return f.next().(store.Lines).Line(ctx, name, spec, step)
+}
+
+func (f *fleet) LineState(ctx context.Context, name []byte) (lane.State, error) {
+	return f.next().(store.Lines).LineState(ctx, name)
+}
+
+func (f *fleet) Called(ctx context.Context, waiter lane.ID) <-chan store.Called {
+	return f.next().(store.Lines).Called(ctx, waiter)
 }
