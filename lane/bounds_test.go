@@ -177,6 +177,36 @@ func TestWeights(t *testing.T) {
 	}
 }
 
+// What two classes have had for their weights, while both wait, differs by one largest turn of each.
+func TestWeightsWithinOneTurn(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		weights := rapid.SliceOfN(rapid.Int64Range(1, 20), 2, 5).Draw(r, "weights")
+		l := &lanesim.Lane{Order: weighted(weights...), Drain: perSecond(20), TryTakes: 1}
+		var callers []lanesim.Caller
+		largest := make([]int64, len(weights))
+		for class := range weights {
+			for _, cost := range rapid.SliceOfN(rapid.Int64Range(1, 20), 5, 5).Draw(r, "costs") {
+				largest[class] = max(largest[class], cost)
+				callers = append(callers, batch(120, lanesim.Caller{Class: class, Subject: int(cost), Cost: cost})...)
+			}
+		}
+		fates := l.Play(callers, 20*second) // 400 turns, and each class has 600
+		from := limit.Micros(rapid.Int64Range(2_000_000, 15_000_000).Draw(r, "from"))
+		for until := from + second; until < 20*second; until += second {
+			got := had(fates, from, until, classOf)
+			for a := range weights {
+				for b := range a {
+					// By products, to stay with whole numbers.
+					apart := got[a]*weights[b] - got[b]*weights[a]
+					if bound := largest[a]*weights[b] + largest[b]*weights[a]; max(apart, -apart) > bound {
+						r.Fatalf("class %d of weight %d has had %d, and class %d of weight %d %d", a, weights[a], got[a], b, weights[b], got[b])
+					}
+				}
+			}
+		}
+	})
+}
+
 // Of subjects that wait all the time each has as much, by cost, as any other, within one largest ticket of each.
 func TestSharesByCost(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
