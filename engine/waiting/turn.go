@@ -34,18 +34,18 @@ func (t *turn) wait(ctx context.Context) (Result, error) {
 			if tryErr != nil || a.Verdict != Busy || err != nil {
 				return Result{End: Tried}, tryErr
 			}
-			enter.Tried, enter.Until = true, a.Until
+			enter.Tried = true // and once more as soon as it waits: room that has come since nobody else would tell it of
 			continue
 		case out.Answer == lane.Full, out.Answer == lane.FullForSubject:
 			return t.full(&out), nil
 		}
 		t.sitDown(&out)
-		result, busy, err := t.await(ctx, enter.Tried)
+		result, lost, err := t.await(ctx, enter.Tried)
 		t.standUp()
-		if busy == nil {
+		if !lost {
 			return result, err
 		}
-		enter.Tried, enter.Until = true, busy.Until // the line does not know it any more
+		enter.Tried = true
 	}
 }
 
@@ -71,13 +71,13 @@ func (t *turn) try(ctx context.Context) (Attempt, error) {
 	return t.party.Try(ctx, time.Until(t.until))
 }
 
-// await waits in the line. tried says that the party has tried before, so that it stays. busy is what the last attempt
-// said where the line has lost the ticket.
-func (t *turn) await(ctx context.Context, tried bool) (result Result, busy *Attempt, err error) {
+// await waits in the line. tried says that the party has tried before, so that it stays; lost, that the line does not know it
+// any more.
+func (t *turn) await(ctx context.Context, tried bool) (result Result, lost bool, err error) {
 	if t.party.Stays != nil && !tried {
 		if stays, err := t.party.Stays(ctx); err != nil || !stays {
 			t.leave()
-			return Result{End: TurnedAway}, nil, err
+			return Result{End: TurnedAway}, false, err
 		}
 	}
 	timer := time.NewTimer(time.Until(t.until))
@@ -89,30 +89,30 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, busy *Atte
 			switch {
 			case err != nil || a.Verdict == Refused:
 				t.leave()
-				return Result{End: Tried}, nil, err
+				return Result{End: Tried}, false, err
 			case a.Verdict == Got:
 				t.say(&lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until})
-				return Result{End: Tried}, nil, nil
+				return Result{End: Tried}, false, nil
 			}
 			// Where it is not known whether the line has heard, it will count this process as gone, and say so.
 			if out, err := t.say(&lane.Step{Do: lane.Refused, Until: a.Until}); err == nil && out.Answer == lane.Unknown {
-				return Result{}, &a, nil
+				return Result{}, true, nil
 			}
 		case s := <-t.stands:
 			t.party.Tell(s)
 		case <-timer.C:
 			standing := t.room.standing(ctx, t)
 			t.leave()
-			return Result{End: TimedOut, Standing: standing}, nil, nil
+			return Result{End: TimedOut, Standing: standing}, false, nil
 		case <-t.room.stopping:
-			return Result{}, nil, ErrStopping
+			return Result{}, false, ErrStopping
 		case <-ctx.Done():
 			select {
 			case <-t.room.stopping: // the server has ended it
 			default:
 				t.depart()
 			}
-			return Result{}, nil, ctx.Err()
+			return Result{}, false, ctx.Err()
 		}
 	}
 }
