@@ -244,6 +244,13 @@ func (f *reference) next(spec *lane.Spec) int {
 
 // apply is what Apply is to be.
 func (f *reference) apply(spec *lane.Spec, step *lane.Step, now limit.Micros) (out lane.Outcome) {
+	if later := max(f.at, now); f.idle(step, now) { // nothing is noted
+		out.Now, out.Pace, out.Gone = later, f.pace, f.waiters[step.Waiter] < later
+		if step.Do == lane.Enter {
+			out.Answer = lane.Go
+		}
+		return out
+	}
 	for n := range spec.Classes {
 		f.class(n)
 	}
@@ -356,6 +363,24 @@ func (f *reference) apply(spec *lane.Spec, step *lane.Step, now limit.Micros) (o
 	return out
 }
 
+// idle says that a step finds nothing to do.
+func (f *reference) idle(step *lane.Step, now limit.Micros) bool {
+	later, free := max(f.at, now), step.Do == lane.Free
+	if f.at-now > limit.Tolerance || !free && (step.Do != lane.Enter || step.Tried) {
+		return false
+	}
+	for _, t := range f.tickets {
+		if t.where != lane.Aside || t.ends <= later || !free && t.ID == step.Ticket.ID {
+			return false
+		}
+	}
+	class := step.Ticket.Class
+	if free {
+		class = 0
+	}
+	return f.paused(class) <= later
+}
+
 func (f *reference) leave(t *waiting) {
 	if t.where == lane.Called {
 		f.giveBack(t)
@@ -411,7 +436,7 @@ func (f *reference) call(spec *lane.Spec, work int, out *lane.Outcome) (all bool
 	for n := len(f.calls()); n < lane.MaxCalled && (f.credit > 0 || n == 0); n = len(f.calls()) {
 		class := f.next(spec)
 		if class < 0 {
-			return true
+			break
 		}
 		t, c := f.first(class), f.class(class)
 		if f.gone(t.waiter) {
@@ -430,7 +455,7 @@ func (f *reference) call(spec *lane.Spec, work int, out *lane.Outcome) (all bool
 		f.credit = max(0, f.credit-1)
 		out.Calls = append(out.Calls, lane.Call{Ticket: t.ID, Waiter: t.waiter})
 	}
-	return true
+	return work > 0
 }
 
 // anyStep draws what somebody does.

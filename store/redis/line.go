@@ -86,7 +86,7 @@ func appendLineSpec(b []byte, spec *lane.Spec) []byte {
 // appendLineStep appends a step as lua/line/line.lua reads it. What the step's action does not need may be anything.
 func appendLineStep(b []byte, step *lane.Step) []byte {
 	of := &step.Ticket
-	b = append(b, byte(step.Do), bit(1, step.Tried), byte(of.Class))
+	b = append(b, byte(step.Do), bit(1, step.Tried), bit(1, step.Keep), byte(of.Class))
 	b = append(append(append(b, step.Waiter[:]...), of.ID[:]...), of.Subject[:]...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(of.Cost))
 	b = appendShort(appendShort(b, int64(step.Wait)), int64(step.Until))

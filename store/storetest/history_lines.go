@@ -102,6 +102,7 @@ func (h *lineHistory) draw() *lane.Step {
 		step.Until = h.instant()
 	case what < 24:
 		step.Do = lane.Leave
+		step.Keep = rapid.Bool().Draw(h.r, "keep")
 	case what < 27:
 		step.Do = lane.Free
 		h.drawRoom(step)

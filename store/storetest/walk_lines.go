@@ -72,6 +72,7 @@ func tried(until limit.Micros) func(*lane.Step) {
 }
 
 func until(at limit.Micros) func(*lane.Step) { return func(s *lane.Step) { s.Until = at } }
+func keeping(s *lane.Step)                   { s.Keep = true }
 func roomFor(n int) func(*lane.Step)         { return func(s *lane.Step) { s.Room = n } }
 
 func testLineWalk(t *testing.T, open Open) {
@@ -155,6 +156,19 @@ func testLineWalk(t *testing.T, open Open) {
 		w.says(w.does(lane.Admitted, bert, 3), lane.None, 2)
 		w.clock.Advance(lane.AsideLasts)
 		w.says(w.does(lane.Refused, anna, 1), lane.Unknown)
+	})
+	t.Run("a place is kept", func(t *testing.T) {
+		w := newLineWalk(t, open, twoClasses())
+		w.says(w.enters(anna, 1, 0, 1, tried(noon)), lane.Waits, 1)
+		w.says(w.enters(bert, 2, 0, 2), lane.Waits)
+		w.says(w.does(lane.Leave, anna, 1, keeping), lane.None, 2) // the caller's connection broke
+		w.says(w.does(lane.Leave, anna, 1, keeping), lane.None)
+		w.says(w.enters(carl, 1, 0, 1), lane.Waits)
+		w.says(w.does(lane.Leave, anna, 1, keeping), lane.None) // it is carl's
+		w.says(w.does(lane.Refused, bert, 2), lane.Waits, 1)    // and before bert's, as it was
+		w.says(w.does(lane.Leave, carl, 1, keeping), lane.None, 2)
+		w.clock.Advance(lane.AsideLasts)
+		w.says(w.does(lane.Refused, carl, 1), lane.Unknown)
 	})
 	t.Run("a call lapses", func(t *testing.T) {
 		w := newLineWalk(t, open, twoClasses())

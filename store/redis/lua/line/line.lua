@@ -30,8 +30,8 @@ local NONE, GO, WAITS, FULL, FULL_FOR_SUBJECT, UNKNOWN = 0, 1, 2, 3, 4, 5
 
 -- Classes, whether they have weights, aging, most tickets in all and of a subject; behind it the weights as uint16.
 local SPEC, SPEC_SIZE, WEIGHT, WEIGHT_SIZE = '<BBi7I2I2', 13, '<I2', 2
--- What to do, whether it was tried; class, waiter, ticket, subject, cost, wait, until, room.
-local STEP = '<BBBc16c16c16I4i7i7B'
+-- What to do, whether it was tried, and whether to keep the place; class, waiter, ticket, subject, cost, wait, until, room.
+local STEP = '<BBBBc16c16c16I4i7i7B'
 
 -- How the line stands: version, instant, sequence, credit, pace, when a ticket had its turn last, how many tickets, classes,
 -- and tickets that are called. Behind it the classes, and what is called.
@@ -44,7 +44,7 @@ local CALL, CALL_SIZE = '<c16c16BI4i7i7', 51
 local call, pack, unpack, char = redis.call, struct.pack, struct.unpack, string.char
 local min, max, floor = math.min, math.max, math.floor
 
-local doing, tried, of_class, me, of_ticket, of_subject, cost, wait, till, room = unpack(STEP, ARGV[2])
+local doing, tried, keeps, of_class, me, of_ticket, of_subject, cost, wait, till, room = unpack(STEP, ARGV[2])
 local now = tonumber(ARGV[3])
 if not now then
   local time = call('TIME')

@@ -126,10 +126,9 @@ local function take_back(t)
     s.starts = max(0, s.starts - t.cost * SCALE)
     return
   end
-  local starts, n, first = max(0, s.starts - t.cost * SCALE), s.sequence, head_of(t.class)
+  local starts, n = max(0, s.starts - t.cost * SCALE), s.sequence
   if starts <= t.starts then n = min(n, t.first) end
-  if first ~= s then starts = max(starts, min(classes[t.class].virtual, first.starts)) end
-  set_turn(s, starts, n)
+  set_turn(s, max(starts, front(t.class)), n)
 end
 
 local function served(t)

@@ -48,6 +48,18 @@ local function set_aside(t)
   set_due(t, min(t.till, at + ASIDE_LASTS))
 end
 
+-- Sets a ticket aside that has not had its turn, wherever it is.
+local function keep(t)
+  if t.where == ASIDE then return end
+  if t.where == CALLED then
+    take_back(t)
+    credit = min(MAX_CALLED, credit + 1)
+  else
+    unqueue(t)
+  end
+  set_aside(t)
+end
+
 -- Ends what is due, and returns how much more work the step may do for others.
 local function end_due()
   local work = AT_ONCE
@@ -162,7 +174,11 @@ local function conclude(out)
       set_due(t, t.till)
       queue(t)
     end
-  elseif t.waiter == me then
+  elseif t.waiter ~= me then
+    return -- it is waited for
+  elseif keeps == 1 then
+    keep(t)
+  else
     leave(t)
   end
 end
