@@ -210,6 +210,7 @@ func (p *play) enters(f *Fate, step lane.Step) {
 		p.after(p.TryTakes, func() { p.tries(f, false) })
 	case lane.Full, lane.FullForSubject:
 		p.ends(f, Full)
+	case lane.None, lane.Unknown: // not of one that enters
 	}
 }
 
