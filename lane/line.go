@@ -13,6 +13,7 @@ type Line struct {
 	at       limit.Micros
 	sequence int64 // of what comes first: tickets, and subjects whose turn is to come
 	credit   int   // how many tickets may be called beside those that have been
+	freed    bool  // room has come since the first of those was called: who is refused may have tried before that
 	pace     limit.Micros
 	admitted limit.Micros // when a ticket had its turn last; 0 since nobody waits
 	waiting  int          // of all classes
@@ -215,8 +216,10 @@ func (l *Line) conclude(spec *Spec, step *Step, out *Outcome) {
 		}
 	case Refused:
 		out.Answer = Waits
-		c := &l.classes[t.Class]
-		c.paused, l.credit = max(c.paused, step.Until), 0
+		if c := &l.classes[t.Class]; !l.freed {
+			c.paused = max(c.paused, step.Until)
+		}
+		l.credit = 0
 		if t.where == Called {
 			l.takeBack(t)
 		}
@@ -268,12 +271,14 @@ func (l *Line) repeatCalls(waiter ID, out *Outcome) {
 	}
 }
 
-// free lets so many be called who have been kept waiting.
+// free lets so many be called who have been kept waiting. Those who try already go before them: the room is theirs.
 func (l *Line) free(room int) {
 	for i := range l.classes {
 		l.classes[i].paused = 0
 	}
-	l.credit = min(MaxCalled, l.credit+min(MaxCalled, room))
+	if l.freed = len(l.called) > 0; !l.freed {
+		l.credit = min(MaxCalled, l.credit+min(MaxCalled, room))
+	}
 }
 
 // note notes that a ticket has had its turn now.
@@ -330,7 +335,7 @@ func (l *Line) finish(all bool, out *Outcome) {
 	if l.waiting == 0 {
 		l.credit = 0
 		if len(l.called) == 0 {
-			l.admitted = 0
+			l.admitted, l.freed = 0, false
 		}
 	}
 	out.Now, out.Waiting, out.Pace = l.at, l.waiting, l.pace

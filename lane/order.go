@@ -136,6 +136,7 @@ func (l *Line) take(t *ticket) {
 	l.unqueue(t)
 	l.charge(t)
 	t.where, t.called = Called, l.at
+	l.freed = l.freed && len(l.called) > 0
 	l.called = append(l.called, t)
 	slices.SortFunc(l.called, byCall)
 }

@@ -21,6 +21,7 @@ type reference struct {
 	at, pace, admitted limit.Micros
 	sequence           int64
 	credit             int
+	freed              bool
 	tickets            []*waiting
 	waiters            map[lane.ID]limit.Micros
 	classes            map[int]*standing
@@ -299,7 +300,9 @@ func (f *reference) apply(spec *lane.Spec, step *lane.Step, now limit.Micros) (o
 		for _, c := range f.classes {
 			c.paused = 0
 		}
-		f.credit = min(lane.MaxCalled, f.credit+min(lane.MaxCalled, step.Room))
+		if f.freed = len(f.calls()) > 0; !f.freed {
+			f.credit = min(lane.MaxCalled, f.credit+min(lane.MaxCalled, step.Room))
+		}
 	case step.Do == lane.Beat:
 		for _, t := range f.calls() {
 			if t.waiter == step.Waiter {
@@ -313,8 +316,10 @@ func (f *reference) apply(spec *lane.Spec, step *lane.Step, now limit.Micros) (o
 			f.leave(about)
 		}
 	case step.Do == lane.Refused:
-		c := f.class(about.Class)
-		c.paused, f.credit, out.Answer = max(c.paused, step.Until), 0, lane.Waits
+		if c := f.class(about.Class); !f.freed {
+			c.paused = max(c.paused, step.Until)
+		}
+		f.credit, out.Answer = 0, lane.Waits
 		if about.where == lane.Called {
 			f.giveBack(about)
 		}
@@ -348,7 +353,7 @@ func (f *reference) apply(spec *lane.Spec, step *lane.Step, now limit.Micros) (o
 	if len(queued) == 0 {
 		f.credit = 0
 		if len(f.calls()) == 0 {
-			f.admitted = 0
+			f.admitted, f.freed = 0, false
 		}
 	}
 	out.Now, out.Waiting, out.Pace = f.at, len(queued), f.pace
@@ -451,6 +456,7 @@ func (f *reference) call(spec *lane.Spec, work int, out *lane.Outcome) (all bool
 		c.virtual = max(c.virtual, c.starts[t.Subject])
 		f.dequeue(t)
 		f.charge(t)
+		f.freed = f.freed && n > 0
 		t.where, t.called = lane.Called, f.at
 		f.credit = max(0, f.credit-1)
 		out.Calls = append(out.Calls, lane.Call{Ticket: t.ID, Waiter: t.waiter})

@@ -15,6 +15,7 @@ type State struct {
 	At       limit.Micros
 	Sequence int64
 	Credit   int
+	Freed    bool
 	Pace     limit.Micros
 	Admitted limit.Micros
 	Classes  []ClassState
@@ -64,7 +65,7 @@ type WaiterState struct {
 
 // State returns all that the line knows.
 func (l *Line) State() State {
-	s := State{At: l.at, Sequence: l.sequence, Credit: l.credit, Pace: l.pace, Admitted: l.admitted}
+	s := State{At: l.at, Sequence: l.sequence, Credit: l.credit, Freed: l.freed, Pace: l.pace, Admitted: l.admitted}
 	for i := range l.classes {
 		c := &l.classes[i]
 		s.Classes = append(s.Classes, ClassState{c.paused, c.since, c.lag, c.virtual})
@@ -96,7 +97,7 @@ func (l *Line) State() State {
 
 // Line returns the line that knows what s says, which is what [Line.State] has returned, or as consistent.
 func (s *State) Line() *Line {
-	l := &Line{at: s.At, sequence: s.Sequence, credit: s.Credit, pace: s.Pace, admitted: s.Admitted}
+	l := &Line{at: s.At, sequence: s.Sequence, credit: s.Credit, freed: s.Freed, pace: s.Pace, admitted: s.Admitted}
 	l.tickets, l.waiters = make(map[ID]*ticket, len(s.Tickets)), make(map[ID]limit.Micros, len(s.Waiters))
 	for _, from := range s.Classes {
 		c := newClass()

@@ -51,7 +51,8 @@ const (
 	// Admitted says that a ticket which was called has tried, and got what it wants: it has had its turn.
 	Admitted
 	// Refused says that there was no room for a ticket that was called, until the instant Until: it goes back to its
-	// place. Its class, and those below it, are not called before, unless somebody says that room has come.
+	// place. Its class, and those below it, are not called before, unless somebody says that room has come, or has said so
+	// while it tried: then it is called again.
 	Refused
 	// Leave says that Waiter waits for a ticket no more. If it was called, it has not used its turn. Where another waiter has
 	// come for it meanwhile, it stays.

@@ -14,6 +14,9 @@ import (
 // lineVersion is that of what lua/line/line.lua keeps.
 const lineVersion = 1
 
+// lineFreed is added to the credit of a line where it says [lane.State.Freed].
+const lineFreed = 128
+
 // lineState is a line as it is read from Redis. What cannot be read leaves its error in err.
 type lineState struct {
 	lane.State
@@ -82,6 +85,9 @@ func (s *lineState) head(a *answer) {
 		return
 	}
 	s.At, s.Sequence, s.Credit = limit.Micros(a.short()), a.short(), int(a.byte())
+	if s.Credit >= lineFreed {
+		s.Credit, s.Freed = s.Credit-lineFreed, true
+	}
 	s.Pace, s.Admitted = limit.Micros(a.short()), limit.Micros(a.short())
 	a.length() // how many tickets
 	classes := a.byte()

@@ -33,9 +33,10 @@ local SPEC, SPEC_SIZE, WEIGHT, WEIGHT_SIZE = '<BBi7I2I2', 13, '<I2', 2
 -- What to do, whether it was tried, and whether to keep the place; class, waiter, ticket, subject, cost, wait, until, room.
 local STEP = '<BBBBc16c16c16I4i7i7B'
 
--- How the line stands: version, instant, sequence, credit, pace, when a ticket had its turn last, how many tickets, classes,
+-- How the line stands: version, instant, sequence, credit and FREED, pace, when a ticket had its turn last, how many tickets, classes,
 -- and tickets that are called. Behind it the classes, and what is called.
 local HEAD, HEAD_SIZE, VERSION = '<Bi7i7Bi7i7I2BB', 34, 1
+local FREED = 128 -- added to the credit: room has come since the first of those that are called was
 -- Of a class: how many wait, tickets, and subjects that wait; epoch, until when it is paused, since, lag, and virtual time.
 local CLASS, CLASS_SIZE = '<I2I2I2i7i7i7i7i7', 41
 -- Of one that is called: ticket, waiter, class, cost, when it was called, and the ticket's sequence.
@@ -63,17 +64,18 @@ if not there and (doing == FREE or doing == ENTER and tried == 0) then
   return pack(ANSWER, OK, now, doing == ENTER and GO or NONE, 1, 0, 0, 0, 0, 0)
 end
 
-local at, sequence, credit, pace, admitted, tickets -- as in lane.Line; tickets: how many
+local at, sequence, credit, freed, pace, admitted, tickets -- as in lane.Line; tickets: how many
 local classes, classes_known, called, waiting
 
 -- Takes in how the line stands; nothing: it is empty. Returns false where it is not what ration writes.
 local function load(packed)
-  at, sequence, credit, pace, admitted, tickets = 0, 0, 0, 0, 0, 0
+  at, sequence, credit, freed, pace, admitted, tickets = 0, 0, 0, false, 0, 0, 0
   classes, classes_known, called, waiting = {}, 0, {}, 0
   if not packed then return true end
   if #packed < HEAD_SIZE then return false end
   local version, calls, pos
   version, at, sequence, credit, pace, admitted, tickets, classes_known, calls, pos = unpack(HEAD, packed)
+  if credit >= FREED then credit, freed = credit - FREED, true end
   if version ~= VERSION or #packed ~= HEAD_SIZE + classes_known * CLASS_SIZE + calls * CALL_SIZE then return false end
   for i = 0, classes_known - 1 do
     local c = {}

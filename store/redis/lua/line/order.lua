@@ -207,7 +207,7 @@ local function take(t)
   c.ended = true
   unqueue(t)
   charge(t)
-  t.where, t.called = CALLED, at
+  t.where, t.called, freed = CALLED, at, freed and #called > 0
   called[#called + 1] = { id = t.id, waiter = t.waiter, class = t.class, cost = t.cost, called = at, sequence = t.sequence }
   table.sort(called, by_call)
 end

@@ -137,7 +137,7 @@ local function save()
   end
   for field, s in pairs(all_subjects) do note(field, save_subject(field, s), s.packed) end
   for id, t in pairs(all_tickets) do note('t' .. id, save_ticket(t), t.packed) end
-  local parts = { pack(HEAD, VERSION, at, sequence, credit, pace, admitted, tickets, classes_known, #called) }
+  local parts = { pack(HEAD, VERSION, at, sequence, freed and credit + FREED or credit, pace, admitted, tickets, classes_known, #called) }
   for i = 0, classes_known - 1 do
     local c = classes[i]
     parts[#parts + 1] = pack(CLASS, c.waiting, c.tickets, c.subjects, c.epoch, c.paused, c.since, c.lag, c.virtual)

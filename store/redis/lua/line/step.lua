@@ -168,7 +168,8 @@ local function conclude(out)
     if room == 0 then c.paused = max(c.paused, till) end
   elseif doing == REFUSED then
     out.answer = WAITS
-    c.paused, credit = max(c.paused, till), 0
+    if not freed then c.paused = max(c.paused, till) end
+    credit = 0
     if t.where == CALLED then take_back(t) end
     if t.where ~= QUEUED then
       set_due(t, t.till)
@@ -183,10 +184,11 @@ local function conclude(out)
   end
 end
 
--- Lets so many be called who have been kept waiting.
+-- Lets so many be called who have been kept waiting. Those who try already go before them: the room is theirs.
 local function free()
   for i = 0, classes_known - 1 do classes[i].paused = 0 end
-  credit = min(MAX_CALLED, credit + room)
+  freed = #called > 0
+  if not freed then credit = min(MAX_CALLED, credit + room) end
 end
 
 -- Calls those whose turn it is. Returns whether these were all.
@@ -223,7 +225,7 @@ end
 local function finish(all, out)
   if waiting == 0 then
     credit = 0
-    if #called == 0 then admitted = 0 end
+    if #called == 0 then admitted, freed = 0, false end
   end
   out.now, out.waiting = at, waiting
   if not all then
