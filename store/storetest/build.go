@@ -123,7 +123,7 @@ func (step shown) String() string {
 
 func showOp(op *store.Op) string {
 	var b strings.Builder
-	kind := [...]string{"charge", "give back", "hold", "settle", "record"}[min(op.Kind, store.Record)]
+	kind := [...]string{"charge", "give back", "hold", "settle", "record", "deplete"}[min(op.Kind, store.Deplete)]
 	if op.Manner == limit.Plain {
 		b.WriteString("plain ")
 	}
