@@ -24,7 +24,7 @@ type question struct {
 func (c *checkCmd) question(p *policy.Policy) (*question, error) {
 	q := &question{}
 	var err error
-	if q.domain, err = c.domain(p); err != nil {
+	if q.domain, err = domainOf(p, c.Domain); err != nil {
 		return nil, err
 	}
 	flag, text := "--descriptor", c.Descriptor
@@ -55,22 +55,22 @@ func (c *checkCmd) question(p *policy.Policy) (*question, error) {
 	return q, nil
 }
 
-// domain returns the domain that is asked about.
-func (c *checkCmd) domain(p *policy.Policy) (*policy.Domain, error) {
-	if c.Domain == "" && len(p.Domains()) == 1 {
+// domainOf returns the domain that is asked about: that of the name, or the only one.
+func domainOf(p *policy.Policy, name string) (*policy.Domain, error) {
+	if name == "" && len(p.Domains()) == 1 {
 		return p.Domains()[0], nil
 	}
-	if d := p.Domain(c.Domain); d != nil {
+	if d := p.Domain(name); d != nil {
 		return d, nil
 	}
 	names := make([]string, len(p.Domains()))
 	for i, d := range p.Domains() {
 		names[i] = d.Name()
 	}
-	if c.Domain == "" {
+	if name == "" {
 		return nil, misused("--domain is missing: the policy has the domains %s", strings.Join(names, ", "))
 	}
-	return nil, misused("--domain: there is no %q, only %s", c.Domain, strings.Join(names, ", "))
+	return nil, misused("--domain: there is no %q, only %s", name, strings.Join(names, ", "))
 }
 
 // entries reads KEY=VALUE,KEY=VALUE. Reserved entries are taken out, as they are from a request.

@@ -1,4 +1,4 @@
-// Command ration serves rate limit decisions, checks policies, shows prices, makes tokens, asks a running server, and says
+// Command ration serves rate limit decisions, checks policies, plans for users, shows prices, makes tokens, asks a running server, and says
 // what it is.
 //
 // It turns flags and environment into the parts of the project and puts them together; what a limit
@@ -22,17 +22,21 @@ const (
 	exitUsage  = 2 // a flag or a variable that can never work, but for commands that ask a server: 1
 
 	exitRefused = 2 // ration reserve: the call may not be made
+
+	exitTight      = 3 // ration capacity: it fits, and twice as much would not
+	exitDoesNotFit = 4 // ration capacity
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // cli is the grammar of the command line.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Serve rate limit decisions to Envoy and others. With no flags at all: an example policy, counters in memory."`
-	Check   checkCmd   `cmd:"" help:"Check policies: print what is wrong, or what each rule means."`
-	Prices  pricesCmd  `cmd:"" help:"Show what models cost, or turn a public list of prices into those of a policy."`
-	Token   tokenCmd   `cmd:"" help:"Make tokens, by which callers of ration.v1 are known (ration serve --access)."`
-	Version versionCmd `cmd:"" help:"Print version, commit and date of this build."`
+	Serve    serveCmd    `cmd:"" help:"Serve rate limit decisions to Envoy and others. With no flags at all: an example policy, counters in memory."`
+	Check    checkCmd    `cmd:"" help:"Check policies: print what is wrong, or what each rule means."`
+	Capacity capacityCmd `cmd:"" help:"Say whether what users share will be enough for so many of them, and what they will cost."`
+	Prices   pricesCmd   `cmd:"" help:"Show what models cost, or turn a public list of prices into those of a policy."`
+	Token    tokenCmd    `cmd:"" help:"Make tokens, by which callers of ration.v1 are known (ration serve --access)."`
+	Version  versionCmd  `cmd:"" help:"Print version, commit and date of this build."`
 
 	remoteCommands
 }
@@ -48,11 +52,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
+	var verdict verdictError
 	switch {
 	case errors.As(err, new(reportedError)):
 		return exitFailed
 	case errors.As(err, new(refusedError)):
 		return exitRefused
+	case errors.As(err, &verdict):
+		return verdict.code()
 	}
 	// The problems of a policy are a line each.
 	for line := range strings.SplitSeq(err.Error(), "\n") {

@@ -129,9 +129,9 @@ func (f *remoteFlags) connect(addr string) (c *client.Client, ctx context.Contex
 	return c, ctx, func() { cancel(); stop(); _ = c.Close() }, nil
 }
 
-// answer is what a server has said, for every format.
+// answer is what a server has said, or was found, for every format.
 type answer struct {
-	message proto.Message
+	message any      // a proto.Message of a server
 	before  []string // lines above the table
 	columns []string // a table leaves out those that are empty
 	rows    [][]string
@@ -157,10 +157,13 @@ func visible(text string) string {
 	}, text)
 }
 
-func (f *remoteFlags) print(to io.Writer, a *answer) error {
-	switch f.Format {
+func (f printFormat) print(to io.Writer, a *answer) error {
+	switch f {
 	case "json":
-		text, err := protojson.Marshal(a.message)
+		text, err := json.Marshal(a.message)
+		if message, said := a.message.(proto.Message); said {
+			text, err = protojson.Marshal(message)
+		}
 		if err != nil {
 			return err
 		}
@@ -217,7 +220,7 @@ func call[Request, Answer any](
 	if err != nil {
 		return fmt.Errorf("%s: %s", addr, status.Convert(err).Message())
 	}
-	return f.print(to.out, show(said))
+	return f.Format.print(to.out, show(said))
 }
 
 // attributes are KEY=VALUE of who calls.
