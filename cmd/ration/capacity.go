@@ -51,11 +51,7 @@ Examples:
 
 // Run implements the command.
 func (c *capacityCmd) Run(to streams) error {
-	p, warnings, err := policy.Load(c.Policy, c.options())
-	for _, w := range warnings {
-		w.Message = "warning: " + w.Message
-		fmt.Fprintln(to.err, w)
-	}
+	p, _, err := policy.Load(c.Policy, c.options()) // ration check tells the warnings
 	if err != nil {
 		return err
 	}

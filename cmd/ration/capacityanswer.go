@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/rationhq/ration/cmd/ration/capacity"
@@ -82,7 +83,7 @@ var spanWords = map[limit.Micros]string{capacity.Hour: "in the busy hour", capac
 // waits says how long those wait for whom there is no room.
 func waits(plan *capacity.Plan, report *capacity.Report) string {
 	binds := report.Binds
-	if report.Never {
+	if report.NextPeriod {
 		return fmt.Sprintf("who comes after %s is full waits until its period ends", binds.Limit.Path)
 	}
 	if report.Waits == 0 {
@@ -104,7 +105,10 @@ func bills(plan *capacity.Plan, report *capacity.Report) []string {
 	for i := range report.Bills {
 		b := &report.Bills[i]
 		if b.Hour == nil {
-			lines = append(lines, fmt.Sprintf("%s has no price: what it costs is not known (ration prices; prices: in the policy)", b.Group.Model))
+			line := b.Group.Model + " has no price, so what it costs is not known: write it into the policy, under prices"
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
 			continue
 		}
 		hour.Add(hour, b.Hour)
