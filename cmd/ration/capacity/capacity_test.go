@@ -220,7 +220,7 @@ func TestUsersThatFit(t *testing.T) {
 		p := planOf(domain(t, anyLimit(t)), group(0, rapid.Int64Range(1, 10_000).Draw(t, "users")))
 		p.Groups[0].Calls = big.NewRat(rapid.Int64Range(1, 500).Draw(t, "calls"), 10)
 		r := judge(t, p)
-		if r.Binds == nil || !r.Binds.possible() {
+		if r.Binds == nil || !r.Binds.Possible() {
 			t.Skip("a single call does not fit")
 		}
 		verdict := func(users int64) Verdict {

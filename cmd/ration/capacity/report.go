@@ -117,26 +117,26 @@ func (p *Plan) conclude(report *Report) {
 	if binds == nil {
 		return
 	}
-	if binds.possible() {
+	if binds.Possible() {
 		report.Users = Down(over(whole(p.Users()), binds.share()))
 	}
-	if binds.Verdict == DoesNotFit && binds.possible() {
+	if binds.Verdict == DoesNotFit && binds.Possible() {
 		report.Waits, report.NextPeriod = p.wait(binds)
 	}
 }
 
-// possible says that the plan fits with fewer users.
-func (r *Row) possible() bool { return r.Asked == 0 && r.Unpriced == "" && r.Room.Sign() > 0 }
+// Possible says that with fewer users there is room: that calls are let through at all.
+func (r *Row) Possible() bool { return r.Asked == 0 && r.Unpriced == "" && r.Room.Sign() > 0 }
 
 // fuller says that a is full before b, which may be nil, as users become more. What nothing comes to is never full.
 func fuller(a, b *Row) bool {
 	switch {
-	case a.Peak.Sign() == 0 && a.possible():
+	case a.Peak.Sign() == 0 && a.Possible():
 		return false
 	case b == nil:
 		return true
-	case !a.possible() || !b.possible():
-		return b.possible()
+	case !a.Possible() || !b.Possible():
+		return b.Possible()
 	}
 	return a.share().Cmp(b.share()) > 0
 }
