@@ -140,6 +140,11 @@ func layers() []layer {
 			of: "client", may: []string{"gen/..."},
 			testsMay: []string{"engine", "policy", "server", "server/health", "store/memory", "subject"}, mustNot: storage,
 		},
+		// Plans for users, as arithmetic over a policy.
+		{
+			of: "cmd/ration/capacity", may: []string{"policy", "price", "limit"},
+			mustNot: slices.Concat(transports, storage, []string{"context", "io/...", "log/...", "net/...", "os/..."}),
+		},
 		// The program puts everything together.
 		{of: "cmd/ration/...", may: []string{"..."}},
 		// Seen from outside: they talk to a running server, as a stranger would.

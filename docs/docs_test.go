@@ -66,7 +66,7 @@ func TestExamples(t *testing.T) {
 	bin := tools(t, root)
 	for _, page := range []string{
 		"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md",
-		"docs/client.md", "docs/access.md", "docs/events.md",
+		"docs/client.md", "docs/access.md", "docs/events.md", "docs/capacity.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))

@@ -51,11 +51,7 @@ Examples:
 
 // Run implements the command.
 func (c *capacityCmd) Run(to streams) error {
-	p, warnings, err := policy.Load(c.Policy, c.options())
-	for _, w := range warnings {
-		w.Message = "warning: " + w.Message
-		fmt.Fprintln(to.err, w)
-	}
+	p, _, err := policy.Load(c.Policy, c.options()) // ration check tells the warnings
 	if err != nil {
 		return err
 	}
@@ -195,10 +191,10 @@ func between(flag string, d decimal, least, most int64) error {
 	return nil
 }
 
-// assumed lists what was taken for true, and by which flag to say otherwise.
+// assumed lists what is taken for true, and by which flag to say otherwise.
 func (c *capacityCmd) assumed(plan *capacity.Plan) []string {
 	says := []string{
-		fmt.Sprintf("a user makes %s calls in the busy hour (--calls)", c.Calls.text),
+		fmt.Sprintf("calls of a user in the busy hour: %s (--calls)", c.Calls.text),
 		fmt.Sprintf("its busiest minute has %v times the average (--peak)", c.Peak),
 		fmt.Sprintf("a day is worth %v such hours (--hours)", c.Hours),
 	}

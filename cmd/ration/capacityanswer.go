@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/rationhq/ration/cmd/ration/capacity"
@@ -26,8 +27,11 @@ func (c *capacityCmd) answer(plan *capacity.Plan, report *capacity.Report) *answ
 		a.before = append(a.before, fmt.Sprintf("%s: %s, %s and %s a call to %s", users(g.Users, tierName(d, g)),
 			plural(g.Calls, "call")+" an hour each", policy.InputTokens.Amount(g.Input), policy.OutputTokens.Amount(g.Output), g.Model))
 	}
-	a.before = append(a.before, "assumed: "+strings.Join(c.assumed(plan), "; "),
-		fmt.Sprintf("%s in the busy hour, %s in its busiest minute", plural(report.CallsPerHour, "call"), policy.Requests.Number(capacity.Up(report.Calls))), "")
+	a.before = append(a.before, "assumed:")
+	for _, line := range c.assumed(plan) {
+		a.before = append(a.before, "  "+line)
+	}
+	a.before = append(a.before, fmt.Sprintf("%s in the busy hour, %s in its busiest minute", plural(report.CallsPerHour, "call"), policy.Requests.Number(capacity.Up(report.Calls))), "")
 	for i := range report.Rows {
 		r := &report.Rows[i]
 		most := "any"
@@ -56,8 +60,10 @@ func conclusions(plan *capacity.Plan, report *capacity.Report) []string {
 		add("no upstream serves %s: nothing of a provider's key is compared with its calls", model)
 	}
 	if b := report.Binds; b != nil {
-		add("%s: %s is full first", verdictWords[report.Verdict], b.Limit.Path)
-		if b.Asked == 0 && b.Unpriced == "" {
+		if !b.Possible() {
+			add("%s: %s lets no such call through", verdictWords[report.Verdict], b.Limit.Path)
+		} else {
+			add("%s: %s is full first", verdictWords[report.Verdict], b.Limit.Path)
 			add("%s of this kind fit, and %s with half of every limit free", policy.Requests.Number(report.Users),
 				policy.Requests.Number(report.Users/2))
 		}
@@ -82,7 +88,7 @@ var spanWords = map[limit.Micros]string{capacity.Hour: "in the busy hour", capac
 // waits says how long those wait for whom there is no room.
 func waits(plan *capacity.Plan, report *capacity.Report) string {
 	binds := report.Binds
-	if report.Never {
+	if report.NextPeriod {
 		return fmt.Sprintf("who comes after %s is full waits until its period ends", binds.Limit.Path)
 	}
 	if report.Waits == 0 {
@@ -104,7 +110,10 @@ func bills(plan *capacity.Plan, report *capacity.Report) []string {
 	for i := range report.Bills {
 		b := &report.Bills[i]
 		if b.Hour == nil {
-			lines = append(lines, fmt.Sprintf("%s has no price: what it costs is not known (ration prices; prices: in the policy)", b.Group.Model))
+			line := b.Group.Model + " has no price, so what it costs is not known: write it into the policy, under prices"
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
 			continue
 		}
 		hour.Add(hour, b.Hour)

@@ -2,6 +2,7 @@ package capacity
 
 import (
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/rationhq/ration/limit"
@@ -20,10 +21,10 @@ type Report struct {
 	// tiers in the plan's proportion, fit with all that they do.
 	Binds *Row
 	Users int64
-	// Waits is how long who waits for that limit comes to wait at most. Never says that nobody waits so long, since it is
-	// a budget of a day or more.
-	Waits time.Duration
-	Never bool
+	// Waits is how long the last of those waits for whom that limit has no room. NextPeriod says instead that it is a
+	// budget of more than an hour, and has room again in its next window or period.
+	Waits      time.Duration
+	NextPeriod bool
 	// Bills is what each group costs, in the order of the plan.
 	Bills []Bill
 	// Held are the groups whose own limits keep them from what is planned.
@@ -89,7 +90,7 @@ func (p *Plan) upstreams(groups []*Group) (served map[*policy.Upstream][]*Group,
 	for _, g := range groups {
 		u := p.Domain.Upstream(g.Model)
 		if u == nil {
-			if len(p.Domain.Upstreams()) > 0 {
+			if len(p.Domain.Upstreams()) > 0 && !slices.Contains(without, g.Model) {
 				without = append(without, g.Model)
 			}
 			continue
@@ -116,33 +117,33 @@ func (p *Plan) conclude(report *Report) {
 	if binds == nil {
 		return
 	}
-	if binds.possible() {
+	if binds.Possible() {
 		report.Users = Down(over(whole(p.Users()), binds.share()))
 	}
-	if binds.Verdict == DoesNotFit && binds.possible() {
-		report.Waits, report.Never = p.wait(binds)
+	if binds.Verdict == DoesNotFit && binds.Possible() {
+		report.Waits, report.NextPeriod = p.wait(binds)
 	}
 }
 
-// possible says that the plan fits with fewer users.
-func (r *Row) possible() bool { return r.Asked == 0 && r.Unpriced == "" && r.Room.Sign() > 0 }
+// Possible says that with fewer users there is room: that calls are let through at all.
+func (r *Row) Possible() bool { return r.Asked == 0 && r.Unpriced == "" && r.Room.Sign() > 0 }
 
 // fuller says that a is full before b, which may be nil, as users become more. What nothing comes to is never full.
 func fuller(a, b *Row) bool {
 	switch {
-	case a.Peak.Sign() == 0 && a.possible():
+	case a.Peak.Sign() == 0 && a.Possible():
 		return false
 	case b == nil:
 		return true
-	case !a.possible() || !b.possible():
-		return b.possible()
+	case !a.Possible() || !b.Possible():
+		return b.Possible()
 	}
 	return a.share().Cmp(b.share()) > 0
 }
 
 // wait returns how long the last of those waits whom there is no room for: after the busiest minute, or after the busy hour,
-// whichever is longer. never: there will be room only in another period of an hour or more.
-func (p *Plan) wait(r *Row) (longest time.Duration, never bool) {
+// whichever is longer. nextPeriod is as in [Report].
+func (p *Plan) wait(r *Row) (longest time.Duration, nextPeriod bool) {
 	s := &r.Quantity.Spec
 	window := windowOf(s)
 	if s.Algorithm == limit.Concurrency {
