@@ -51,7 +51,8 @@ const (
 	//
 	// Both are as the caller of Op.Spec sees them: by a Spec without Headroom, of all that there is. What is
 	// held counts as used. Where less remains already it changes nothing: it never gives anything back. It always
-	// lands, is never refused, and the bucket recovers from it as from any usage. Not of a concurrency limit.
+	// lands, is never refused, and the bucket recovers from it as from any usage: also sooner, by what is given back,
+	// or settled below what was held. Not of a concurrency limit.
 	Deplete
 	kinds
 )

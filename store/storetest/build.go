@@ -131,6 +131,9 @@ func showOp(op *store.Op) string {
 	if op.Kind == store.Hold {
 		fmt.Fprintf(&b, " lapses to %d, class %d", op.Lapse, op.Class)
 	}
+	if op.Kind == store.Deplete {
+		fmt.Fprintf(&b, " for %d", op.Wait)
+	}
 	for word, is := range map[string]bool{"shadow": op.Shadow, "quota": op.Quota, "counts refusals": op.CountRefusals} {
 		if is {
 			b.WriteString(" " + word)
