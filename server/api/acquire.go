@@ -65,7 +65,7 @@ func longestOf(d *durationpb.Duration) time.Duration {
 }
 
 func standingMessage(s engine.Standing) *rationv1.Standing {
-	out := &rationv1.Standing{Position: int32(s.Position), Waiting: int32(s.Waiting)} //nolint:gosec // a line holds 10,000
+	out := &rationv1.Standing{Position: int32(s.Position), Waiting: int32(s.Waiting)}
 	if s.Expected > 0 {
 		out.ExpectedWait = durationpb.New(s.Expected)
 	}

@@ -48,16 +48,15 @@ func line(t testing.TB, s *redis.Store, step lane.Step) (lane.Outcome, error) {
 	return s.Line(t.Context(), []byte("line"), &spec, &step)
 }
 
-// enter is how a ticket enters whose waiter has tried.
-func enter(waiter, ticket byte, until limit.Micros) lane.Step {
+// enter is how a ticket of the first waiter enters, which has tried.
+func enter(ticket byte, until limit.Micros) lane.Step {
 	return lane.Step{
-		Waiter: lane.ID{waiter}, Ticket: lane.Ticket{ID: lane.ID{ticket}, Subject: lane.ID{ticket % 3}, Cost: 1},
+		Waiter: lane.ID{1}, Ticket: lane.Ticket{ID: lane.ID{ticket}, Subject: lane.ID{ticket % 3}, Cost: 1},
 		Wait: 3600 * second, Tried: true, Until: until,
 	}
 }
 
-// in returns the instant so long from now on.
-func in(d limit.Micros) limit.Micros { return limit.At(time.Now()) + d }
+func inAnHour() limit.Micros { return limit.At(time.Now()) + 3600*second }
 
 func lineState(t *testing.T, s *redis.Store) lane.State {
 	t.Helper()
@@ -76,14 +75,14 @@ func TestLineKeys(t *testing.T) {
 	server := redistest.Start(t)
 	look := server.Client(t)
 	s := newStore(t, redis.Options{URL: server.URL(), KeyPrefix: "eu-"})
-	first := enter(1, 1, 0)
+	first := enter(1, 0)
 	first.Tried = false
 	step(t, s, first)
 	step(t, s, lane.Step{Do: lane.Free, Room: 1})
 	if n := look.DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("nobody waits, and there are %d keys", n)
 	}
-	for _, do := range []lane.Step{enter(1, 1, in(3600*second)), beat(2), {Do: lane.Leave, Waiter: lane.ID{1}, Ticket: first.Ticket}} {
+	for _, do := range []lane.Step{enter(1, inAnHour()), beat(2), {Do: lane.Leave, Waiter: lane.ID{1}, Ticket: first.Ticket}} {
 		step(t, s, do)
 		keys := look.Keys(t.Context(), "*").Val()
 		slices.Sort(keys)
@@ -116,7 +115,7 @@ func TestForeignLine(t *testing.T) {
 		"too long a state": func(keys []string) { look.HSet(ctx, keys[0], "s", look.HGet(ctx, keys[0], "s").Val()+"x") },
 	} {
 		look.FlushAll(ctx)
-		step(t, s, enter(1, 1, in(3600*second)))
+		step(t, s, enter(1, inAnHour()))
 		keys := look.Keys(ctx, "*").Val()
 		slices.Sort(keys)
 		spoil(keys)
@@ -147,7 +146,7 @@ func TestLineOfWhichAPartIsLost(t *testing.T) {
 	} {
 		look.FlushAll(ctx)
 		for n := range byte(5) {
-			step(t, s, enter(1, n+1, in(3600*second)))
+			step(t, s, enter(n+1, inAnHour()))
 		}
 		keys := look.Keys(ctx, "*").Val()
 		slices.Sort(keys)
@@ -158,7 +157,7 @@ func TestLineOfWhichAPartIsLost(t *testing.T) {
 			t.Errorf("without %s: %+v, want that the waiter is gone, and nobody waits", name, out)
 		}
 		for n := range byte(5) { // they enter again
-			out = step(t, s, enter(1, n+1, in(3600*second)))
+			out = step(t, s, enter(n+1, inAnHour()))
 		}
 		if state := lineState(t, s); out.Answer != lane.Waits || out.Waiting != 5 || len(state.Tickets) != 5 || len(state.Subjects) != 3 {
 			t.Errorf("afterwards: %+v, and %+v", out, state)
@@ -173,7 +172,7 @@ func TestLineWhileRedisRestarts(t *testing.T) {
 	server := redistest.Start(t)
 	s := newStore(t, redis.Options{URL: server.URL(), Timeout: time.Second})
 	for n := range byte(3) {
-		step(t, s, enter(1, n+1, in(3600*second)))
+		step(t, s, enter(n+1, inAnHour()))
 	}
 	must(t, server.Client(t).Do(t.Context(), "script", "flush"))
 	if out := step(t, s, beat(1)); out.Gone || out.Waiting != 3 {
@@ -189,7 +188,7 @@ func TestLineWhileRedisRestarts(t *testing.T) {
 		t.Errorf("afterwards: %+v, want that the waiter is gone, and nobody waits", out)
 	}
 	for n := range byte(3) {
-		if out := step(t, s, enter(1, n+1, in(3600*second))); out.Answer != lane.Waits || out.Gone || out.Waiting != int(n)+1 {
+		if out := step(t, s, enter(n+1, inAnHour())); out.Answer != lane.Waits || out.Gone || out.Waiting != int(n)+1 {
 			t.Errorf("ticket %d enters again: %+v", n, out)
 		}
 	}
@@ -228,7 +227,7 @@ func TestLineInASlotThatMoves(t *testing.T) {
 	hit := func(stage string) {
 		t.Helper()
 		tickets++
-		if out, err := line(t, s, enter(1, tickets, in(3600*second))); err != nil || out.Answer != lane.Waits || out.Waiting != int(tickets) {
+		if out, err := line(t, s, enter(tickets, inAnHour())); err != nil || out.Answer != lane.Waits || out.Waiting != int(tickets) {
 			t.Fatalf("%s: %+v, %v, want %d to wait", stage, out, err, tickets)
 		}
 	}
@@ -282,7 +281,7 @@ func TestCalled(t *testing.T) {
 	calls := s.Called(ctx, lane.ID{1})
 	hex := "01" + strings.Repeat("00", 15)
 	awaitHearers(t, look, hex, 1)
-	step(t, s, enter(1, 1, in(3600*second)))
+	step(t, s, enter(1, inAnHour()))
 	hears := func() {
 		t.Helper()
 		step(t, other, lane.Step{Do: lane.Free, Waiter: lane.ID{2}, Room: 1})
@@ -296,7 +295,7 @@ func TestCalled(t *testing.T) {
 		}
 	}
 	hears()
-	step(t, s, lane.Step{Do: lane.Refused, Waiter: lane.ID{1}, Ticket: lane.Ticket{ID: lane.ID{1}}, Until: in(3600 * second)})
+	step(t, s, lane.Step{Do: lane.Refused, Waiter: lane.ID{1}, Ticket: lane.Ticket{ID: lane.ID{1}}, Until: inAnHour()})
 	if err := look.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +327,7 @@ func TestCalledInACluster(t *testing.T) {
 	patience := time.After(30 * time.Second)
 	for n := 0; len(heard) < 20; n = (n + 1) % 20 { // lines on all nodes
 		name := "line " + string(rune('a'+n))
-		first := enter(1, 1, in(3600*second))
+		first := enter(1, inAnHour())
 		if _, err := s.Line(t.Context(), []byte(name), &spec, &first); err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +335,7 @@ func TestCalledInACluster(t *testing.T) {
 		if _, err := other.Line(t.Context(), []byte(name), &spec, &free); err != nil {
 			t.Fatal(err)
 		}
-		refused := lane.Step{Do: lane.Refused, Waiter: lane.ID{1}, Ticket: first.Ticket, Until: in(3600 * second)}
+		refused := lane.Step{Do: lane.Refused, Waiter: lane.ID{1}, Ticket: first.Ticket, Until: inAnHour()}
 		if _, err := s.Line(t.Context(), []byte(name), &spec, &refused); err != nil {
 			t.Fatal(err)
 		}

@@ -74,6 +74,6 @@ func benchTicket(n int) lane.Ticket {
 
 // benchEnter enters; of one that waits, though nothing keeps others from trying.
 func benchEnter(n int, waits bool) lane.Step {
-	step := lane.Step{Do: lane.Enter, Ticket: benchTicket(n), Wait: limit.Micros(lane.MaxWait), Tried: waits}
+	step := lane.Step{Do: lane.Enter, Ticket: benchTicket(n), Wait: lane.MaxWait, Tried: waits}
 	return step
 }

@@ -37,11 +37,6 @@ func of(kind store.Kind, op store.Op) store.Op {
 // with returns op, changed.
 func with(op store.Op, change func(*store.Op)) store.Op { change(&op); return op }
 
-// depleted is a depletion that leaves so much, for so long.
-func depleted(bucket string, spec limit.Spec, leave int64, wait limit.Micros) store.Op {
-	return with(of(store.Deplete, strict(bucket, spec, leave)), func(o *store.Op) { o.Wait = wait })
-}
-
 func asQuota(op store.Op) store.Op  { return with(op, func(o *store.Op) { o.Quota = true }) }
 func asShadow(op store.Op) store.Op { return with(op, func(o *store.Op) { o.Shadow = true }) }
 func countsRefusals(op store.Op) store.Op {

@@ -92,7 +92,7 @@ func testDeplete(t *testing.T, open Open) {
 				clock.Set(noon + l.at)
 				op := strict("b", walk.spec, l.charge)
 				if l.leave != nothing {
-					op = depleted("b", walk.spec, l.leave, l.wait)
+					op = depleted(walk.spec, l.leave, l.wait)
 				}
 				got := apply(t, s, op).Results[0]
 				if got.Refused != (l.refused > 0) || got.RetryAfter != l.refused || got.Remaining != l.left {
@@ -119,12 +119,12 @@ func testDepleteInOrder(t *testing.T, open Open) {
 	lease := opens(1, 1)
 	lease.Lasts = hour
 	applyStep(t, s, &store.Step{Lease: lease, Ops: ops(holding("b", spec, 40, 0))})
-	applyStep(t, s, &store.Step{Ops: ops(depleted("b", spec, 50, 0), wall())})
+	applyStep(t, s, &store.Step{Ops: ops(depleted(spec, 50, 0), wall())})
 	stands("refused beside it", stand{10, 40, 50})
 
 	settle := &store.Step{
 		Lease: settles(1, 2),
-		Ops:   ops(of(store.Settle, strict("b", spec, 30)), depleted("b", spec, 55, 0), depleted("b", spec, 54, 0)),
+		Ops:   ops(of(store.Settle, strict("b", spec, 30)), depleted(spec, 55, 0), depleted(spec, 54, 0)),
 	}
 	if out := applyStep(t, s, settle); out.Lease != store.LeaseSettled {
 		t.Errorf("settled: state %d", out.Lease)
@@ -136,16 +136,21 @@ func testDepleteInOrder(t *testing.T, open Open) {
 	}
 	stands("repeated when 10 more have drained", stand{36, 0, 64})
 
-	applyStep(t, s, &store.Step{Ops: ops(depleted("b", spec, 20, 0), of(store.Record, strict("b", spec, 5)))})
+	applyStep(t, s, &store.Step{Ops: ops(depleted(spec, 20, 0), of(store.Record, strict("b", spec, 5)))})
 	stands("recorded behind it", stand{85, 0, 15})
-	applyStep(t, s, &store.Step{Ops: ops(of(store.Record, strict("b", spec, 5)), depleted("b", spec, 10, 0))})
+	applyStep(t, s, &store.Step{Ops: ops(of(store.Record, strict("b", spec, 5)), depleted(spec, 10, 0))})
 	stands("recorded before it", stand{90, 0, 10})
-	applyStep(t, s, &store.Step{Ops: ops(strict("b", spec, 11), depleted("b", spec, 8, 0))})
+	applyStep(t, s, &store.Step{Ops: ops(strict("b", spec, 11), depleted(spec, 8, 0))})
 	stands("a charge before it is refused", stand{92, 0, 8})
 
 	clock.Advance(-30 * sec) // for a while time stands still, and a wait is one of whoever asks
-	apply(t, s, depleted("b", spec, limit.MaxAmount, 40*sec))
+	apply(t, s, depleted(spec, limit.MaxAmount, 40*sec))
 	if got := apply(t, s, strict("b", spec, 1)).Results[0]; got.Remaining != -9 || got.RetryAfter != 40*sec {
 		t.Errorf("30 s behind: %d remain, and there is to wait %d µs, want −9 and 40 s", got.Remaining, got.RetryAfter)
 	}
+}
+
+// depleted is a depletion of bucket b that leaves so much, for so long.
+func depleted(spec limit.Spec, leave int64, wait limit.Micros) store.Op {
+	return with(of(store.Deplete, strict("b", spec, leave)), func(o *store.Op) { o.Wait = wait })
 }

@@ -10,8 +10,9 @@
 --               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
---               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
---               (of a depletion, its wait) as float64; if its flags say so, how many thresholds uint8 and each as float64; name of the calendar.
+--               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse (of a
+--               depletion its wait) as float64; if its flags say so, how many thresholds uint8 and each as float64;
+--               name of the calendar.
 --               Of a plain op only kind, amount and limit count, and in the place of the ceiling when its counter
 --               may go (µs). Behind an op with thresholds is its label, with uint16 length
 --   rows        if flags say so: see rows.lua
