@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/rationhq/ration/lane"
-	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
 
