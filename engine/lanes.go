@@ -235,11 +235,18 @@ type waiter struct {
 }
 
 func (w *waiter) stays(ctx context.Context) (bool, error) {
-	a := w.base()
-	a.engine.metrics.lanes.waits(w.lane, 1)
-	w.prepared, w.counted = false, true
+	w.begins()
+	w.prepared = false
 	err := w.look(ctx, w.lane.Name)
-	return !a.decision.Over, err
+	return !w.base().decision.Over, err
+}
+
+// begins says that it waits.
+func (w *waiter) begins() {
+	if !w.counted {
+		w.counted = true
+		w.base().engine.metrics.lanes.waits(w.lane, 1)
+	}
 }
 
 // stopped says that it waits no more.
@@ -261,7 +268,11 @@ func (w *waiter) try(ctx context.Context, left time.Duration) (waiting.Attempt, 
 	if err := w.ask(ctx); err != nil {
 		return waiting.Attempt{}, err
 	}
-	return a.decision.attempt(a.s.in, left), nil
+	out := a.decision.attempt(a.s.in, left)
+	if out.Verdict == waiting.Busy {
+		w.begins() // also who has tried at once
+	}
+	return out, nil
 }
 
 // attempt makes the step one that may come to nothing without anything being counted; again says that plain rules, which

@@ -26,20 +26,24 @@ type scripted struct {
 	calls    []*rls.RateLimitRequest
 	deadline time.Time // of the newest call
 	answer   func(*rls.RateLimitRequest) (*rls.RateLimitResponse, error)
+	pause    func(context.Context) // before it is given; nil: none
+
+	health *health.Server
 }
 
-func startScripted(t testing.TB) *scripted {
+// startScripted runs one until the test ends.
+func startScripted(t testing.TB, options ...grpc.ServerOption) *scripted {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &scripted{addr: l.Addr().String()}
-	server := grpc.NewServer()
+	server := grpc.NewServer(options...)
 	rls.RegisterRateLimitServiceServer(server, s)
-	alive := health.NewServer()
-	alive.SetServingStatus("ration.store", healthpb.HealthCheckResponse_SERVING)
-	healthpb.RegisterHealthServer(server, alive)
+	s.health = health.NewServer()
+	s.health.SetServingStatus("ration.store", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(server, s.health)
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(server.Stop)
 	return s
@@ -49,8 +53,11 @@ func (s *scripted) ShouldRateLimit(ctx context.Context, r *rls.RateLimitRequest)
 	s.mu.Lock()
 	s.calls = append(s.calls, r)
 	s.deadline, _ = ctx.Deadline()
-	answer := s.answer
+	answer, pause := s.answer, s.pause
 	s.mu.Unlock()
+	if pause != nil {
+		pause(ctx)
+	}
 	return answer(r)
 }
 

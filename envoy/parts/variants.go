@@ -22,6 +22,9 @@ type variant struct {
 
 	// Open lets requests that cost nothing pass while nobody can count them.
 	Open bool
+
+	// Lane has requests wait for their turn, where what all share has no room, instead of being refused.
+	Lane bool
 }
 
 type identity string
@@ -42,6 +45,7 @@ func variants() []variant {
 		{File: "llm-keys.yaml", Anthropic: true, OpenAI: true, Reserve: true, Identity: rationKeys},
 		{File: "llm-tiers.yaml", Anthropic: true, OpenAI: true, Reserve: true, Identity: envoyKeys, Tiers: true},
 		{File: "llm-open.yaml", Anthropic: true, OpenAI: true, Reserve: true, Identity: envoyKeys, Open: true},
+		{File: "llm-lane.yaml", Anthropic: true, OpenAI: true, Reserve: true, Identity: envoyKeys, Lane: true},
 	}
 }
 
@@ -60,7 +64,7 @@ func (v variant) Rewrites() bool { return v.OpenAI || v.Reserve || v.Tiers }
 // api is one that clients speak.
 type api struct {
 	Path    string
-	Name    string // as ration.api says it
+	Name    string // as ration.api says it, and ration.lane
 	Cluster string
 	// House says that these are requests for models of one's own, behind the same path.
 	House bool
