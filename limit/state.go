@@ -87,6 +87,22 @@ func (s *Spec) Charge(st *State, now Micros, amount int64) {
 	}
 }
 
+// LongestWait is the longest that [Spec.Missing] has anybody wait for a token bucket: what a provider says that is
+// beside itself must not lock the bucket for days.
+const LongestWait = 3600 * Second
+
+// Missing returns how much there is to charge so that no more than leave units remain and, of a token bucket, the
+// next unit fits no sooner than at notBefore, or [LongestWait] from now if that is earlier: just so much and not one
+// unit more, 0 where it is so already. Somebody knows that so much has been used, by others.
+func (s *Spec) Missing(st *State, now Micros, leave int64, notBefore Micros) int64 {
+	a := s.arithmetic()
+	missing := max(0, s.Ceiling()-a.used(s, st, now)-leave)
+	if s.Algorithm == TokenBucket && s.Ceiling() > 0 && notBefore > now {
+		missing = max(missing, tokenBucket{}.missing(s, st, min(notBefore-now, LongestWait)))
+	}
+	return missing
+}
+
 // GiveBack returns amount to the bucket without knowing which charge it belonged to: at most what
 // the current window, or the level, still has; in windows nothing of what is held. A log gives its newest
 // charges back first, held or not.

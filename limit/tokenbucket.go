@@ -43,6 +43,16 @@ func (tokenBucket) wait(s *Spec, st *State, _ Micros, amount int64) Micros {
 	return Micros(times(excess, s.Window).plus(st.Rest).overUp(s.Limit))
 }
 
+// missing solves wait ≥ delay > 0 for what is to be charged before: with E = level + 1 − B units too much, wait is
+// ⌈E·P/N⌉, which is delay or more where E·P ≥ (delay − 1)·N + 1.
+func (tokenBucket) missing(s *Spec, st *State, delay Micros) int64 {
+	excess, rest := times(delay-1, s.Limit).plus(1).over(int64(s.Window))
+	if rest > st.Rest {
+		excess = Add(excess, 1)
+	}
+	return Less(Add(s.Ceiling()-1, excess), st.Count)
+}
+
 func (tokenBucket) reset(s *Spec, st *State, _ Micros) Micros {
 	if s.Limit == 0 {
 		return 0

@@ -43,6 +43,17 @@ const (
 	Settle
 	// Record counts usage that has already happened: it always lands and is never refused.
 	Record
+	// Deplete brings the bucket down to what somebody says who knows better, the provider of a key that others use
+	// too: usage that was theirs is recorded, just as much as it takes ([limit.Spec.Missing]) that
+	//
+	//  1. no more than Amount units remain, and
+	//  2. of a token bucket, the next unit fits no sooner than Wait from now.
+	//
+	// Both are as the caller of Op.Spec sees them: by a Spec without Headroom, of all that there is. What is
+	// held counts as used. Where less remains already it changes nothing: it never gives anything back. It always
+	// lands, is never refused, and the bucket recovers from it as from any usage: also sooner, by what is given back,
+	// or settled below what was held. Not of a concurrency limit.
+	Deplete
 	kinds
 )
 
@@ -59,8 +70,12 @@ type Op struct {
 	Kind  Kind
 	// Manner is Plain only for charges and give-backs on fixed windows that are aligned to the epoch.
 	Manner limit.Manner
-	// Amount is in 0…[limit.MaxAmount] units.
+	// Amount is in 0…[limit.MaxAmount] units. Of a Deplete, it is what may remain.
 	Amount int64
+	// Wait is how long it is, of a Deplete of a token bucket, until another unit fits: 0 (it does not say) …
+	// [limit.MaxAmount]. More than [limit.LongestWait] is as good as that. To windows, whose end is their own, and to
+	// other kinds, it says nothing.
+	Wait limit.Micros
 	// Lapse is how much of a Hold stays charged if nobody settles it: 0…Amount.
 	Lapse int64
 	// Class says which of [Lease.Actual] settles a Hold whose bucket no settle op names.
@@ -88,6 +103,11 @@ func (o *Op) Demand() int64 {
 		return max(1, o.Amount)
 	}
 	return o.Amount
+}
+
+// NotBefore returns the instant before which no other unit is to fit, of a Deplete at now.
+func (o *Op) NotBefore(now limit.Micros) limit.Micros {
+	return limit.Micros(limit.Add(int64(now), int64(o.Wait)))
 }
 
 // Judged says that the op can be refused.
@@ -159,6 +179,10 @@ func (o *Op) validate(l *Lease) error {
 		return fmt.Errorf("%w: a hold of %d that lapses to %d", ErrInvalid, o.Amount, o.Lapse)
 	case o.Kind == Settle && (l == nil || l.Do != LeaseSettle):
 		return fmt.Errorf("%w: to settle needs a lease that the step settles", ErrInvalid)
+	case o.Kind == Deplete && (o.Wait < 0 || int64(o.Wait) > limit.MaxAmount):
+		return fmt.Errorf("%w: depleted for %d µs, want 0…2^53−1", ErrInvalid, o.Wait)
+	case o.Kind == Deplete && o.Spec.Algorithm == limit.Concurrency:
+		return fmt.Errorf("%w: places are held, and not depleted", ErrInvalid)
 	case l != nil && l.Do == LeaseRenew && (o.Kind != Charge || o.Amount > 0):
 		return fmt.Errorf("%w: a step that renews a lease has no ops but checks", ErrInvalid)
 	}

@@ -54,9 +54,10 @@ type Store interface {
 	//     not refused; step.QuotaOpen counts as one more quota, not spent; step.Refused refuses; and
 	//     step.Shadow admits in any case. Only charges and holds can be refused.
 	//  4. A lease that step.Lease ends is ended, whatever the verdict is.
-	//  5. Plain charges, give-backs and records are written whatever the overall verdict is. Strict
+	//  5. Plain charges, give-backs, records and depletions are written whatever the overall verdict is. Strict
 	//     charges and holds are written only if it admits: all of them or none; but those that count
-	//     refusals are written as charges.
+	//     refusals are written as charges. The ops are written in their order: how much a depletion records depends
+	//     on what those before it have left, and on the lease's holds as they are by then.
 	//  6. A lease that step.Lease opens is opened if the verdict admits.
 	//  7. What step.Rows say is added up if the verdict admits, and the step is no repeat; a row OfLease as
 	//     said there.

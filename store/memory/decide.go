@@ -254,6 +254,8 @@ func (w *work) earliest() limit.Micros {
 // lands says that a native op is written, given the verdict.
 func (d *decision) lands(op *store.Op, w *work) bool {
 	switch {
+	case op.Kind == store.Deplete:
+		return !d.replay && d.missing(op, w) > 0
 	case op.Amount == 0:
 		return op.Kind == store.Hold && !d.replay && !d.refuse
 	case op.Kind == store.GiveBack:
@@ -266,6 +268,11 @@ func (d *decision) lands(op *store.Op, w *work) bool {
 		return !w.leased
 	}
 	return true
+}
+
+// missing returns how much a depletion records.
+func (d *decision) missing(op *store.Op, w *work) int64 {
+	return op.Spec.Missing(&w.state, w.now, op.Amount, op.NotBefore(d.now))
 }
 
 // write applies the ops to the states.
@@ -282,6 +289,8 @@ func (d *decision) write(opened *lease) {
 			op.Spec.GiveBack(&w.state, w.now, op.Amount)
 		case op.Kind == store.Hold && opened != nil:
 			w.hold(op, opened)
+		case op.Kind == store.Deplete:
+			op.Spec.Charge(&w.state, w.now, d.missing(op, w))
 		default:
 			op.Spec.Charge(&w.state, w.now, op.Amount)
 		}

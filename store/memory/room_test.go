@@ -162,6 +162,14 @@ func TestFlood(t *testing.T) {
 	if err := try(name(1_000_000)); !errors.Is(err, store.ErrFull) || s.Len() != remembered {
 		t.Errorf("a new name: %v, and %d buckets, want ErrFull, and %d as before", err, s.Len(), remembered)
 	}
+	for left, want := range map[int64]error{minute.Limit: nil, minute.Limit - 1: store.ErrFull} {
+		depletion := name(1_000_000)
+		depletion.Kind, depletion.Amount = store.Deplete, left
+		if err := try(depletion); !errors.Is(err, want) || s.Len() != remembered {
+			t.Errorf("a new name that %d of %d are left of: %v, and %d buckets, want %v, and %d as before",
+				left, minute.Limit, err, s.Len(), want, remembered)
+		}
+	}
 	clock.Advance(121 * limit.Second) // the minute and the tolerance are over
 	for n := range 1000 {
 		if err := try(name(2_000_000 + n)); err != nil {

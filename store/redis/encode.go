@@ -181,7 +181,11 @@ func (e *encoding) appendOp(b []byte, i int, calendars []namedCalendar) []byte {
 		size += 1 + 8*len(op.Thresholds)
 	}
 	b = append(b, byte(size), byte(op.Kind), flags, algorithmCode(&op.Spec), op.Class)
-	for _, n := range [...]int64{op.Amount, op.Spec.Limit, third, demand, window, op.Lapse} {
+	last := op.Lapse
+	if op.Kind == store.Deplete {
+		last = int64(op.Wait)
+	}
+	for _, n := range [...]int64{op.Amount, op.Spec.Limit, third, demand, window, last} {
 		b = appendNumber(b, n)
 	}
 	if !tells {

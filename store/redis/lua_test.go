@@ -114,6 +114,44 @@ func quotient(a, b, c, d int64) (q, rest, up int64) {
 	return q, rest, up
 }
 
+// How much a depletion records is in the script what it is in limit, also of numbers that are near 2^53. What is
+// promised counts like what is used.
+func TestLuaMissing(t *testing.T) {
+	h := newHarness(t, read("limit/missing")+`
+local op, b, at = {}, {}, nil
+op.algorithm, op.limit, op.ceiling, op.window, op.amount, op.wait, at, b.now, b.count, b.rest, b.pending = unpack('<ddddddddddd', steps)
+b.at, b.arithmetic, now = b.now, arithmetic(op.algorithm), at
+return pack('<d', missing(op, b))`)
+	amounts := rapid.OneOf(rapid.Int64Range(0, 30), rapid.Int64Range(0, limit.MaxAmount), rapid.Int64Range(limit.MaxAmount-3, limit.MaxAmount))
+	waits := rapid.OneOf(rapid.Int64Range(0, 50), rapid.Int64Range(0, 2*int64(limit.LongestWait)), amounts)
+	rapid.Check(t, func(r *rapid.T) {
+		s := limit.Spec{
+			Algorithm: limit.TokenBucket, Limit: max(1, amounts.Draw(r, "limit")), Burst: amounts.Draw(r, "burst"),
+			Window: limit.Micros(rapid.OneOf(rapid.SampledFrom([]int64{1, 7, 60_000_000}), rapid.Int64Range(1, limit.MaxAmount)).Draw(r, "window")),
+		}
+		if rapid.IntRange(0, 4).Draw(r, "window of time") == 0 {
+			s.Algorithm = limit.FixedWindow
+		}
+		st := limit.State{Count: amounts.Draw(r, "count")}
+		if s.Algorithm == limit.TokenBucket {
+			st.Rest = rapid.Int64Range(0, int64(s.Window)-1).Draw(r, "rest")
+		}
+		op := store.Op{Spec: s, Kind: store.Deplete, Amount: amounts.Draw(r, "leave"), Wait: limit.Micros(waits.Draw(r, "wait"))}
+		at := limit.Micros(1_763_726_400_000_000)
+		lag := limit.Micros(rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, 60)).Draw(r, "lag"))
+		pending := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, limit.MaxAmount-st.Count)).Draw(r, "pending")
+		got := h.run(r, numbers{
+			int64(algorithmCode(&s)), s.Limit, s.Ceiling(), int64(s.Window), op.Amount, int64(op.Wait),
+			int64(at), int64(at + lag), st.Count, st.Rest, pending,
+		})[0]
+		st.Count += pending
+		if want := s.Missing(&st, at+lag, op.Amount, op.NotBefore(at)); got != want {
+			r.Fatalf("%+v, %+v, %d pending, asked to leave %d for %d µs, %d µs behind: %d are missing, want %d",
+				s, st, pending, op.Amount, op.Wait, lag, got, want)
+		}
+	})
+}
+
 // The operations of the program below.
 const (
 	doAdvance = iota

@@ -14,13 +14,13 @@ var lua embed.FS
 
 // What the script is made of, in this order. Running it costs as much as it defines; so what only
 // strict steps need is the body of a function, which the first of them in a batch runs, and in it, likewise,
-// what only leases and steps that span shards need, or only rows, or only thresholds.
+// what only leases, steps that span shards and depletions need, or only rows, or only thresholds.
 var (
 	limitFiles = []string{
 		"limit/product", "limit/state", "decide/calendar", "limit/token_bucket", "limit/period",
 		"limit/sliding_window", "limit/sliding_log", "limit/concurrency",
 	}
-	leaseFiles = []string{"decide/pending", "decide/holds", "decide/lease"}
+	leaseFiles = []string{"limit/missing", "decide/pending", "decide/holds", "decide/lease"}
 	usageFiles = []string{"decide/rows"}
 	eventFiles = []string{"decide/events"}
 

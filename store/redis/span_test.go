@@ -133,6 +133,38 @@ func TestDeathWithinACharge(t *testing.T) {
 	}
 }
 
+// Depletions on three nodes are written, each where its bucket is, also when a limit on another node refuses. What is
+// promised of a bucket counts as used there, as what is held does.
+func TestDepleteAcrossNodes(t *testing.T) {
+	t.Parallel()
+	c := startSpread(t)
+	dying, witness := c.open(t), c.open(t)
+	apply(t, dying, nil, c.all(store.Deplete, 9)...)
+	c.look(t, witness, "1+0 1+0 1+0")
+	ops := c.all(store.Deplete, 8)
+	ops[1] = c.op(c.owners[1], store.Charge, 10)
+	if out := apply(t, witness, nil, ops...); !out.Refused {
+		t.Errorf("10 more of 10 are admitted: %+v", out)
+	}
+	c.look(t, witness, "2+0 1+0 2+0")
+
+	c.dieAfter(0, 1)
+	c.dieAfter(1, 1)
+	c.dieAfter(2, 1)
+	c.dies(t, dying, &store.Step{Ops: c.all(store.Charge, 4)})
+	c.look(t, witness, "2+4 1+4 2+4")
+	for _, r := range apply(t, witness, nil, c.all(store.Deplete, 3)...).Results {
+		if r.Remaining != 3 {
+			t.Errorf("%d remain beside a promise, want 3", r.Remaining)
+		}
+	}
+	c.look(t, witness, "3+4 3+4 3+4")
+	c.clock.Advance(5 * second)
+	c.look(t, witness, "3+0 3+0 3+0")
+	apply(t, witness, nil, c.all(store.Deplete, 3)...)
+	c.look(t, witness, "7+0 7+0 7+0")
+}
+
 // look checks how the buckets stand, each asked for itself.
 func (c *spread) look(t *testing.T, s store.Store, want string) {
 	t.Helper()

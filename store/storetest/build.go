@@ -123,13 +123,16 @@ func (step shown) String() string {
 
 func showOp(op *store.Op) string {
 	var b strings.Builder
-	kind := [...]string{"charge", "give back", "hold", "settle", "record"}[min(op.Kind, store.Record)]
+	kind := [...]string{"charge", "give back", "hold", "settle", "record", "deplete"}[min(op.Kind, store.Deplete)]
 	if op.Manner == limit.Plain {
 		b.WriteString("plain ")
 	}
 	fmt.Fprintf(&b, "%s %d on %.40q/%.60q", kind, op.Amount, op.Owner, op.Bucket)
 	if op.Kind == store.Hold {
 		fmt.Fprintf(&b, " lapses to %d, class %d", op.Lapse, op.Class)
+	}
+	if op.Kind == store.Deplete {
+		fmt.Fprintf(&b, " for %d", op.Wait)
 	}
 	for word, is := range map[string]bool{"shadow": op.Shadow, "quota": op.Quota, "counts refusals": op.CountRefusals} {
 		if is {

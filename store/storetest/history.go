@@ -192,7 +192,7 @@ func (h *history) draw(step *store.Step) *store.Step {
 	known := h.usable()
 	switch what := rapid.IntRange(0, 22).Draw(h.r, "what"); {
 	case what < 4:
-		h.addOps(step, store.Charge, store.Charge, store.Charge, store.Charge, store.GiveBack, store.Record)
+		h.addOps(step, store.Charge, store.Charge, store.Charge, store.Charge, store.GiveBack, store.Record, store.Deplete)
 	case what < 9 || len(known) == 0:
 		h.open(step)
 	case what == 9:
@@ -203,7 +203,7 @@ func (h *history) draw(step *store.Step) *store.Step {
 		l := rapid.SampledFrom(known).Draw(h.r, "lease")
 		do := rapid.SampledFrom([]store.LeaseAction{store.LeaseLapse, store.LeaseLapse, store.LeaseLook}).Draw(h.r, "do")
 		step.Lease = &store.Lease{ID: l.id, Do: do}
-		h.addOps(step, store.Charge, store.Record)
+		h.addOps(step, store.Charge, store.Record, store.Deplete)
 	case what < 22:
 		h.renew(step, rapid.SampledFrom(known).Draw(h.r, "lease"))
 	default: // nobody has opened it
@@ -267,7 +267,7 @@ func (h *history) settle(step *store.Step, l *leased) *store.Step {
 		ID: l.id, Do: store.LeaseSettle, Request: 1 + uint64(rapid.IntRange(0, 1).Draw(h.r, "request")), Note: h.note(),
 	}
 	step.Lease.Actual = h.actual(l)
-	h.addOps(step, store.Settle, store.Settle, store.Settle, store.Charge, store.Record, store.GiveBack)
+	h.addOps(step, store.Settle, store.Settle, store.Settle, store.Charge, store.Record, store.GiveBack, store.Deplete)
 	if l.settle == nil {
 		l.settle = step
 	}
@@ -315,16 +315,32 @@ func (h *history) addOps(step *store.Step, kinds ...store.Kind) {
 		if op.Manner == limit.Plain && op.Kind > store.GiveBack {
 			op.Kind = store.Charge
 		}
+		if op.Kind == store.Deplete && op.Spec.Algorithm == limit.Concurrency {
+			op.Kind = store.Record
+		}
 		op.Amount = h.amount(b.scale)
 		if op.Kind == store.Hold {
 			op.Lapse = rapid.SampledFrom([]int64{0, op.Amount / 2, op.Amount}).Draw(h.r, "lapse")
 			op.Class = uint8(rapid.IntRange(0, 2).Draw(h.r, "class"))
+		}
+		if op.Kind == store.Deplete {
+			h.deplete(&op)
 		}
 		op.Shadow = rapid.IntRange(0, 9).Draw(h.r, "shadow") == 9
 		op.Quota = rapid.IntRange(0, 9).Draw(h.r, "quota") == 9
 		op.CountRefusals = rapid.IntRange(0, 7).Draw(h.r, "count refusals") == 7
 		step.Ops = append(step.Ops, op)
 	}
+}
+
+// deplete draws how much a depletion leaves, often nothing, and how long it is to be until another unit fits.
+func (h *history) deplete(op *store.Op) {
+	if rapid.Bool().Draw(h.r, "nothing left") {
+		op.Amount = 0
+	}
+	op.Wait = rapid.SampledFrom([]limit.Micros{
+		0, 0, 1, 7 * sec, 20*sec + 1, minute, limit.LongestWait, limit.LongestWait + 1, limit.Micros(limit.MaxAmount),
+	}).Draw(h.r, "wait")
 }
 
 // amount draws one that matters to a limit of about scale units.

@@ -96,6 +96,14 @@ func testInvalid(t *testing.T, open Open) {
 		"renewed by negative usage":     {renews(1, -2), check, store.ErrInvalid},
 		"a plain hold":                  {opens(1, 1), plain(store.Hold, five), store.ErrInvalid},
 		"a plain record":                {nil, plain(store.Record, five), store.ErrInvalid},
+		"a plain depletion":             {nil, plain(store.Deplete, five), store.ErrInvalid},
+		"a depletion while renewing":    {renews(1), of(store.Deplete, check), store.ErrInvalid},
+		"a depletion of places":         {nil, of(store.Deplete, strict("a", room, 1)), store.ErrInvalid},
+		"a depletion by less than none": {nil, of(store.Deplete, strict("a", five, -1)), store.ErrInvalid},
+		"depleted for a negative time":  {nil, with(of(store.Deplete, ok), func(o *store.Op) { o.Wait = -1 }), store.ErrInvalid},
+		"depleted for 2^53 µs": {nil, with(of(store.Deplete, ok), func(o *store.Op) {
+			o.Wait = limit.Micros(limit.MaxAmount + 1)
+		}), store.ErrInvalid},
 		"a plain token bucket":          {nil, plain(store.Charge, bucket), store.ErrInvalid},
 		"a plain window of first use":   {nil, plain(store.Charge, limit.Spec{FirstUse: true, Window: minute}), store.ErrInvalid},
 		"an unknown algorithm":          {nil, strict("a", limit.Spec{Algorithm: 99, Window: minute}, 1), store.ErrInvalid},

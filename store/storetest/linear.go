@@ -91,6 +91,12 @@ func randomTurn(r *rapid.T) *store.Step {
 			o.Amount++
 			o.Lapse = rapid.Int64Range(0, o.Amount).Draw(r, "lapse")
 		}
+		if kind == store.Deplete {
+			o.Wait = rapid.SampledFrom([]limit.Micros{0, sec, 10 * sec}).Draw(r, "wait")
+			if o.Spec.Algorithm == limit.Concurrency {
+				o.Kind = store.Record
+			}
+		}
 		return o
 	}
 	lease := 10*group + rapid.IntRange(0, 3).Draw(r, "lease")
@@ -98,7 +104,7 @@ func randomTurn(r *rapid.T) *store.Step {
 	var kinds []store.Kind
 	switch rapid.IntRange(0, 6).Draw(r, "what") {
 	case 0, 1:
-		kinds = []store.Kind{store.Charge, store.Charge, store.GiveBack}
+		kinds = []store.Kind{store.Charge, store.Charge, store.GiveBack, store.Deplete}
 	case 2, 3:
 		step.Lease = opens(lease, rapid.Uint64Range(1, 2).Draw(r, "request"))
 		step.Lease.Lasts = 5 * sec
@@ -108,7 +114,7 @@ func randomTurn(r *rapid.T) *store.Step {
 		kinds = []store.Kind{store.Settle, store.Charge}
 	case 5:
 		step.Lease = lapses(lease)
-		kinds = []store.Kind{store.Charge, store.Record}
+		kinds = []store.Kind{store.Charge, store.Record, store.Deplete}
 	default:
 		step.Lease = renews(lease, rapid.Int64Range(0, 6).Draw(r, "actual"))
 		step.Lease.Lasts = 5 * sec
@@ -136,7 +142,7 @@ func turnWithinShard(r *rapid.T) *store.Step {
 			op.Kind, op.Lapse = store.Charge, 0
 		case store.Settle:
 			op.Kind = store.Record
-		case store.Charge, store.GiveBack, store.Record:
+		case store.Charge, store.GiveBack, store.Record, store.Deplete:
 		}
 	}
 	return step

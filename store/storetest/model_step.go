@@ -252,7 +252,7 @@ func (d *decision) endLease() {
 // writeOp writes a strict op as far as the verdict lets it, and returns the hold that it made.
 func (d *decision) writeOp(op *store.Op) []hold {
 	s := d.sights[nameOf(op)]
-	land := op.Amount > 0
+	land, amount := op.Amount > 0, op.Amount
 	switch op.Kind {
 	case store.GiveBack:
 		if land = land && (s.there || s.written); land {
@@ -267,6 +267,9 @@ func (d *decision) writeOp(op *store.Op) []hold {
 		land = land && (!d.out.Refused || op.CountRefusals)
 	case store.Settle:
 		land = land && !d.leaseHoldsOn(nameOf(op))
+	case store.Deplete:
+		amount = op.Spec.Missing(&s.state, s.now, op.Amount, op.NotBefore(d.now))
+		land = amount > 0
 	default: // Record
 	}
 	if !land {
@@ -274,7 +277,7 @@ func (d *decision) writeOp(op *store.Op) []hold {
 	}
 	s.written = true
 	if op.Kind != store.GiveBack {
-		op.Spec.Charge(&s.state, s.now, op.Amount)
+		op.Spec.Charge(&s.state, s.now, amount)
 	}
 	return nil
 }

@@ -125,6 +125,8 @@ func walks() []test {
 	return []test{
 		{"algorithms", testAlgorithms},
 		{"long logs", testLongLogs},
+		{"follows what others say is left", testDeplete},
+		{"depletes in the order of the step", testDepleteInOrder},
 		{"leases", testLeases},
 		{"many calendars", testManyCalendars},
 		{"notes", testNotes},

@@ -18,7 +18,8 @@ local LAPSES_AT_ONCE = 64
 local VERDICT = '<Bdd'
 local ADMITTED = pack(VERDICT, 0, now, 0)
 
--- What only few steps need: those with leases or on buckets with live holds, and those that span shards.
+-- What only few steps need: those with leases or on buckets with live holds, those that span shards, and those that
+-- deplete a bucket.
 local of_leases
 local function reserving()
   of_leases = of_leases or leases()
@@ -139,11 +140,12 @@ end
 
 -- Says whether a strict op is written, given the verdict.
 local function lands(op, b, refuse, replay)
-  if op.amount == 0 then return op.kind == HOLD_OP and not refuse and not replay end
+  if op.amount == 0 and op.kind ~= DEPLETE then return op.kind == HOLD_OP and not refuse and not replay end
   if op.kind == GIVE_BACK then return b.found or b.wrote end
   if replay then return false end
   if op.judged then return not refuse or op.counts_refusals end
   if op.kind == SETTLE_OP then return not b.leased end
+  if op.kind == DEPLETE then return reserving().missing(op, b) > 0 end
   return true
 end
 
@@ -160,6 +162,8 @@ local function write(step, refuse, replay, opened)
         local holds = opened.holds
         local member = reserving().hold(b, op, step.lease.id, #holds, opened.due, opened.due_text)
         holds[#holds + 1] = { key = b.key, spec = op, class = op.class, member = member }
+      elseif op.kind == DEPLETE then
+        b.arithmetic.charge(op, b, b.now, reserving().missing(op, b))
       else
         b.arithmetic.charge(op, b, b.now, op.amount)
       end

@@ -264,4 +264,5 @@ return {
   recall = recall, ends = ends, renew = renew, open = open, save_lease = save_lease, end_lease = end_lease,
   claim = claim, disclaim = disclaim,
   read_pending = read_pending, promise_all = promise_all, join = join, redeem_all = redeem_all,
+  missing = missing,
 }

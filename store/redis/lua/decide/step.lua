@@ -10,8 +10,9 @@
 --               CLAIM and DISCLAIM, the transaction that made the directory, 16 bytes
 --   shards      of the phases CLAIM and DISCLAIM: uint16 how many, each uint16
 --   ops         each: uint8 how many bytes follow: kind uint8 (store.Kind), flags uint8, algorithm, class
---               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse
---               as float64; if its flags say so, how many thresholds uint8 and each as float64; name of the calendar.
+--               uint8, amount, limit, ceiling, demand (of all charges and holds on the bucket), window, lapse (of a
+--               depletion its wait) as float64; if its flags say so, how many thresholds uint8 and each as float64;
+--               name of the calendar.
 --               Of a plain op only kind, amount and limit count, and in the place of the ceiling when its counter
 --               may go (µs). Behind an op with thresholds is its label, with uint16 length
 --   rows        if flags say so: see rows.lua
@@ -21,7 +22,7 @@ local PLAIN_OP, SHADOW, QUOTA, COUNT_REFUSALS, REFUSED_OP, TELLS = 1, 2, 4, 8, 1
 
 -- The phases of a step that spans shards (span.go); of one that does not, WHOLE.
 local WHOLE, PREPARE, ADMIT, REFUSE, REPEAT, FORGET, CLAIM, DISCLAIM = 0, 1, 2, 3, 4, 5, 6, 7
-local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP = 0, 1, 2, 3
+local CHARGE, GIVE_BACK, HOLD_OP, SETTLE_OP, DEPLETE = 0, 1, 2, 3, 5
 local OPEN, SETTLE, LOOK, RENEW = 0, 1, 3, 4 -- and 2 to let it lapse
 
 -- What becomes of a step's lease: store.LeaseState.
@@ -49,6 +50,7 @@ local function parse_op(raw)
   op.counts_refusals, op.refused = has(flags, COUNT_REFUSALS), has(flags, REFUSED_OP)
   op.judged = op.kind == CHARGE or op.kind == HOLD_OP
   op.wants = max(1, op.demand)
+  if op.kind == DEPLETE then op.wait = op.lapse end
   if not op.plain then op.arithmetic = arithmetic(op.algorithm) end
   known_ops[raw] = op
   return op
