@@ -117,14 +117,20 @@ func layers() []layer {
 		},
 		// Hands on what happens. It must not know where that is kept, nor what a limit is.
 		{of: "engine/events", may: []string{"policy", "limit"}, mustNot: slices.Concat(transports, storage, []string{"net/...", "os/..."})},
+		// Reads headers of providers, pure. It must not know what follows from them.
+		{of: "engine/provider", may: []string{"policy", "limit"}, mustNot: outsideWorld},
 		// The use cases. They join policy and store, and must not know which store, nor who asks.
 		{
-			of: "engine", may: []string{"engine/backlog", "engine/breaker", "engine/events", "engine/waiting", "lane", "policy", "price", "store", "subject", "limit"}, testsMay: []string{"store/memory", "store/storetest"},
+			of: "engine", may: []string{
+				"engine/backlog", "engine/breaker", "engine/events", "engine/provider", "engine/waiting", "lane", "policy", "price", "store",
+				"subject", "limit",
+			},
+			testsMay: []string{"store/memory", "store/storetest"},
 			mustNot: slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{
-			of: "server/...", may: []string{"engine", "engine/events", "policy", "price", "subject", "limit", "gen/...", "server/..."},
+			of: "server/...", may: []string{"engine", "engine/events", "engine/provider", "policy", "price", "subject", "limit", "gen/...", "server/..."},
 			testsMay: []string{"store", "store/memory", "store/redis/...", "subject/..."}, mustNot: storage,
 		},
 		// The Go client: it knows the API, and nothing of what is behind it.
