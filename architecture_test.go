@@ -126,7 +126,7 @@ func layers() []layer {
 				"subject", "limit",
 			},
 			testsMay: []string{"store/memory", "store/storetest"},
-			mustNot: slices.Concat(transports, storage, []string{"net"}),
+			mustNot:  slices.Concat(transports, storage, []string{"net"}),
 		},
 		// The transports. They translate to and from the engine, and must not know how a limit works.
 		{

@@ -82,6 +82,8 @@ type loaded struct {
 	unpriced map[*policy.Domain]*unpricedCounters
 	// calls has one for each that limits tokens or money.
 	calls map[*policy.Domain]*callCounters
+	// upstreams has one for each.
+	upstreams map[*policy.Upstream]*upstreamCounters
 
 	overrides *lru.Cache[overrideKey, *policy.Quantity]
 
@@ -127,6 +129,7 @@ func (e *Engine) SetPolicy(p *policy.Policy) {
 	e.current.Store(&loaded{
 		policy: p, since: time.Now(), rules: rules, limits: limits, unpriced: e.metrics.bindUnpriced(p),
 		calls:     e.metrics.bindCalls(p),
+		upstreams: e.metrics.bindUpstreams(p),
 		overrides: newCache[overrideKey, *policy.Quantity](keptOverrides),
 	})
 	e.tellPolicy(p)

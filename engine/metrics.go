@@ -35,6 +35,7 @@ type Metrics struct {
 	queue           *queueMetrics
 	calls           callMetrics
 	lanes           laneMetrics
+	upstreams       upstreamMetrics
 	reloads         *prometheus.CounterVec
 	policyInfo      *prometheus.GaugeVec
 	policyLoaded    prometheus.Gauge
@@ -114,6 +115,7 @@ func NewMetrics() *Metrics {
 	m.countQueue()
 	m.countCalls()
 	m.countLanes()
+	m.countUpstreams()
 	m.reloads = newCounters(m, "ration_policy_reloads_total", "Times that a policy was read, by result.", "result")
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)

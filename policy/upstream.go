@@ -23,6 +23,18 @@ func (l *Limit) OfUpstream() bool { return l.upstream != nil }
 // else the one whose pattern, first in the order of the file, matches it. It does not allocate.
 func (d *Domain) Upstream(model string) *Upstream { return d.models.of(model) }
 
+// UpstreamNamed returns the upstream of that name, or nil, and of those that there are the one that was probably meant.
+func (d *Domain) UpstreamNamed(name string) (u *Upstream, near string) {
+	names := make([]string, 0, len(d.upstreams))
+	for _, u := range d.upstreams {
+		if u.Name == name {
+			return u, ""
+		}
+		names = append(names, u.Name)
+	}
+	return nil, nearest(name, names)
+}
+
 // Upstreams returns the upstreams of the domain in the order of the files.
 func (d *Domain) Upstreams() []*Upstream { return d.upstreams }
 
