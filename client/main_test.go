@@ -41,6 +41,7 @@ prices:
   book: none
   models:
     small: { input: "1.00", output: "2.00", cache_read: "0.50", cache_write: "1.25" }
+    shared: { input: "1.00", output: "2.00", cache_read: "0.50", cache_write: "1.25" }
 descriptors:
   - key: user
     subject: true
@@ -53,6 +54,11 @@ descriptors:
       - { name: tokens, meter: tokens, algorithm: calendar, limit: 1_000_000/month }
 lanes:
   - { name: one, max_concurrent: 1, max_wait: 20s, max_waiting: { total: 3, per_subject: 2 } }
+upstreams:
+  - name: key
+    models: [ shared ]
+    limits:
+      - { name: requests, meter: requests, algorithm: token_bucket, rate: 600/minute }
 `
 
 // aliceKey is an API key of alice's.

@@ -104,7 +104,7 @@ func repeatable(method string, request any) bool {
 		return r.GetId() != ""
 	case *rationv1.BatchSettleRequest:
 		return false // each item has an outcome of its own: whoever sends them knows which to send again
-	case *rationv1.ProgressRequest, *rationv1.SettleRequest, *rationv1.ReleaseRequest:
+	case *rationv1.ProgressRequest, *rationv1.SettleRequest, *rationv1.ReleaseRequest, *rationv1.ReportUpstreamRequest:
 		return true
 	}
 	name := path.Base(method)

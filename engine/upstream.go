@@ -62,6 +62,9 @@ type Ignored struct {
 // sent again as long as it is fresh.
 func (e *Engine) ReportUpstream(ctx context.Context, r *UpstreamReport, out *Followed) error {
 	*out = Followed{Decision: Decision{Statuses: out.Statuses[:0], Limits: out.Limits[:0]}, Ignored: out.Ignored[:0]}
+	if r.Domain == "" {
+		return &InvalidError{Field: "domain", Reason: "it is empty: name the domain of the policy that has the upstream"}
+	}
 	now, domain, err := e.domainOf(ctx, &Caller{Domain: r.Domain})
 	if err != nil {
 		return err

@@ -283,7 +283,7 @@ func TestInvalidUpstreamReports(t *testing.T) {
 		report engine.UpstreamReport
 		want   string
 	}{
-		"no domain":     {engine.UpstreamReport{Upstream: "openai"}, "caller.domain"},
+		"no domain":     {engine.UpstreamReport{Upstream: "openai"}, "domain: it is empty"},
 		"no upstream":   {engine.UpstreamReport{Domain: "llm"}, "upstream: name the upstream, or the model"},
 		"a near name":   {engine.UpstreamReport{Domain: "llm", Upstream: "antropic"}, `did you mean "anthropic"?`},
 		"no near name":  {engine.UpstreamReport{Domain: "llm", Upstream: "vertex"}, `upstream: the domain "llm" has no upstream "vertex"`},

@@ -52,6 +52,10 @@ descriptors:
   - { key: paid, limits: [ { name: tokens, meter: tokens, algorithm: calendar, limit: 10/day } ] }
   - key: cut
     limits: [ { name: short, meter: output_tokens, algorithm: fixed_window, limit: 1_000/day, per_request: 50, clamp: true } ]
+upstreams:
+  - name: key
+    models: [ shared ]
+    limits: [ { name: requests, algorithm: token_bucket, rate: 60/minute } ]
 `
 
 // noon is 2026-11-23 12:00:00 UTC.

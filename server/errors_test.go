@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/server"
@@ -166,6 +167,17 @@ func TestErrors(t *testing.T) {
 				}
 			},
 		},
+		{name: "no domain of an upstream", method: "ReportUpstream", request: &rationv1.ReportUpstreamRequest{}, want: invalid("domain"), http: 400},
+		{name: "no upstream", method: "ReportUpstream", request: &rationv1.ReportUpstreamRequest{Domain: "llm"}, want: invalid("upstream"), http: 400},
+		{name: "a model without an upstream", method: "ReportUpstream", want: invalid("model"), http: 400,
+			request: &rationv1.ReportUpstreamRequest{Domain: "llm", Model: "large"}},
+		{name: "a status that is none", method: "ReportUpstream", want: invalid("status"), http: 400,
+			request: &rationv1.ReportUpstreamRequest{Domain: "llm", Upstream: "key", Status: 42}},
+		{name: "an instant that is none", method: "ReportUpstream", want: invalid("observed_at"), http: 400,
+			request: &rationv1.ReportUpstreamRequest{Domain: "llm", Upstream: "key", ObservedAt: &timestamppb.Timestamp{Nanos: -1}}},
+		{name: "an upstream while the store is away", store: failing{store.ErrUnavailable}, method: "ReportUpstream",
+			request: &rationv1.ReportUpstreamRequest{Domain: "llm", Upstream: "key", Status: 429},
+			want:    said{codes.Unavailable, "STORE_UNAVAILABLE", "", true}, http: 503},
 		{name: "store away", policy: llm + "error" + end, store: failing{store.ErrUnavailable}, method: "Reserve",
 			request: reserve(func(*rationv1.ReserveRequest) {}), want: said{codes.Unavailable, "STORE_UNAVAILABLE", "", true}, http: 503},
 		{name: "store away, and the limit denies", policy: llm + "deny" + end, store: failing{store.ErrUnavailable}, method: "Reserve",

@@ -65,7 +65,7 @@ func gatedBy(t *testing.T, now func() time.Time, entries map[string]string) *gat
 	e := engine.New(counters, engine.Options{Subjects: cache, Log: log})
 	t.Cleanup(e.Close)
 	p, _, err := policy.Parse([]policy.Source{
-		{Name: "p.yaml", Data: []byte(strings.Replace(people, "anonymous: deny\n", "", 1))},
+		{Name: "p.yaml", Data: []byte(strings.Replace(people, "anonymous: deny\n", "", 1) + "upstreams: [ { name: key, models: [ shared ] } ]\n")},
 		{Name: "q.yaml", Data: []byte("domain: other\ndescriptors: [ { key: user, subject: true, limits: [ { name: n, meter: requests, algorithm: fixed_window, limit: 9/minute } ] } ]")},
 	}, policy.Options{})
 	if err != nil {
@@ -194,6 +194,7 @@ func TestRights(t *testing.T) {
 		{"AccountingService/Reserve", &rationv1.ReserveRequest{Caller: user("alice")}, &rationv1.ReserveResponse{}, "app"},
 		{"AccountingService/Record", &rationv1.RecordRequest{Caller: user("alice")}, &rationv1.RecordResponse{}, "app"},
 		{"AccountingService/BatchSettle", &rationv1.BatchSettleRequest{}, &rationv1.BatchSettleResponse{}, "app"},
+		{"AccountingService/ReportUpstream", &rationv1.ReportUpstreamRequest{Domain: "llm", Upstream: "key"}, &rationv1.ReportUpstreamResponse{}, "app"},
 		{"UsageService/GetUsage", &rationv1.GetUsageRequest{Caller: user("alice")}, &rationv1.GetUsageResponse{}, "app reader both"},
 		{"UsageService/Explain", &rationv1.ExplainRequest{Caller: user("alice")}, &rationv1.ExplainResponse{}, "app reader both"},
 		{"StatusService/GetHealth", &rationv1.GetHealthRequest{}, &rationv1.GetHealthResponse{}, "app reader ops both"},
@@ -376,7 +377,7 @@ func TestScope(t *testing.T) {
 	}
 }
 
-// What is over all subjects is for tokens that are bound to none.
+// What is over all subjects, or about what they share, is for tokens that are bound to none.
 func TestScopeOfUsage(t *testing.T) {
 	g := gatedBy(t, func() time.Time { return time.Unix(0, 0) }, everybody)
 	from := timestamppb.New(time.Now().Add(-time.Hour))
@@ -392,12 +393,18 @@ func TestScopeOfUsage(t *testing.T) {
 			t.Errorf("QueryUsage of %q in %s by %s: %v, want %v", c.subject, c.domain, c.token, got, c.want)
 		}
 	}
+	for token, want := range map[string]verdict{"llm": passes, "alice": outOfScope} {
+		report := &rationv1.ReportUpstreamRequest{Domain: "llm", Upstream: "key"}
+		if got := g.ask(t, "AccountingService/ReportUpstream", report, &rationv1.ReportUpstreamResponse{}, g.as(token)); got != want {
+			t.Errorf("ReportUpstream by %s: %v, want %v", token, got, want)
+		}
+	}
 	for token, want := range map[string]verdict{"llm": passes, "looks": outOfScope} {
 		if got := g.ask(t, "UsageService/TopUsage", &rationv1.TopUsageRequest{Domain: "llm"}, &rationv1.TopUsageResponse{}, g.as(token)); got != want {
 			t.Errorf("TopUsage by %s: %v, want %v", token, got, want)
 		}
 	}
-	if n := g.refusals(t, "scope"); n != 2*4 {
+	if n := g.refusals(t, "scope"); n != 2*5 {
 		t.Errorf("%d refusals are counted, want each, over gRPC and HTTP", n)
 	}
 }

@@ -7,6 +7,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -155,4 +156,26 @@ func (s *Service) Record(ctx context.Context, r *rationv1.RecordRequest) (*ratio
 		Replayed: out.Replayed, Cost: int64(out.Cost), Limits: limitsOf(&out.Decision), Price: priceOf(&out.Price),
 		Warnings: out.Warnings(),
 	}, nil
+}
+
+// ReportUpstream implements rationv1.AccountingServiceServer.
+func (s *Service) ReportUpstream(ctx context.Context, r *rationv1.ReportUpstreamRequest) (*rationv1.ReportUpstreamResponse, error) {
+	report, err := upstreamReportOf(r)
+	if err != nil {
+		return nil, failure.Of(err)
+	}
+	var out engine.Followed
+	if err := s.engine.ReportUpstream(ctx, report, &out); err != nil {
+		return nil, failure.Of(err)
+	}
+	answer := &rationv1.ReportUpstreamResponse{Upstream: out.Upstream.Name, Refused: out.Refused, Limits: limitsOf(&out.Decision)}
+	if out.Refused {
+		answer.Wait = span(out.Wait)
+	}
+	for _, i := range out.Ignored {
+		answer.Ignored = append(answer.Ignored, &rationv1.IgnoredHeader{
+			Header: strings.ToValidUTF8(i.Header, "\ufffd"), Limit: i.Limit, Reason: strings.ToValidUTF8(i.Why, "\ufffd"),
+		})
+	}
+	return answer, nil
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rationhq/ration/engine"
+	"github.com/rationhq/ration/engine/provider"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
@@ -70,6 +71,24 @@ func leaseOf(d *durationpb.Duration) limit.Micros {
 		return -1
 	}
 	return lasts
+}
+
+// upstreamReportOf returns what a provider has answered. Its headers are in order, so that of two that differ only in their
+// case it is always the same that counts.
+func upstreamReportOf(r *rationv1.ReportUpstreamRequest) (*engine.UpstreamReport, error) {
+	report := &engine.UpstreamReport{
+		Domain: r.GetDomain(), Upstream: r.GetUpstream(), Model: r.GetModel(), Answer: provider.Answer{Status: int(r.GetStatus())},
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.GetHeaders())) {
+		report.Answer.Headers = append(report.Answer.Headers, provider.Header{Name: name, Value: r.GetHeaders()[name]})
+	}
+	if at := r.GetObservedAt(); at != nil {
+		if err := at.CheckValid(); err != nil {
+			return nil, &engine.InvalidError{Field: "observed_at", Reason: err.Error()}
+		}
+		report.At = at.AsTime()
+	}
+	return report, nil
 }
 
 // Reservations are named by the hexadecimal digits of their ids.

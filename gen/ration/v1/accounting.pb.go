@@ -2991,6 +2991,248 @@ func (x *BatchError) GetMessage() string {
 	return ""
 }
 
+// ReportUpstreamRequest tells what a provider has answered to a call.
+type ReportUpstreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Domain of the policy. Required.
+	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Name of the upstream, as the policy has it. Empty: the one that serves the model.
+	Upstream string `protobuf:"bytes,2,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// Model that was called. It counts where no upstream is named.
+	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// Status code of the provider's answer: 100 to 599. 0: nobody says, and it was no refusal. 429 is one, and so are 503
+	// and 529 that say how long to wait.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// Headers of the provider's answer, with names in any case: those of its limits ("anthropic-ratelimit-…",
+	// "x-ratelimit-…", "ratelimit"), "retry-after" or "retry-after-ms", and "date". Others are passed over. At most 256, and
+	// 64 KiB in all.
+	Headers map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When the answer came, by the clock of who tells of it. Absent: just now. What was left more than ten seconds ago does
+	// not count, and of a wait that part which is over.
+	ObservedAt    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportUpstreamRequest) Reset() {
+	*x = ReportUpstreamRequest{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportUpstreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportUpstreamRequest) ProtoMessage() {}
+
+func (x *ReportUpstreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportUpstreamRequest.ProtoReflect.Descriptor instead.
+func (*ReportUpstreamRequest) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ReportUpstreamRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *ReportUpstreamRequest) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *ReportUpstreamRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ReportUpstreamRequest) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *ReportUpstreamRequest) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *ReportUpstreamRequest) GetObservedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ObservedAt
+	}
+	return nil
+}
+
+// ReportUpstreamResponse says what has become of it.
+type ReportUpstreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the upstream.
+	Upstream string `protobuf:"bytes,1,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// The provider has not served the call, for its limits.
+	Refused bool `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	// For how much longer the provider wants nobody to come: at most an hour. Absent unless it has refused.
+	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
+	// The limits that follow the provider, as they stand now: the one that binds first before the others. Empty where none
+	// has to.
+	Limits []*LimitStatus `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`
+	// What does not count, and why.
+	Ignored       []*IgnoredHeader `protobuf:"bytes,5,rep,name=ignored,proto3" json:"ignored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportUpstreamResponse) Reset() {
+	*x = ReportUpstreamResponse{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportUpstreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportUpstreamResponse) ProtoMessage() {}
+
+func (x *ReportUpstreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportUpstreamResponse.ProtoReflect.Descriptor instead.
+func (*ReportUpstreamResponse) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ReportUpstreamResponse) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *ReportUpstreamResponse) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+func (x *ReportUpstreamResponse) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *ReportUpstreamResponse) GetLimits() []*LimitStatus {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ReportUpstreamResponse) GetIgnored() []*IgnoredHeader {
+	if x != nil {
+		return x.Ignored
+	}
+	return nil
+}
+
+// IgnoredHeader is a header, or what it says for one limit, that does not count.
+type IgnoredHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the header, in lower case; empty where it is the refusal itself.
+	Header string `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Path of the limit that does not follow it; empty where it is none in particular.
+	Limit string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Why, for a person.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IgnoredHeader) Reset() {
+	*x = IgnoredHeader{}
+	mi := &file_ration_v1_accounting_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IgnoredHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IgnoredHeader) ProtoMessage() {}
+
+func (x *IgnoredHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_ration_v1_accounting_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IgnoredHeader.ProtoReflect.Descriptor instead.
+func (*IgnoredHeader) Descriptor() ([]byte, []int) {
+	return file_ration_v1_accounting_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *IgnoredHeader) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *IgnoredHeader) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *IgnoredHeader) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_ration_v1_accounting_proto protoreflect.FileDescriptor
 
 const file_ration_v1_accounting_proto_rawDesc = "" +
@@ -3199,7 +3441,28 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"BatchError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage*T\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xbb\x02\n" +
+	"\x15ReportUpstreamRequest\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1a\n" +
+	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x14\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12G\n" +
+	"\aheaders\x18\x05 \x03(\v2-.ration.v1.ReportUpstreamRequest.HeadersEntryR\aheaders\x12;\n" +
+	"\vobserved_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"observedAt\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
+	"\x16ReportUpstreamResponse\x12\x1a\n" +
+	"\bupstream\x18\x01 \x01(\tR\bupstream\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\bR\arefused\x12-\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12.\n" +
+	"\x06limits\x18\x04 \x03(\v2\x16.ration.v1.LimitStatusR\x06limits\x122\n" +
+	"\aignored\x18\x05 \x03(\v2\x18.ration.v1.IgnoredHeaderR\aignored\"U\n" +
+	"\rIgnoredHeader\x12\x16\n" +
+	"\x06header\x18\x01 \x01(\tR\x06header\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\tR\x05limit\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*T\n" +
 	"\bModelApi\x12\x19\n" +
 	"\x15MODEL_API_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13MODEL_API_ANTHROPIC\x10\x01\x12\x14\n" +
@@ -3237,7 +3500,7 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"STATE_OPEN\x10\x01\x12\x11\n" +
 	"\rSTATE_SETTLED\x10\x02\x12\x10\n" +
 	"\fSTATE_LAPSED\x10\x03\x12\x12\n" +
-	"\x0eSTATE_RECORDED\x10\x042\xa8\x04\n" +
+	"\x0eSTATE_RECORDED\x10\x042\xff\x04\n" +
 	"\x11AccountingService\x12:\n" +
 	"\x05Check\x12\x17.ration.v1.CheckRequest\x1a\x18.ration.v1.CheckResponse\x12@\n" +
 	"\aReserve\x12\x19.ration.v1.ReserveRequest\x1a\x1a.ration.v1.ReserveResponse\x12B\n" +
@@ -3246,7 +3509,8 @@ const file_ration_v1_accounting_proto_rawDesc = "" +
 	"\x06Settle\x12\x18.ration.v1.SettleRequest\x1a\x19.ration.v1.SettleResponse\x12@\n" +
 	"\aRelease\x12\x19.ration.v1.ReleaseRequest\x1a\x1a.ration.v1.ReleaseResponse\x12=\n" +
 	"\x06Record\x12\x18.ration.v1.RecordRequest\x1a\x19.ration.v1.RecordResponse\x12L\n" +
-	"\vBatchSettle\x12\x1d.ration.v1.BatchSettleRequest\x1a\x1e.ration.v1.BatchSettleResponseB3Z1github.com/rationhq/ration/gen/ration/v1;rationv1b\x06proto3"
+	"\vBatchSettle\x12\x1d.ration.v1.BatchSettleRequest\x1a\x1e.ration.v1.BatchSettleResponse\x12U\n" +
+	"\x0eReportUpstream\x12 .ration.v1.ReportUpstreamRequest\x1a!.ration.v1.ReportUpstreamResponseB3Z1github.com/rationhq/ration/gen/ration/v1;rationv1b\x06proto3"
 
 var (
 	file_ration_v1_accounting_proto_rawDescOnce sync.Once
@@ -3261,72 +3525,76 @@ func file_ration_v1_accounting_proto_rawDescGZIP() []byte {
 }
 
 var file_ration_v1_accounting_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_ration_v1_accounting_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_ration_v1_accounting_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_ration_v1_accounting_proto_goTypes = []any{
-	(ModelApi)(0),                 // 0: ration.v1.ModelApi
-	(Verdict)(0),                  // 1: ration.v1.Verdict
-	(Meter)(0),                    // 2: ration.v1.Meter
-	(WaitEnd)(0),                  // 3: ration.v1.WaitEnd
-	(Advice)(0),                   // 4: ration.v1.Advice
-	(State)(0),                    // 5: ration.v1.State
-	(*Caller)(nil),                // 6: ration.v1.Caller
-	(*Usage)(nil),                 // 7: ration.v1.Usage
-	(*Prompt)(nil),                // 8: ration.v1.Prompt
-	(*Estimate)(nil),              // 9: ration.v1.Estimate
-	(*LimitStatus)(nil),           // 10: ration.v1.LimitStatus
-	(*Price)(nil),                 // 11: ration.v1.Price
-	(*HttpAnswer)(nil),            // 12: ration.v1.HttpAnswer
-	(*Decision)(nil),              // 13: ration.v1.Decision
-	(*CheckRequest)(nil),          // 14: ration.v1.CheckRequest
-	(*CheckResponse)(nil),         // 15: ration.v1.CheckResponse
-	(*ReserveRequest)(nil),        // 16: ration.v1.ReserveRequest
-	(*Wait)(nil),                  // 17: ration.v1.Wait
-	(*Standing)(nil),              // 18: ration.v1.Standing
-	(*Waited)(nil),                // 19: ration.v1.Waited
-	(*AcquireRequest)(nil),        // 20: ration.v1.AcquireRequest
-	(*AcquireResponse)(nil),       // 21: ration.v1.AcquireResponse
-	(*ReserveResponse)(nil),       // 22: ration.v1.ReserveResponse
-	(*Reservation)(nil),           // 23: ration.v1.Reservation
-	(*ProgressRequest)(nil),       // 24: ration.v1.ProgressRequest
-	(*ProgressResponse)(nil),      // 25: ration.v1.ProgressResponse
-	(*SettleRequest)(nil),         // 26: ration.v1.SettleRequest
-	(*Charge)(nil),                // 27: ration.v1.Charge
-	(*SettleResponse)(nil),        // 28: ration.v1.SettleResponse
-	(*ReleaseRequest)(nil),        // 29: ration.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 30: ration.v1.ReleaseResponse
-	(*RecordRequest)(nil),         // 31: ration.v1.RecordRequest
-	(*RecordResponse)(nil),        // 32: ration.v1.RecordResponse
-	(*BatchSettleRequest)(nil),    // 33: ration.v1.BatchSettleRequest
-	(*BatchItem)(nil),             // 34: ration.v1.BatchItem
-	(*BatchSettleResponse)(nil),   // 35: ration.v1.BatchSettleResponse
-	(*BatchResult)(nil),           // 36: ration.v1.BatchResult
-	(*BatchError)(nil),            // 37: ration.v1.BatchError
-	nil,                           // 38: ration.v1.Caller.AttributesEntry
-	nil,                           // 39: ration.v1.Prompt.OutputCapsEntry
-	nil,                           // 40: ration.v1.Prompt.ChoicesEntry
-	nil,                           // 41: ration.v1.HttpAnswer.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 44: google.protobuf.Struct
+	(ModelApi)(0),                  // 0: ration.v1.ModelApi
+	(Verdict)(0),                   // 1: ration.v1.Verdict
+	(Meter)(0),                     // 2: ration.v1.Meter
+	(WaitEnd)(0),                   // 3: ration.v1.WaitEnd
+	(Advice)(0),                    // 4: ration.v1.Advice
+	(State)(0),                     // 5: ration.v1.State
+	(*Caller)(nil),                 // 6: ration.v1.Caller
+	(*Usage)(nil),                  // 7: ration.v1.Usage
+	(*Prompt)(nil),                 // 8: ration.v1.Prompt
+	(*Estimate)(nil),               // 9: ration.v1.Estimate
+	(*LimitStatus)(nil),            // 10: ration.v1.LimitStatus
+	(*Price)(nil),                  // 11: ration.v1.Price
+	(*HttpAnswer)(nil),             // 12: ration.v1.HttpAnswer
+	(*Decision)(nil),               // 13: ration.v1.Decision
+	(*CheckRequest)(nil),           // 14: ration.v1.CheckRequest
+	(*CheckResponse)(nil),          // 15: ration.v1.CheckResponse
+	(*ReserveRequest)(nil),         // 16: ration.v1.ReserveRequest
+	(*Wait)(nil),                   // 17: ration.v1.Wait
+	(*Standing)(nil),               // 18: ration.v1.Standing
+	(*Waited)(nil),                 // 19: ration.v1.Waited
+	(*AcquireRequest)(nil),         // 20: ration.v1.AcquireRequest
+	(*AcquireResponse)(nil),        // 21: ration.v1.AcquireResponse
+	(*ReserveResponse)(nil),        // 22: ration.v1.ReserveResponse
+	(*Reservation)(nil),            // 23: ration.v1.Reservation
+	(*ProgressRequest)(nil),        // 24: ration.v1.ProgressRequest
+	(*ProgressResponse)(nil),       // 25: ration.v1.ProgressResponse
+	(*SettleRequest)(nil),          // 26: ration.v1.SettleRequest
+	(*Charge)(nil),                 // 27: ration.v1.Charge
+	(*SettleResponse)(nil),         // 28: ration.v1.SettleResponse
+	(*ReleaseRequest)(nil),         // 29: ration.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),        // 30: ration.v1.ReleaseResponse
+	(*RecordRequest)(nil),          // 31: ration.v1.RecordRequest
+	(*RecordResponse)(nil),         // 32: ration.v1.RecordResponse
+	(*BatchSettleRequest)(nil),     // 33: ration.v1.BatchSettleRequest
+	(*BatchItem)(nil),              // 34: ration.v1.BatchItem
+	(*BatchSettleResponse)(nil),    // 35: ration.v1.BatchSettleResponse
+	(*BatchResult)(nil),            // 36: ration.v1.BatchResult
+	(*BatchError)(nil),             // 37: ration.v1.BatchError
+	(*ReportUpstreamRequest)(nil),  // 38: ration.v1.ReportUpstreamRequest
+	(*ReportUpstreamResponse)(nil), // 39: ration.v1.ReportUpstreamResponse
+	(*IgnoredHeader)(nil),          // 40: ration.v1.IgnoredHeader
+	nil,                            // 41: ration.v1.Caller.AttributesEntry
+	nil,                            // 42: ration.v1.Prompt.OutputCapsEntry
+	nil,                            // 43: ration.v1.Prompt.ChoicesEntry
+	nil,                            // 44: ration.v1.HttpAnswer.HeadersEntry
+	nil,                            // 45: ration.v1.ReportUpstreamRequest.HeadersEntry
+	(*timestamppb.Timestamp)(nil),  // 46: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 47: google.protobuf.Duration
+	(*structpb.Struct)(nil),        // 48: google.protobuf.Struct
 }
 var file_ration_v1_accounting_proto_depIdxs = []int32{
-	38, // 0: ration.v1.Caller.attributes:type_name -> ration.v1.Caller.AttributesEntry
-	39, // 1: ration.v1.Prompt.output_caps:type_name -> ration.v1.Prompt.OutputCapsEntry
-	40, // 2: ration.v1.Prompt.choices:type_name -> ration.v1.Prompt.ChoicesEntry
+	41, // 0: ration.v1.Caller.attributes:type_name -> ration.v1.Caller.AttributesEntry
+	42, // 1: ration.v1.Prompt.output_caps:type_name -> ration.v1.Prompt.OutputCapsEntry
+	43, // 2: ration.v1.Prompt.choices:type_name -> ration.v1.Prompt.ChoicesEntry
 	7,  // 3: ration.v1.Estimate.usage:type_name -> ration.v1.Usage
 	8,  // 4: ration.v1.Estimate.prompt:type_name -> ration.v1.Prompt
 	2,  // 5: ration.v1.LimitStatus.meter:type_name -> ration.v1.Meter
-	42, // 6: ration.v1.LimitStatus.resets_at:type_name -> google.protobuf.Timestamp
-	43, // 7: ration.v1.LimitStatus.retry_after:type_name -> google.protobuf.Duration
-	41, // 8: ration.v1.HttpAnswer.headers:type_name -> ration.v1.HttpAnswer.HeadersEntry
+	46, // 6: ration.v1.LimitStatus.resets_at:type_name -> google.protobuf.Timestamp
+	47, // 7: ration.v1.LimitStatus.retry_after:type_name -> google.protobuf.Duration
+	44, // 8: ration.v1.HttpAnswer.headers:type_name -> ration.v1.HttpAnswer.HeadersEntry
 	1,  // 9: ration.v1.Decision.verdict:type_name -> ration.v1.Verdict
 	10, // 10: ration.v1.Decision.limits:type_name -> ration.v1.LimitStatus
-	43, // 11: ration.v1.Decision.retry_after:type_name -> google.protobuf.Duration
-	44, // 12: ration.v1.Decision.tier_attributes:type_name -> google.protobuf.Struct
+	47, // 11: ration.v1.Decision.retry_after:type_name -> google.protobuf.Duration
+	48, // 12: ration.v1.Decision.tier_attributes:type_name -> google.protobuf.Struct
 	12, // 13: ration.v1.Decision.http:type_name -> ration.v1.HttpAnswer
 	11, // 14: ration.v1.Decision.price:type_name -> ration.v1.Price
 	7,  // 15: ration.v1.Decision.estimate:type_name -> ration.v1.Usage
-	42, // 16: ration.v1.Decision.decided_at:type_name -> google.protobuf.Timestamp
+	46, // 16: ration.v1.Decision.decided_at:type_name -> google.protobuf.Timestamp
 	19, // 17: ration.v1.Decision.waited:type_name -> ration.v1.Waited
 	6,  // 18: ration.v1.CheckRequest.caller:type_name -> ration.v1.Caller
 	9,  // 19: ration.v1.CheckRequest.estimate:type_name -> ration.v1.Estimate
@@ -3334,28 +3602,28 @@ var file_ration_v1_accounting_proto_depIdxs = []int32{
 	13, // 21: ration.v1.CheckResponse.decision:type_name -> ration.v1.Decision
 	6,  // 22: ration.v1.ReserveRequest.caller:type_name -> ration.v1.Caller
 	9,  // 23: ration.v1.ReserveRequest.estimate:type_name -> ration.v1.Estimate
-	43, // 24: ration.v1.ReserveRequest.lease:type_name -> google.protobuf.Duration
+	47, // 24: ration.v1.ReserveRequest.lease:type_name -> google.protobuf.Duration
 	0,  // 25: ration.v1.ReserveRequest.answer_as:type_name -> ration.v1.ModelApi
 	17, // 26: ration.v1.ReserveRequest.wait:type_name -> ration.v1.Wait
-	43, // 27: ration.v1.Wait.longest:type_name -> google.protobuf.Duration
-	43, // 28: ration.v1.Standing.expected_wait:type_name -> google.protobuf.Duration
+	47, // 27: ration.v1.Wait.longest:type_name -> google.protobuf.Duration
+	47, // 28: ration.v1.Standing.expected_wait:type_name -> google.protobuf.Duration
 	3,  // 29: ration.v1.Waited.ended:type_name -> ration.v1.WaitEnd
-	43, // 30: ration.v1.Waited.waited:type_name -> google.protobuf.Duration
+	47, // 30: ration.v1.Waited.waited:type_name -> google.protobuf.Duration
 	18, // 31: ration.v1.Waited.standing:type_name -> ration.v1.Standing
 	6,  // 32: ration.v1.AcquireRequest.caller:type_name -> ration.v1.Caller
 	9,  // 33: ration.v1.AcquireRequest.estimate:type_name -> ration.v1.Estimate
-	43, // 34: ration.v1.AcquireRequest.lease:type_name -> google.protobuf.Duration
+	47, // 34: ration.v1.AcquireRequest.lease:type_name -> google.protobuf.Duration
 	0,  // 35: ration.v1.AcquireRequest.answer_as:type_name -> ration.v1.ModelApi
 	17, // 36: ration.v1.AcquireRequest.wait:type_name -> ration.v1.Wait
 	18, // 37: ration.v1.AcquireResponse.standing:type_name -> ration.v1.Standing
 	22, // 38: ration.v1.AcquireResponse.answer:type_name -> ration.v1.ReserveResponse
 	13, // 39: ration.v1.ReserveResponse.decision:type_name -> ration.v1.Decision
 	23, // 40: ration.v1.ReserveResponse.reservation:type_name -> ration.v1.Reservation
-	42, // 41: ration.v1.Reservation.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 41: ration.v1.Reservation.expires_at:type_name -> google.protobuf.Timestamp
 	7,  // 42: ration.v1.ProgressRequest.usage:type_name -> ration.v1.Usage
-	43, // 43: ration.v1.ProgressRequest.lease:type_name -> google.protobuf.Duration
+	47, // 43: ration.v1.ProgressRequest.lease:type_name -> google.protobuf.Duration
 	4,  // 44: ration.v1.ProgressResponse.advice:type_name -> ration.v1.Advice
-	42, // 45: ration.v1.ProgressResponse.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 45: ration.v1.ProgressResponse.expires_at:type_name -> google.protobuf.Timestamp
 	5,  // 46: ration.v1.ProgressResponse.state:type_name -> ration.v1.State
 	10, // 47: ration.v1.ProgressResponse.limits:type_name -> ration.v1.LimitStatus
 	7,  // 48: ration.v1.SettleRequest.usage:type_name -> ration.v1.Usage
@@ -3380,27 +3648,34 @@ var file_ration_v1_accounting_proto_depIdxs = []int32{
 	32, // 67: ration.v1.BatchResult.recorded:type_name -> ration.v1.RecordResponse
 	30, // 68: ration.v1.BatchResult.released:type_name -> ration.v1.ReleaseResponse
 	37, // 69: ration.v1.BatchResult.error:type_name -> ration.v1.BatchError
-	14, // 70: ration.v1.AccountingService.Check:input_type -> ration.v1.CheckRequest
-	16, // 71: ration.v1.AccountingService.Reserve:input_type -> ration.v1.ReserveRequest
-	20, // 72: ration.v1.AccountingService.Acquire:input_type -> ration.v1.AcquireRequest
-	24, // 73: ration.v1.AccountingService.Progress:input_type -> ration.v1.ProgressRequest
-	26, // 74: ration.v1.AccountingService.Settle:input_type -> ration.v1.SettleRequest
-	29, // 75: ration.v1.AccountingService.Release:input_type -> ration.v1.ReleaseRequest
-	31, // 76: ration.v1.AccountingService.Record:input_type -> ration.v1.RecordRequest
-	33, // 77: ration.v1.AccountingService.BatchSettle:input_type -> ration.v1.BatchSettleRequest
-	15, // 78: ration.v1.AccountingService.Check:output_type -> ration.v1.CheckResponse
-	22, // 79: ration.v1.AccountingService.Reserve:output_type -> ration.v1.ReserveResponse
-	21, // 80: ration.v1.AccountingService.Acquire:output_type -> ration.v1.AcquireResponse
-	25, // 81: ration.v1.AccountingService.Progress:output_type -> ration.v1.ProgressResponse
-	28, // 82: ration.v1.AccountingService.Settle:output_type -> ration.v1.SettleResponse
-	30, // 83: ration.v1.AccountingService.Release:output_type -> ration.v1.ReleaseResponse
-	32, // 84: ration.v1.AccountingService.Record:output_type -> ration.v1.RecordResponse
-	35, // 85: ration.v1.AccountingService.BatchSettle:output_type -> ration.v1.BatchSettleResponse
-	78, // [78:86] is the sub-list for method output_type
-	70, // [70:78] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	45, // 70: ration.v1.ReportUpstreamRequest.headers:type_name -> ration.v1.ReportUpstreamRequest.HeadersEntry
+	46, // 71: ration.v1.ReportUpstreamRequest.observed_at:type_name -> google.protobuf.Timestamp
+	47, // 72: ration.v1.ReportUpstreamResponse.wait:type_name -> google.protobuf.Duration
+	10, // 73: ration.v1.ReportUpstreamResponse.limits:type_name -> ration.v1.LimitStatus
+	40, // 74: ration.v1.ReportUpstreamResponse.ignored:type_name -> ration.v1.IgnoredHeader
+	14, // 75: ration.v1.AccountingService.Check:input_type -> ration.v1.CheckRequest
+	16, // 76: ration.v1.AccountingService.Reserve:input_type -> ration.v1.ReserveRequest
+	20, // 77: ration.v1.AccountingService.Acquire:input_type -> ration.v1.AcquireRequest
+	24, // 78: ration.v1.AccountingService.Progress:input_type -> ration.v1.ProgressRequest
+	26, // 79: ration.v1.AccountingService.Settle:input_type -> ration.v1.SettleRequest
+	29, // 80: ration.v1.AccountingService.Release:input_type -> ration.v1.ReleaseRequest
+	31, // 81: ration.v1.AccountingService.Record:input_type -> ration.v1.RecordRequest
+	33, // 82: ration.v1.AccountingService.BatchSettle:input_type -> ration.v1.BatchSettleRequest
+	38, // 83: ration.v1.AccountingService.ReportUpstream:input_type -> ration.v1.ReportUpstreamRequest
+	15, // 84: ration.v1.AccountingService.Check:output_type -> ration.v1.CheckResponse
+	22, // 85: ration.v1.AccountingService.Reserve:output_type -> ration.v1.ReserveResponse
+	21, // 86: ration.v1.AccountingService.Acquire:output_type -> ration.v1.AcquireResponse
+	25, // 87: ration.v1.AccountingService.Progress:output_type -> ration.v1.ProgressResponse
+	28, // 88: ration.v1.AccountingService.Settle:output_type -> ration.v1.SettleResponse
+	30, // 89: ration.v1.AccountingService.Release:output_type -> ration.v1.ReleaseResponse
+	32, // 90: ration.v1.AccountingService.Record:output_type -> ration.v1.RecordResponse
+	35, // 91: ration.v1.AccountingService.BatchSettle:output_type -> ration.v1.BatchSettleResponse
+	39, // 92: ration.v1.AccountingService.ReportUpstream:output_type -> ration.v1.ReportUpstreamResponse
+	84, // [84:93] is the sub-list for method output_type
+	75, // [75:84] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_ration_v1_accounting_proto_init() }
@@ -3436,7 +3711,7 @@ func file_ration_v1_accounting_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ration_v1_accounting_proto_rawDesc), len(file_ration_v1_accounting_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   36,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

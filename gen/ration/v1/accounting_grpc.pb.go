@@ -22,14 +22,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountingService_Check_FullMethodName       = "/ration.v1.AccountingService/Check"
-	AccountingService_Reserve_FullMethodName     = "/ration.v1.AccountingService/Reserve"
-	AccountingService_Acquire_FullMethodName     = "/ration.v1.AccountingService/Acquire"
-	AccountingService_Progress_FullMethodName    = "/ration.v1.AccountingService/Progress"
-	AccountingService_Settle_FullMethodName      = "/ration.v1.AccountingService/Settle"
-	AccountingService_Release_FullMethodName     = "/ration.v1.AccountingService/Release"
-	AccountingService_Record_FullMethodName      = "/ration.v1.AccountingService/Record"
-	AccountingService_BatchSettle_FullMethodName = "/ration.v1.AccountingService/BatchSettle"
+	AccountingService_Check_FullMethodName          = "/ration.v1.AccountingService/Check"
+	AccountingService_Reserve_FullMethodName        = "/ration.v1.AccountingService/Reserve"
+	AccountingService_Acquire_FullMethodName        = "/ration.v1.AccountingService/Acquire"
+	AccountingService_Progress_FullMethodName       = "/ration.v1.AccountingService/Progress"
+	AccountingService_Settle_FullMethodName         = "/ration.v1.AccountingService/Settle"
+	AccountingService_Release_FullMethodName        = "/ration.v1.AccountingService/Release"
+	AccountingService_Record_FullMethodName         = "/ration.v1.AccountingService/Record"
+	AccountingService_BatchSettle_FullMethodName    = "/ration.v1.AccountingService/BatchSettle"
+	AccountingService_ReportUpstream_FullMethodName = "/ration.v1.AccountingService/ReportUpstream"
 )
 
 // AccountingServiceClient is the client API for AccountingService service.
@@ -71,6 +72,11 @@ type AccountingServiceClient interface {
 	// BatchSettle settles and records many, each by itself: what a client has noted while the server was away. The
 	// results stand in the order of the items.
 	BatchSettle(ctx context.Context, in *BatchSettleRequest, opts ...grpc.CallOption) (*BatchSettleResponse, error)
+	// ReportUpstream tells what a provider has answered to a call, in its status and headers: what is left of its own
+	// limits, or that it refuses. The limits of the upstream come down to that, for all callers on all replicas, and recover
+	// at their own rate; they never go up. Whatever cannot be read, and that no limit follows, is told, and is no error. It
+	// may be sent for each answer, in any order, and more than once.
+	ReportUpstream(ctx context.Context, in *ReportUpstreamRequest, opts ...grpc.CallOption) (*ReportUpstreamResponse, error)
 }
 
 type accountingServiceClient struct {
@@ -170,6 +176,16 @@ func (c *accountingServiceClient) BatchSettle(ctx context.Context, in *BatchSett
 	return out, nil
 }
 
+func (c *accountingServiceClient) ReportUpstream(ctx context.Context, in *ReportUpstreamRequest, opts ...grpc.CallOption) (*ReportUpstreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportUpstreamResponse)
+	err := c.cc.Invoke(ctx, AccountingService_ReportUpstream_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountingServiceServer is the server API for AccountingService service.
 // All implementations must embed UnimplementedAccountingServiceServer
 // for forward compatibility.
@@ -209,6 +225,11 @@ type AccountingServiceServer interface {
 	// BatchSettle settles and records many, each by itself: what a client has noted while the server was away. The
 	// results stand in the order of the items.
 	BatchSettle(context.Context, *BatchSettleRequest) (*BatchSettleResponse, error)
+	// ReportUpstream tells what a provider has answered to a call, in its status and headers: what is left of its own
+	// limits, or that it refuses. The limits of the upstream come down to that, for all callers on all replicas, and recover
+	// at their own rate; they never go up. Whatever cannot be read, and that no limit follows, is told, and is no error. It
+	// may be sent for each answer, in any order, and more than once.
+	ReportUpstream(context.Context, *ReportUpstreamRequest) (*ReportUpstreamResponse, error)
 	mustEmbedUnimplementedAccountingServiceServer()
 }
 
@@ -242,6 +263,9 @@ func (UnimplementedAccountingServiceServer) Record(context.Context, *RecordReque
 }
 func (UnimplementedAccountingServiceServer) BatchSettle(context.Context, *BatchSettleRequest) (*BatchSettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchSettle not implemented")
+}
+func (UnimplementedAccountingServiceServer) ReportUpstream(context.Context, *ReportUpstreamRequest) (*ReportUpstreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportUpstream not implemented")
 }
 func (UnimplementedAccountingServiceServer) mustEmbedUnimplementedAccountingServiceServer() {}
 func (UnimplementedAccountingServiceServer) testEmbeddedByValue()                           {}
@@ -401,6 +425,24 @@ func _AccountingService_BatchSettle_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountingService_ReportUpstream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportUpstreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountingServiceServer).ReportUpstream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountingService_ReportUpstream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountingServiceServer).ReportUpstream(ctx, req.(*ReportUpstreamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountingService_ServiceDesc is the grpc.ServiceDesc for AccountingService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -435,6 +477,10 @@ var AccountingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BatchSettle",
 			Handler:    _AccountingService_BatchSettle_Handler,
+		},
+		{
+			MethodName: "ReportUpstream",
+			Handler:    _AccountingService_ReportUpstream_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
