@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rationhq/ration/engine/backlog"
+	"github.com/rationhq/ration/engine/provider"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/store"
@@ -20,6 +21,8 @@ type scratch struct {
 	// asked and matches have one entry per descriptor.
 	asked   []asked
 	matches []policy.Match
+	// told is what the provider has answered, as the request says.
+	told []provider.Header
 	// plain[i] is the descriptor whose plain rule op i of the step decides. The ops of `limits:` follow
 	// from firstNative on: one for each of Decision.Limits. links says whom they concern.
 	plain       []int
@@ -143,6 +146,7 @@ func (e *Engine) decide(ctx context.Context, request *Request, d *Decision) erro
 		return err
 	}
 	i.conclude()
+	i.followTold(ctx)
 	return nil
 }
 

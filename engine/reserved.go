@@ -79,7 +79,7 @@ func (a *asked) isEnd() bool { return a.phase == done || a.phase == fail }
 
 // read finds out what the descriptors of request ask for. It allocates only for errors.
 func (s *scratch) read(request *Request) error {
-	s.asked, s.entries, s.wholeCall, s.looks = s.asked[:0], s.entries[:0], false, false
+	s.asked, s.entries, s.told, s.wholeCall, s.looks = s.asked[:0], s.entries[:0], s.told[:0], false, false
 	for i := range request.Descriptors {
 		d := &request.Descriptors[i]
 		a := asked{entries: d.Entries, amount: request.amount(d), giveBack: d.GiveBack}
@@ -104,11 +104,15 @@ func reserves(entries []policy.Entry) bool {
 
 // readReserved takes the reserved entries out of a.entries.
 func (s *scratch) readReserved(a *asked, descriptor int) error {
-	all, from := a.entries, len(s.entries)
+	all, from, told := a.entries, len(s.entries), len(s.told)
 	for i := range all {
 		e := &all[i]
 		if !strings.HasPrefix(e.Key, reservedPrefix) {
 			s.entries = append(s.entries, *e)
+			continue
+		}
+		if strings.HasPrefix(e.Key, reservedProvider) {
+			s.tell(e)
 			continue
 		}
 		if why := a.take(e); why != "" {
@@ -127,6 +131,12 @@ func (s *scratch) readReserved(a *asked, descriptor int) error {
 		return &InvalidError{
 			Field:  fmt.Sprintf("descriptors[%d].entries", descriptor),
 			Reason: "ration.phase done, or failed, ends a request: it needs ration.request, the request's id",
+		}
+	}
+	if len(s.told) > told && a.phase < record {
+		return &InvalidError{
+			Field:  fmt.Sprintf("descriptors[%d].entries", descriptor),
+			Reason: reservedProvider + "… tells what came of a call: it needs ration.phase record, done or failed",
 		}
 	}
 	return nil
@@ -160,8 +170,8 @@ func (a *asked) take(e *policy.Entry) (why string) {
 			return fmt.Sprintf("%s %.100q is unknown: use anthropic or openai", e.Key, e.Value)
 		}
 	default:
-		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s, %s or %s", e.Key,
-			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry, reservedAPI)
+		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s, %s, %s or %sHEADER", e.Key,
+			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry, reservedAPI, reservedProvider)
 	}
 	return ""
 }
@@ -247,7 +257,7 @@ func (s *scratch) leaseID(domain, request string) (id store.LeaseID) {
 }
 
 // fingerprint tells a repeat of request from another one, in whichever order they name what they ask
-// for, and however they are to be answered.
+// for, however they are to be answered, and whatever they tell of the provider.
 func (s *scratch) fingerprint(request *Request) (sum uint64) {
 	for i := range request.Descriptors {
 		d := &request.Descriptors[i]
@@ -261,7 +271,7 @@ func (s *scratch) fingerprint(request *Request) (sum uint64) {
 		}
 		text = binary.LittleEndian.AppendUint64(text, uint64(request.amount(d)))
 		for j := range d.Entries {
-			if d.Entries[j].Key == reservedAPI {
+			if key := d.Entries[j].Key; key == reservedAPI || strings.HasPrefix(key, reservedProvider) {
 				continue
 			}
 			add(d.Entries[j].Key)
