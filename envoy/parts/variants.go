@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // variant says in what a bootstrap differs from the others. Its zero value meters nothing.
 type variant struct {
 	// File is the bootstrap's name, in the folder above.
@@ -85,8 +87,33 @@ type provider struct {
 	Name, Cluster, Host string
 	// Header carries the provider's key, behind Prefix; Variable of the environment has it.
 	Header, Prefix, Variable string
+	// Says are the headers in which it says what is left of its limits, and how long to wait.
+	Says []string
 	// Busy is what clients are told where the provider refuses for its limits, and Closed where it does for the key or the account.
 	Busy, Closed string
+}
+
+// What providers say of their limits: to ration, and not to users.
+var (
+	anthropicSays = []string{
+		"retry-after", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset",
+		"anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset",
+		"anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset",
+	}
+	openAISays = []string{
+		"retry-after", "retry-after-ms", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
+		"x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
+	}
+)
+
+// Says is what the variant tells ration of what its providers say, in the order of the names.
+func (v variant) Says() []string {
+	all := []string{"status"}
+	for _, p := range v.Providers() {
+		all = append(all, p.Says...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 const (
@@ -99,6 +126,7 @@ func (v variant) Providers() (all []provider) {
 	if v.Anthropic {
 		all = append(all, provider{
 			Name: "Anthropic", Cluster: "upstream", Host: "api.anthropic.com", Header: "x-api-key", Variable: "ANTHROPIC_API_KEY",
+			Says:   anthropicSays,
 			Busy:   `{"type":"error","error":{"type":"overloaded_error","message":"The model is busy. Try again in a moment."}}`,
 			Closed: `{"type":"error","error":{"type":"api_error","message":"The model cannot be asked: its provider refuses."}}`,
 		})
@@ -106,13 +134,13 @@ func (v variant) Providers() (all []provider) {
 	if v.OpenAI {
 		all = append(all, provider{
 			Name: "OpenAI", Cluster: "openai", Host: "api.openai.com", Header: "authorization", Prefix: "Bearer ", Variable: "OPENAI_API_KEY",
-			Busy: openAIBusy, Closed: openAIClosed,
+			Says: openAISays, Busy: openAIBusy, Closed: openAIClosed,
 		})
 	}
 	if v.Tiers {
 		all = append(all, provider{
 			Name: "A model of one's own, which speaks OpenAI's API", Cluster: "house", Header: "authorization", Prefix: "Bearer ",
-			Variable: "HOUSE_API_KEY", Busy: openAIBusy, Closed: openAIClosed,
+			Variable: "HOUSE_API_KEY", Says: openAISays, Busy: openAIBusy, Closed: openAIClosed,
 		})
 	}
 	return all
