@@ -13,9 +13,9 @@ import (
 // toldPolicy is one for requests over Envoy's protocol.
 var toldPolicy = strings.Replace(upstreams, "domain: llm", "domain: shop", 1)
 
-// end is the descriptor that ends a call, with what is told of the provider's answer.
-func end(id, phase string, answer ...string) engine.Descriptor {
-	pairs := []string{"user=ann", "ration.request=" + id, "ration.model=claude-x", "ration.phase=" + phase}
+// end is the descriptor that ends call 1, with what is told of the provider's answer.
+func end(phase string, answer ...string) engine.Descriptor {
+	pairs := []string{"user=ann", "ration.request=1", "ration.model=claude-x", "ration.phase=" + phase}
 	for _, t := range answer {
 		pairs = append(pairs, "ration.provider."+t)
 	}
@@ -30,7 +30,7 @@ func TestAProxyTellsOfTheProvider(t *testing.T) {
 		return b.ask(t, entries("user=ann", "ration.request="+id, "ration.model=claude-x"))
 	}
 	expect(t, "the first", sayLimits(begin("1")), "OK rpm:1 itpm:0 hourly:1 daily:0 places:0+1")
-	b.ask(t, end("1", "failed", "status=429", "retry-after=20", "x-ratelimit-remaining-requests="))
+	b.ask(t, end("failed", "status=429", "retry-after=20", "x-ratelimit-remaining-requests="))
 	d := begin("2")
 	if wait, _ := d.RetryAfter(); !d.Over || wait != 20*limit.Second {
 		t.Errorf("the next: %s, to wait %d", sayLimits(d), wait)
@@ -53,7 +53,7 @@ func TestWhatIsToldNeverFailsTheEnd(t *testing.T) {
 			metrics := engine.NewMetrics()
 			b := newPolicyBench(t, toldPolicy, engine.Options{Metrics: metrics})
 			b.ask(t, entries("user=ann", "ration.request=1", "ration.model=claude-x"))
-			b.ask(t, end("1", "done", answer...))
+			b.ask(t, end("done", answer...))
 			expect(t, "it has ended", sayLimits(b.ask(t, entries("user=ann", "ration.request=2", "ration.model=claude-x"))),
 				"OK rpm:2 itpm:0 hourly:2 daily:0 places:0+1")
 			unreadable := gather(t, metrics)["ration_upstream_unreadable_total domain=shop upstream=anthropic"]
@@ -68,7 +68,7 @@ func TestWhatIsToldNeverFailsTheEnd(t *testing.T) {
 func TestWhatIsToldMakesNoOtherRequest(t *testing.T) {
 	b := newPolicyBench(t, toldPolicy, engine.Options{})
 	used := func(answer ...string) *engine.Decision {
-		d := end("1", "record", answer...)
+		d := end("record", answer...)
 		d.Entries = append(d.Entries, entries("ration.meter=input_tokens").Entries...)
 		d.Hits, d.HasHits = 10, true
 		return b.ask(t, d)
@@ -94,7 +94,7 @@ func TestStoreAwayForWhatIsTold(t *testing.T) {
 		return true, nil
 	}
 	var d engine.Decision
-	err := e.Decide(t.Context(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{end("1", "failed", "status=429")}}, &d)
+	err := e.Decide(t.Context(), &engine.Request{Domain: "shop", Descriptors: []engine.Descriptor{end("failed", "status=429")}}, &d)
 	if err != nil || steps != 3 {
 		t.Errorf("%v, after %d steps", err, steps)
 	}

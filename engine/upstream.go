@@ -28,8 +28,9 @@ type UpstreamReport struct {
 const (
 	// FreshFor is how old an answer may be for what it says to be left to count: calls that were made since are not in it.
 	FreshFor = 10 * limit.Second
-	// MaxHeaders is how many headers a report has at most, and MaxHeaderBytes how many bytes they are in all.
-	MaxHeaders     = 256
+	// MaxHeaders is how many headers a report has at most.
+	MaxHeaders = 256
+	// MaxHeaderBytes is how many bytes they are in all.
 	MaxHeaderBytes = 64 << 10
 )
 

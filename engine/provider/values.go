@@ -16,10 +16,10 @@ func amount(text string) (int64, error) {
 		return 0, fmt.Errorf("%.40q is no amount: 0 or more, in digits", text)
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n > limit.MaxAmount {
-		return limit.MaxAmount, nil
+	if err != nil { // of digits there can only be too many
+		n = limit.MaxAmount
 	}
-	return n, nil
+	return min(n, limit.MaxAmount), nil
 }
 
 func digits(text string) bool {
