@@ -52,6 +52,7 @@ func (s *scripted) ends(t testing.TB, want string) {
 		}
 		got = nil
 		for descriptor := range strings.SplitSeq(calls[len(calls)-1], "; ") {
+			descriptor, _, _ = strings.Cut(descriptor, ", ration.provider.") // see TestLLMFollowsTheProvider
 			last := descriptor[strings.LastIndex(descriptor, "=")+1:]
 			got = append(got, strings.Replace(last, " hits", "", 1))
 		}

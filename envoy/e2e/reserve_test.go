@@ -135,22 +135,6 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 		total["bob"] -= input
 		left(t, "bob", total["bob"])
 	})
-	t.Run("the provider's 429 in our words, and without its headers", func(t *testing.T) {
-		behind.at("/v1/messages", refuse(http.StatusTooManyRequests, `{"theirs":true}`, "retry-after", "47", "anthropic-ratelimit-requests-remaining", "0"))
-		got := send(t, e.url, post("bob"))
-		if got.code != http.StatusTooManyRequests || !strings.Contains(got.body, "overloaded_error") || got.header.Get("x-should-retry") != "true" {
-			t.Errorf("code %d, headers %v, body %s", got.code, got.header, got.body)
-		}
-		for _, name := range []string{"retry-after", "x-envoy-ratelimited"} {
-			if value := got.header.Get(name); value != "" {
-				t.Errorf("%s: %s, want none", name, value)
-			}
-		}
-		if value := got.header.Values("anthropic-ratelimit-requests-remaining"); len(value) != 1 || value[0] == "0" {
-			t.Errorf("anthropic-ratelimit-requests-remaining: %q, want what bob has left, and not the provider's 0", value)
-		}
-		left(t, "bob", total["bob"])
-	})
 	t.Run("an id that a client repeats is no free request", func(t *testing.T) {
 		behind.at("/v1/messages", say(messageJSON))
 		ids := map[string]bool{}
@@ -226,5 +210,22 @@ func testReserve(t *testing.T, store func(testing.TB) string) {
 			t.Error("the model was asked")
 		}
 		left(t, "ann", total["ann"])
+	})
+	// At last, since others wait after it.
+	t.Run("the provider's 429 in our words, and without its headers", func(t *testing.T) {
+		behind.at("/v1/messages", refuse(http.StatusTooManyRequests, `{"theirs":true}`, "retry-after", "47", "anthropic-ratelimit-requests-remaining", "0"))
+		got := send(t, e.url, post("bob"))
+		if got.code != http.StatusTooManyRequests || !strings.Contains(got.body, "overloaded_error") || got.header.Get("x-should-retry") != "true" {
+			t.Errorf("code %d, headers %v, body %s", got.code, got.header, got.body)
+		}
+		for _, name := range []string{"retry-after", "x-envoy-ratelimited"} {
+			if value := got.header.Get(name); value != "" {
+				t.Errorf("%s: %s, want none", name, value)
+			}
+		}
+		if value := got.header.Values("anthropic-ratelimit-requests-remaining"); len(value) != 1 || value[0] == "0" {
+			t.Errorf("anthropic-ratelimit-requests-remaining: %q, want what bob has left, and not the provider's 0", value)
+		}
+		left(t, "bob", total["bob"])
 	})
 }
