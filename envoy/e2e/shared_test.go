@@ -171,11 +171,26 @@ func TestSharedKeyOfAnyModel(t *testing.T) {
 	}
 }
 
+// untold takes out what tells ration of the provider's limits, so that those of the policy are on their own.
+func (b bootstrap) untold() {
+	host := named(at(b.hcm(), "route_config"), "http", "virtual_hosts")
+	for _, l := range at(host, "typed_per_filter_config", "ration.charge")["rate_limits"].([]any) {
+		limit := l.(map[string]any)
+		limit["actions"] = slices.DeleteFunc(limit["actions"].([]any), func(action any) bool {
+			m, _ := action.(map[string]any)["metadata"].(map[string]any)
+			key, _ := m["descriptor_key"].(string)
+			return strings.HasPrefix(key, "ration.provider.")
+		})
+	}
+}
+
 // TestProviderRefuses lets the provider refuse before ration does. The user hears that in our words, and nothing of the key.
 func TestProviderRefuses(t *testing.T) {
 	provider := startFakeLLM(t, "--rpm", "2", "--input-tpm", "1000", "--output-tpm", "1000", "--tpm", "1000")
 	server := startRation(t, memory, "../llm.policy.yaml")
-	e := startEnvoy(t, fromFile(t, reserveFile, provider.addr, server.grpc))
+	b := fromFile(t, reserveFile, provider.addr, server.grpc)
+	b.untold()
+	e := startEnvoy(t, b)
 	for _, api := range []struct{ path, body, words string }{
 		{"/v1/messages", prompt{maxTokens: 10}.body(), `"overloaded_error"`},
 		{"/v1/chat/completions", `{"model":"gpt-5-mini","max_completion_tokens":10,"messages":[{"role":"user","content":"Hello"}]}`, `"overloaded"`},
@@ -217,7 +232,7 @@ func TestProviderRefuses(t *testing.T) {
 }
 
 // TestSharedKeyOfOpenAI is about a provider that counts what a call may write, when it comes, and not what it writes. A
-// limit that does so too spares it, and one that gives back what was not written does not.
+// limit that does so too spares it, and one that gives back what was not written does not, by itself.
 func TestSharedKeyOfOpenAI(t *testing.T) {
 	const perMinute, bucket, way = 120_000, 6, 1 // tokens; seconds
 	users := map[string][]string{"premium": of("premium", 100)}
@@ -234,6 +249,7 @@ func TestSharedKeyOfOpenAI(t *testing.T) {
 			server := startRation(t, memory, policyFile(t, string(text)))
 			b := fromFile(t, reserveFile, provider.addr, server.grpc)
 			b.users(users["premium"])
+			b.untold()
 			flooding := newCallers(t, startEnvoy(t, b)).flood(t.Context(), 50, users["premium"], func(user string) prompt {
 				return prompt{user: user, chat: true, maxTokens: 300, script: map[string]string{"output-tokens": "150", "input-tokens": "20"}}
 			})
