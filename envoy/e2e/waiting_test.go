@@ -315,14 +315,34 @@ func TestFilterAsksAgain(t *testing.T) {
 			t.Errorf("code %d after %d calls, %d of them with less than 30 s", got.code, asked.Load(), late.Load())
 		}
 	})
-	t.Run("max_interval ends each try", func(t *testing.T) {
-		a := startAwaited(t, policy(`{ retry_on: unavailable, num_retries: 1, retry_back_off: { base_interval: 0.05s, max_interval: 0.2s } }`))
-		if got := <-a.begin(t); got.code != http.StatusServiceUnavailable {
-			t.Errorf("code %d, want 503, long before the filter's timeout", got.code)
-		}
-		becomes(t, "given up", &a.left, 1)
-		if n := a.stat(t, "cluster.ration.upstream_rq_per_try_timeout"); n != 1 {
-			t.Errorf("%d tries took too long, want 1", n)
+	for name, f := range map[string]struct {
+		policy string
+		tries  int32
+	}{
+		"max_interval ends each try":                  {`retry_on: unavailable, num_retries: 1, retry_back_off: { base_interval: 0.05s, max_interval: 0.2s }`, 1},
+		"… which reset repeats":                       {`retry_on: "unavailable,reset", num_retries: 1, retry_back_off: { base_interval: 0.05s, max_interval: 0.2s }`, 2},
+		"… and is ten times base_interval if not set": {`retry_on: unavailable, num_retries: 1, retry_back_off: { base_interval: 0.02s }`, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := startAwaited(t, policy("{ "+f.policy+" }"))
+			if got := <-a.begin(t); got.code != http.StatusServiceUnavailable {
+				t.Errorf("code %d, want 503, long before the filter's timeout", got.code)
+			}
+			becomes(t, "given up", &a.left, f.tries)
+			if n := a.stat(t, "cluster.ration.upstream_rq_per_try_timeout"); n != int(f.tries) {
+				t.Errorf("%d tries took too long, want %d", n, f.tries)
+			}
+		})
+	}
+	t.Run("beside the cluster's name it does nothing", func(t *testing.T) {
+		a := startAwaited(t, func(b bootstrap) {
+			at(b.filter("envoy.filters.http.ratelimit"), "rate_limit_service", "grpc_service", "envoy_grpc")["retry_policy"] =
+				message(t, `{ retry_on: unavailable, num_retries: 3 }`)
+		})
+		a.service.pause = nil
+		a.service.will(unavailable)
+		if got := <-a.begin(t); got.code != http.StatusServiceUnavailable || len(a.service.asked()) != 1 {
+			t.Errorf("code %d after %d calls, want 503 after one", got.code, len(a.service.asked()))
 		}
 	})
 	t.Run("the filter's timeout ends them all", func(t *testing.T) {
