@@ -233,10 +233,12 @@ func TestLLMLaneNobodyForever(t *testing.T) {
 		flooding := l.flood(t.Context(), 20, laneUsers["premium"], func(user string) prompt { return lasting(user, 100*time.Millisecond) })
 		flooding.until(t, "the line is full of premium users", func(served int, _ map[string]int) bool { return served > 0 })
 		for range 2 {
+			began := time.Now()
 			low, _ := l.begin(t, brief("free-1"))
 			middle, _ := l.begin(t, brief("pro-1"))
 			wantServed(t, <-low)
 			wantServed(t, <-middle)
+			t.Logf("free and pro were served within %v", time.Since(began).Round(time.Millisecond))
 		}
 		flooding.stop(t)
 		if total, _ := l.provider.ledger(t); total.Overloaded > 0 {
