@@ -275,6 +275,27 @@ func (i *inquiry) conclude() {
 	e.metrics.count(i.now, s, d)
 }
 
+// abandon implements candidate: the request ends as one that nobody has served.
+func (i *inquiry) abandon(ctx context.Context) {
+	end := Request{Domain: i.request.Domain}
+	for d := range i.request.Descriptors {
+		entries := i.request.Descriptors[d].Entries
+		if valueOf(entries, reservedRequest) == "" || i.request.Descriptors[d].GiveBack {
+			continue
+		}
+		rest := make([]policy.Entry, 0, len(entries)+1)
+		for _, entry := range entries {
+			if entry.Key != reservedMeter && entry.Key != reservedPhase && entry.Key != reservedLane {
+				rest = append(rest, entry)
+			}
+		}
+		end.Descriptors = append(end.Descriptors, Descriptor{Entries: append(rest, policy.Entry{Key: reservedPhase, Value: phaseFailed})})
+	}
+	if len(end.Descriptors) > 0 {
+		_ = i.engine.Decide(ctx, &end, new(Decision)) // else it lapses
+	}
+}
+
 // ask lets the store decide, or those limits for which it cannot. What only reports usage waits until it can.
 func (e *Engine) ask(ctx context.Context, s *scratch, d *Decision) error {
 	s.waits = e.backlog != nil && s.onlyReports()

@@ -170,6 +170,8 @@ type candidate interface {
 	look(ctx context.Context, lane string) error
 	// conclude says what the request is told, and counts it.
 	conclude()
+	// abandon gives back what it holds, if anything: nobody is there any more to be told of it.
+	abandon(ctx context.Context)
 	// wants is what it asks for.
 	wants() *demand
 	base() *asking
@@ -198,6 +200,12 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	})
 	w.stopped()
 	d := a.decision
+	if err == nil && w.holds {
+		err = ctx.Err() // its turn came when it left
+	}
+	if err != nil && w.holds && !place.keep {
+		c.abandon(context.WithoutCancel(ctx))
+	}
 	d.Waiting = Waiting{Lane: in, For: result.Waited, Standing: result.Standing}
 	if err != nil {
 		e.metrics.lanes.observe(in, d, "gone")
@@ -232,6 +240,7 @@ type waiter struct {
 	prepared bool // its step is that of now
 	asked    bool // it has been asked, so that plain rules have counted it
 	counted  bool // it is among those who wait
+	holds    bool // it was admitted, or left before that was known
 }
 
 func (w *waiter) stays(ctx context.Context) (bool, error) {
@@ -266,8 +275,10 @@ func (w *waiter) try(ctx context.Context, left time.Duration) (waiting.Attempt, 
 	a.s.attempt(w.asked)
 	w.prepared, w.asked = false, true
 	if err := w.ask(ctx); err != nil {
+		w.holds = ctx.Err() != nil
 		return waiting.Attempt{}, err
 	}
+	w.holds = !a.decision.Over && a.decision.Degraded == policy.StoreErrorNone
 	out := a.decision.attempt(a.s.in, left)
 	if out.Verdict == waiting.Busy {
 		w.begins() // also who has tried at once

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
 	"github.com/rationhq/ration/price"
+	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
 )
 
@@ -289,5 +291,68 @@ func TestPlacesOfALane(t *testing.T) {
 	all.Wait()
 	if most.Load() > 2 || done.Load() != 60 {
 		t.Fatalf("%d at a time, %d in all", most.Load(), done.Load())
+	}
+}
+
+// leaving is a store whose callers leave as soon as it has reserved what they ask for.
+type leaving struct {
+	*memory.Store
+	leave  context.CancelFunc // nil: they stay
+	silent bool               // and do not hear that it has
+}
+
+func (l *leaving) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	err := l.Store.Apply(ctx, step, out)
+	if l.leave != nil && step.Lease != nil && step.Lease.Do == store.LeaseOpen && !out.Refused {
+		l.leave()
+		if l.silent {
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// Who leaves when it is its turn leaves no place taken, whether it heard that it was its turn or not.
+func TestPlaceOfOneWhoLeaves(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, e *engine.Engine, id string) (over bool, err error){
+		"Decide": func(ctx context.Context, e *engine.Engine, id string) (bool, error) {
+			var d engine.Decision
+			err := e.Decide(ctx, &engine.Request{Domain: "llm", Descriptors: []engine.Descriptor{{Entries: []policy.Entry{
+				{Key: "user", Value: "ann"}, {Key: "ration.model", Value: "small"}, {Key: "ration.tier", Value: "pro"},
+				{Key: "ration.request", Value: id}, {Key: "ration.lane", Value: "provider"},
+			}}}}, &d)
+			return d.Over, err
+		},
+		"Acquire": func(ctx context.Context, e *engine.Engine, _ string) (bool, error) {
+			var a engine.Admission
+			err := e.Acquire(ctx, callOf("ann", "pro", 1), &engine.Place{}, &a)
+			return a.Over, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &leaving{Store: memory.New(memory.Options{})}
+			e := engine.New(s, engine.Options{})
+			t.Cleanup(func() { e.Close(); s.Close() })
+			p, _, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(laned)}}, policy.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.SetPolicy(p)
+			for i := range 5 {
+				ctx, leave := context.WithCancel(t.Context())
+				s.leave, s.silent = leave, i%2 == 0
+				if _, err := ask(ctx, e, fmt.Sprint("left", i)); !errors.Is(err, context.Canceled) {
+					t.Fatalf("who has left is told %v", err)
+				}
+			}
+			s.leave = nil
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			for i := range 2 {
+				if over, err := ask(ctx, e, fmt.Sprint("stays", i)); err != nil || over {
+					t.Errorf("of both places %d are free: over %v, %v", i, over, err)
+				}
+			}
+		})
 	}
 }

@@ -171,6 +171,11 @@ func (r *reservation) ask(ctx context.Context) error {
 	return nil
 }
 
+// abandon implements candidate.
+func (r *reservation) abandon(ctx context.Context) {
+	_ = r.engine.Release(ctx, r.id, new(Settlement)) // else it lapses
+}
+
 // conclude implements candidate.
 func (r *reservation) conclude() {
 	e, a, s := r.engine, r.admission, r.s

@@ -28,6 +28,9 @@ const (
 // KeyEntry is the reserved entry that holds an API key. Whoever shows entries hides its value.
 const KeyEntry = reservedPrefix + "key"
 
+// phaseFailed names the phase of a request that has ended since whoever should have served it has failed.
+const phaseFailed = "failed"
+
 // phase is where a request stands when its descriptor is sent.
 type phase uint8
 
@@ -50,7 +53,7 @@ func phaseNamed(name string) phase {
 		return record
 	case "done":
 		return done
-	case "failed":
+	case phaseFailed:
 		return fail
 	}
 	return unknown
@@ -170,8 +173,8 @@ func (a *asked) take(e *policy.Entry) (why string) {
 			return fmt.Sprintf("%s %.100q is unknown: use anthropic or openai", e.Key, e.Value)
 		}
 	default:
-		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s, %s, %s or %sHEADER", e.Key,
-			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry, reservedAPI, reservedProvider)
+		return fmt.Sprintf("%.100q is no reserved entry of this version: use %s, %s, %s, %s, %s, %s, %s, %s or %sHEADER", e.Key,
+			reservedMeter, reservedPhase, reservedRequest, reservedModel, reservedTier, KeyEntry, reservedAPI, reservedLane, reservedProvider)
 	}
 	return ""
 }

@@ -233,10 +233,12 @@ func TestLLMLaneNobodyForever(t *testing.T) {
 		flooding := l.flood(t.Context(), 20, laneUsers["premium"], func(user string) prompt { return lasting(user, 100*time.Millisecond) })
 		flooding.until(t, "the line is full of premium users", func(served int, _ map[string]int) bool { return served > 0 })
 		for range 2 {
+			began := time.Now()
 			low, _ := l.begin(t, brief("free-1"))
 			middle, _ := l.begin(t, brief("pro-1"))
 			wantServed(t, <-low)
 			wantServed(t, <-middle)
+			t.Logf("free and pro were served within %v", time.Since(began).Round(time.Millisecond))
 		}
 		flooding.stop(t)
 		if total, _ := l.provider.ledger(t); total.Overloaded > 0 {
@@ -336,32 +338,52 @@ func TestLLMLaneMaxWait(t *testing.T) {
 	})
 }
 
-// TestLLMLaneRationStops stops and kills ration while calls wait at it: they have their turn all the same, in their order, when
-// it is there again.
+// TestLLMLaneRationStops stops and kills ration while calls wait at it: they have their turn all the same, when it is there
+// again or at another one, and in their order where a store has kept their places.
 func TestLLMLaneRationStops(t *testing.T) {
 	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
 		for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 			t.Run(how.String(), func(t *testing.T) {
-				l := startLane(t, store(t), 1, nil)
-				first, second := l.occupy(t, "free-1"), l.occupy(t, "free-2")
-				var answers []<-chan heard
-				for _, user := range []string{"free-3", "pro-1", "premium-1"} {
-					heard, _ := l.begin(t, brief(user))
-					answers = append(answers, heard)
-					l.waits(t, len(answers))
+				s := store(t)
+				testLLMLaneRationStops(t, startLane(t, s, 1, nil), how, true, s != memory)
+				if s != memory {
+					testLLMLaneRationStops(t, startLane(t, store(t), 2, nil), how, false, true)
 				}
-				l.replicas[0].signal(how)
-				_ = l.replicas[0].wait(t)
-				l.replicas[0].start(t)
-				first()
-				second()
-				for _, heard := range answers {
-					wantServed(t, <-heard)
-				}
-				t.Logf("served in turn: %q", l.served(t)[2:])
 			})
 		}
 	})
+}
+
+// testLLMLaneRationStops ends the first replica, and starts it again where it is to come back. Where places are kept those who
+// wait are heard of again before there is room.
+func testLLMLaneRationStops(t *testing.T, l *lane, how syscall.Signal, comesBack, kept bool) {
+	first, second := l.occupy(t, "free-1"), l.occupy(t, "free-2")
+	var answers []<-chan heard
+	for _, user := range []string{"free-3", "free-4", "pro-1", "pro-2", "premium-1", "premium-2"} {
+		heard, _ := l.begin(t, brief(user))
+		answers = append(answers, heard)
+		l.waits(t, len(answers))
+	}
+	l.replicas[0].signal(how)
+	_ = l.replicas[0].wait(t)
+	if comesBack {
+		l.replicas[0].start(t)
+	}
+	if kept {
+		l.waits(t, len(answers))
+	}
+	first()
+	second()
+	for _, heard := range answers {
+		wantServed(t, <-heard)
+	}
+	served := l.served(t)[2:]
+	t.Logf("served in turn: %q", served)
+	for i, tier := range []string{"premium", "premium", "pro", "pro", "free", "free"} {
+		if kept && tierOf(served[i]) != tier {
+			t.Errorf("call %d was that of %s, want one of %s", i+1, served[i], tier)
+		}
+	}
 }
 
 // TestLLMLaneRationAway shows what clients hear while nobody can say whose turn it is.
