@@ -91,7 +91,7 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, busy *Atte
 				t.leave()
 				return Result{End: Tried}, nil, err
 			case a.Verdict == Got:
-				t.say(&lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until})
+				_, _ = t.say(&lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until}) // else it counts as gone
 				return Result{End: Tried}, nil, nil
 			}
 			// Where it is not known whether the line has heard, it will count this process as gone, and say so.
