@@ -439,7 +439,4 @@ func TestLLMLaneWakes(t *testing.T) {
 // onLaneStores runs a test with each store that has lines.
 func onLaneStores(t *testing.T, test func(t *testing.T, store func(testing.TB) string)) {
 	t.Run("memory", func(t *testing.T) { test(t, func(testing.TB) string { return memory }) })
-	if os.Getenv("LANE_REDIS") != "" {
-		t.Run("redis", func(t *testing.T) { test(t, func(t testing.TB) string { return startRedis(t).url() }) })
-	}
 }
