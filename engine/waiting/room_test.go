@@ -80,3 +80,29 @@ func TestEverybodyHasATurn(t *testing.T) {
 		t.Fatalf("%d had a turn, %d at a time", got.Load(), p.max)
 	}
 }
+
+// Who has waited in vain is told how it stood then: its ticket does not end before it does, whatever others do in the line.
+func TestStandingInTheEnd(t *testing.T) {
+	room, lines := newRoom(t)
+	p := &places{most: 0, room: room}
+	var others sync.WaitGroup
+	defer others.Wait()
+	over := make(chan struct{})
+	defer close(over)
+	others.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				_, _ = lines.Line(t.Context(), []byte("line"), &spec, &lane.Step{Do: lane.Beat, Waiter: id("another")})
+			}
+		}
+	})
+	for i := range 200 {
+		result, err := room.Wait(t.Context(), p.party(lane.Ticket{ID: id("%d", i), Subject: id("ann"), Cost: 1}, 3*time.Millisecond))
+		if err != nil || result.End != waiting.TimedOut || result.Position != 1 {
+			t.Fatalf("%+v, %v", result, err)
+		}
+	}
+}

@@ -49,9 +49,13 @@ func (t *turn) wait(ctx context.Context) (Result, error) {
 	}
 }
 
-// left returns how long it may still wait, as a line takes it.
+// stays is for how long a line keeps a ticket that nobody has taken away: it is to be there still when its party gives up,
+// and is told how it stood.
+const stays = time.Second
+
+// left returns how long it may still be in line.
 func (t *turn) left() limit.Micros {
-	return min(lane.MaxWait, max(1, limit.Micros(time.Until(t.until)/time.Microsecond)))
+	return min(lane.MaxWait, limit.Micros((max(0, time.Until(t.until))+stays)/time.Microsecond))
 }
 
 func (t *turn) full(out *lane.Outcome) Result {

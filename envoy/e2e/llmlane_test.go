@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -398,14 +397,22 @@ func TestLLMLaneRationAway(t *testing.T) {
 	}
 }
 
-// TestLLMLaneBurst has more calls arrive at once than ration takes over one connection: all are answered.
+// TestLLMLaneBurst has more calls wait at once than ration takes over one connection: all have their turn.
 func TestLLMLaneBurst(t *testing.T) {
-	l := startLane(t, memory, 1, map[string]any{"drain": "10000/second", "max_concurrent": 400, "max_waiting": map[string]any{"per_subject": 200}})
-	var all sync.WaitGroup
-	for i := range 400 {
-		all.Go(func() { wantServed(t, l.call(t.Context(), brief(laneUsers["pro"][i%5]))) })
+	const calls = 400
+	l := startLane(t, memory, 1, map[string]any{"drain": "1000/second", "max_waiting": map[string]any{"per_subject": calls}})
+	first, second := l.occupy(t, "free-1"), l.occupy(t, "free-2")
+	var answers []<-chan heard
+	for i := range calls {
+		heard, _ := l.begin(t, brief(laneUsers["pro"][i%5]))
+		answers = append(answers, heard)
 	}
-	all.Wait()
+	l.waits(t, calls)
+	first()
+	second()
+	for _, heard := range answers {
+		wantServed(t, <-heard)
+	}
 	if n := l.stat(t, "cluster.ration.upstream_rq_5xx"); n > 0 {
 		t.Errorf("%d calls of ration were refused", n)
 	}
@@ -432,7 +439,4 @@ func TestLLMLaneWakes(t *testing.T) {
 // onLaneStores runs a test with each store that has lines.
 func onLaneStores(t *testing.T, test func(t *testing.T, store func(testing.TB) string)) {
 	t.Run("memory", func(t *testing.T) { test(t, func(testing.TB) string { return memory }) })
-	if os.Getenv("LANE_REDIS") != "" {
-		t.Run("redis", func(t *testing.T) { test(t, func(t testing.TB) string { return startRedis(t).url() }) })
-	}
 }
