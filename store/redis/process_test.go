@@ -68,6 +68,7 @@ type OrderedOp struct {
 	Kind                         store.Kind
 	Manner                       limit.Manner
 	Amount, Lapse                int64
+	Wait                         limit.Micros
 	Class                        uint8
 	Shadow, Quota, CountRefusals bool
 	Thresholds                   []int64
@@ -134,8 +135,8 @@ func (r *Replica) Apply(o Order, a *Answer) error {
 			return err
 		}
 		step.Ops = append(step.Ops, store.Op{
-			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Lapse: op.Lapse,
-			Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
+			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Wait: op.Wait,
+			Lapse: op.Lapse, Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
 			Thresholds: op.Thresholds, Label: op.Label,
 			Spec: limit.Spec{
 				Algorithm: op.Algorithm, FirstUse: op.FirstUse, Limit: op.Limit, Burst: op.Burst, Headroom: op.Headroom,
@@ -311,8 +312,8 @@ func (r *remote) Apply(ctx context.Context, step *store.Step, out *store.Outcome
 	for i := range step.Ops {
 		op := &step.Ops[i]
 		order.Ops = append(order.Ops, OrderedOp{
-			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Lapse: op.Lapse,
-			Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
+			Bucket: op.Bucket, Owner: op.Owner, Kind: op.Kind, Manner: op.Manner, Amount: op.Amount, Wait: op.Wait,
+			Lapse: op.Lapse, Class: op.Class, Shadow: op.Shadow, Quota: op.Quota, CountRefusals: op.CountRefusals,
 			Thresholds: op.Thresholds, Label: op.Label,
 			Algorithm: op.Spec.Algorithm, FirstUse: op.Spec.FirstUse, Limit: op.Spec.Limit, Burst: op.Spec.Burst,
 			Headroom: op.Spec.Headroom, Window: op.Spec.Window,
