@@ -99,6 +99,42 @@ func TestLineKeys(t *testing.T) {
 	}
 }
 
+// Of those who have had their turns nothing is left for long, though the line is never empty.
+func TestLineForgets(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	look := server.Client(t)
+	s := newStore(t, redis.Options{URL: server.URL()})
+	spec := lane.Spec{Classes: 1, Aging: second, Most: 99, MostOfSubject: 9}
+	perform := func(step lane.Step) lane.Outcome {
+		t.Helper()
+		step.Waiter = lane.ID{1}
+		out, err := s.Line(t.Context(), []byte("line"), &spec, &step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	var called lane.ID
+	for n := range 1000 {
+		id := lane.ID{byte(n), byte(n >> 8)}
+		out := perform(lane.Step{
+			Ticket: lane.Ticket{ID: id, Subject: id, Cost: 1 + int64(n%5)*1000}, Wait: second * 60, Tried: n == 0,
+		})
+		if n > 50 {
+			out = perform(lane.Step{Do: lane.Admitted, Ticket: lane.Ticket{ID: called}, Room: 1})
+		}
+		for _, call := range out.Calls {
+			called = call.Ticket
+		}
+	}
+	keys := look.Keys(t.Context(), "*").Val()
+	slices.Sort(keys)
+	if n, ranked := look.HLen(t.Context(), keys[0]).Val(), look.ZCard(t.Context(), keys[1]).Val(); n > 200 || ranked > 200 {
+		t.Errorf("fifty wait, and there are %d fields and %d names", n, ranked)
+	}
+}
+
 // What ration did not write is reported.
 func TestForeignLine(t *testing.T) {
 	t.Parallel()

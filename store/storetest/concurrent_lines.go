@@ -145,7 +145,12 @@ func (g *lineGame) play(n int, me lane.ID) {
 		}
 	}
 	for !got && out.Answer == lane.Waits {
-		<-g.called[of.ID]
+		select {
+		case <-g.called[of.ID]:
+		case <-time.After(30 * time.Second):
+			g.t.Errorf("ticket %d is not called", n)
+			return
+		}
 		var room int
 		g.mu.Lock()
 		isCalled := g.trying[of.ID]
