@@ -191,7 +191,7 @@ func wantServed(t testing.TB, h heard) {
 // TestLLMLaneInTurn has users of three tiers flood a lane: those of the highest tier go first, in a tier users take turns, all
 // are answered in the end, and there are never more calls at the provider than the lane has places.
 func TestLLMLaneInTurn(t *testing.T) {
-	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
+	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		l := startLane(t, store(t), 1, nil, "--concurrency", "2")
 		first, second := l.occupy(t, "free-1"), l.occupy(t, "free-2")
 		var answers []<-chan heard
@@ -227,7 +227,7 @@ func TestLLMLaneInTurn(t *testing.T) {
 
 // TestLLMLaneNobodyForever has premium users keep a lane full: the others have their turns all the same, by `aging`.
 func TestLLMLaneNobodyForever(t *testing.T) {
-	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
+	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		l := startLane(t, store(t), 1, map[string]any{"aging": "1s", "drain": "20/second"}, "--concurrency", "2")
 		flooding := l.flood(t.Context(), 20, laneUsers["premium"], func(user string) prompt { return lasting(user, 100*time.Millisecond) })
 		flooding.until(t, "the line is full of premium users", func(served int, _ map[string]int) bool { return served > 0 })
@@ -249,7 +249,7 @@ func TestLLMLaneNobodyForever(t *testing.T) {
 // TestLLMLaneLeaves has callers hang up: who waits is out of the line at once, and whose stream is broken off leaves the place
 // to the next.
 func TestLLMLaneLeaves(t *testing.T) {
-	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
+	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		l := startLane(t, store(t), 1, map[string]any{"max_waiting": map[string]any{"total": 2, "per_subject": 1}})
 		first, second := l.occupy(t, "free-1"), l.occupy(t, "free-2")
 		_, leave := l.begin(t, brief("premium-1"))
@@ -303,7 +303,7 @@ func (l *lane) idle(t testing.TB) {
 
 // TestLLMLaneMaxWait shows what a caller hears who had no turn in time.
 func TestLLMLaneMaxWait(t *testing.T) {
-	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
+	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		l := startLane(t, store(t), 1, map[string]any{"max_wait": "2s", "aging": "10s", "max_concurrent": 1, "drain": "40/minute"})
 		l.occupy(t, "free-1")
 		low, _ := l.begin(t, brief("free-2"))
@@ -340,7 +340,7 @@ func TestLLMLaneMaxWait(t *testing.T) {
 // TestLLMLaneRationStops stops and kills ration while calls wait at it: they have their turn all the same, when it is there
 // again or at another one, and in their order where a store has kept their places.
 func TestLLMLaneRationStops(t *testing.T) {
-	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
+	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 			t.Run(how.String(), func(t *testing.T) {
 				s := store(t)
@@ -420,7 +420,7 @@ func TestLLMLaneBurst(t *testing.T) {
 
 // TestLLMLaneWakes measures how long it takes from the end of a stream until the next call is at the provider.
 func TestLLMLaneWakes(t *testing.T) {
-	onLaneStores(t, func(t *testing.T, store func(testing.TB) string) {
+	onBothStores(t, func(t *testing.T, store func(testing.TB) string) {
 		l := startLane(t, store(t), 1, map[string]any{"drain": "1000/second", "max_concurrent": 1})
 		const calls = 50
 		var answers []<-chan heard
@@ -434,9 +434,4 @@ func TestLLMLaneWakes(t *testing.T) {
 		}
 		t.Logf("one at a time: %v for each", (time.Since(began) / calls).Round(100*time.Microsecond))
 	})
-}
-
-// onLaneStores runs a test with each store that has lines.
-func onLaneStores(t *testing.T, test func(t *testing.T, store func(testing.TB) string)) {
-	t.Run("memory", func(t *testing.T) { test(t, func(testing.TB) string { return memory }) })
 }
