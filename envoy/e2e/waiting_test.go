@@ -228,16 +228,30 @@ func TestFilterWaitsWithin(t *testing.T) {
 
 // TestFilterWaitsAtOnce shows how many calls may wait at a time.
 func TestFilterWaitsAtOnce(t *testing.T) {
+	begin := func(t *testing.T, a *awaited, calls int) (answers []<-chan answer) {
+		for range calls {
+			answers = append(answers, a.begin(t))
+		}
+		return answers
+	}
 	const calls = 6
 	// ask begins all calls, at a service that takes two over a connection.
 	ask := func(t *testing.T, change func(bootstrap)) (*awaited, []<-chan answer) {
 		a := startAwaited(t, change, grpc.MaxConcurrentStreams(2))
-		var answers []<-chan answer
-		for range calls {
-			answers = append(answers, a.begin(t))
-		}
-		return a, answers
+		return a, begin(t, a, calls)
 	}
+	t.Run("a burst at the file that is shipped", func(t *testing.T) {
+		const streams, calls = 256, 300 // streams is what ration takes over a connection
+		a := startAwaited(t, nil, grpc.MaxConcurrentStreams(streams))
+		answers := begin(t, a, calls)
+		becomes(t, "waiting", &a.waiting, calls)
+		close(a.answers)
+		for _, got := range answers {
+			if got := <-got; got.code != http.StatusOK {
+				t.Errorf("code %d, want 200", got.code)
+			}
+		}
+	})
 	t.Run("a burst at a new connection: what the service refuses is an error", func(t *testing.T) {
 		a, answers := ask(t, nil)
 		eventually(t, "some are refused", func() error {
