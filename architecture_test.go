@@ -61,8 +61,10 @@ func layers() []layer {
 		{of: "docs/algorithms", may: []string{"limit", "lane", "internal/lanesim"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.
 		{of: "limit", mustNot: outsideWorld},
+		// A heap whose items know where they are. It knows nothing.
+		{of: "internal/indexed", mustNot: outsideWorld},
 		// Who is next in a line, as pure.
-		{of: "lane", may: []string{"limit"}, testsMay: []string{"internal/lanesim"}, mustNot: outsideWorld},
+		{of: "lane", may: []string{"limit", "internal/indexed"}, testsMay: []string{"internal/lanesim"}, mustNot: outsideWorld},
 		// Plays a lane against a clock of its own, as pure.
 		{of: "internal/lanesim", may: []string{"lane", "limit"}, mustNot: outsideWorld},
 		// How near words are, for messages. It knows nothing.
@@ -81,7 +83,7 @@ func layers() []layer {
 		// Verifies files of a database. It knows nothing.
 		{of: "internal/boltfile", mustNot: slices.Concat(transports, storage)},
 		{
-			of: "store/memory", may: []string{"store", "lane", "limit", "internal/boltfile"}, testsMay: []string{"store/storetest"},
+			of: "store/memory", may: []string{"store", "lane", "limit", "internal/boltfile", "internal/indexed"}, testsMay: []string{"store/storetest"},
 			mustNot: slices.Concat(transports, storage),
 		},
 		{

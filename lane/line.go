@@ -1,10 +1,12 @@
 package lane
 
 import (
+	"bytes"
 	"cmp"
 	"container/heap"
 	"slices"
 
+	"github.com/rationhq/ration/internal/indexed"
 	"github.com/rationhq/ration/limit"
 )
 
@@ -19,8 +21,8 @@ type Line struct {
 	waiting  int          // of all classes
 	classes  []class
 	tickets  map[ID]*ticket
-	called   []*ticket // by byCall
-	due      dueHeap   // all tickets
+	called   []*ticket             // by byCall
+	due      indexed.Heap[*ticket] // all tickets, the one that is due first at the top
 	waiters  map[ID]limit.Micros
 }
 
@@ -38,6 +40,17 @@ type ticket struct {
 	turn   turn         // its subject's, as it was
 	called limit.Micros // when it was
 }
+
+// Before implements indexed.Item.
+func (t *ticket) Before(other *ticket) bool {
+	if t.due != other.due {
+		return t.due < other.due
+	}
+	return bytes.Compare(t.ID[:], other.ID[:]) < 0
+}
+
+// Moved implements indexed.Item.
+func (t *ticket) Moved(place int) { t.place = place }
 
 // Where a ticket is.
 type Where uint8

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"slices"
 
+	"github.com/rationhq/ration/internal/indexed"
 	"github.com/rationhq/ration/limit"
 )
 
@@ -21,10 +22,10 @@ type class struct {
 	lag      int64        // how much more it has had, for its weight, than the one that was served last had before
 	virtual  int64        // the time by which subjects take turns
 	subjects map[ID]*subject
-	heads    turnHeap     // the subjects that wait
-	finished map[ID]int64 // when the last turn ends of one that has no ticket in the queue, as long as that says something
-	forgetAt int          // of how many finished ones those are forgotten that say nothing
-	held     map[ID]int   // how many tickets each subject has in the line, in any state
+	heads    indexed.Heap[*subject] // the subjects that wait, the one whose turn it is at the top
+	finished map[ID]int64           // when the last turn ends of one that has no ticket in the queue, as long as that says something
+	forgetAt int                    // of how many finished ones those are forgotten that say nothing
+	held     map[ID]int             // how many tickets each subject has in the line, in any state
 }
 
 func newClass() class {
@@ -38,6 +39,12 @@ type subject struct {
 	tickets []*ticket // in the order in which they came
 	place   int       // in class.heads
 }
+
+// Before implements indexed.Item.
+func (s *subject) Before(other *subject) bool { return s.before(other.turn) }
+
+// Moved implements indexed.Item.
+func (s *subject) Moved(place int) { s.place = place }
 
 // turn says which subject of a class is next: the one whose turn starts first; of several, the one that has been there
 // for longer since its last one.

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"sync"
 
+	"github.com/rationhq/ration/internal/indexed"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/store"
 )
@@ -124,7 +125,7 @@ func (l *lease) bytes() int64 {
 
 // holds are the live holds of one bucket, the first to lapse at the top.
 type holds struct {
-	heap holdHeap
+	heap indexed.Heap[*hold]
 	made int
 	// latest is an instant at which all of them are due.
 	latest limit.Micros
@@ -188,33 +189,13 @@ func (hs *holds) foreseen(asked func(*hold) bool) *hold {
 	return nil
 }
 
-// holdHeap implements heap.Interface.
-type holdHeap []*hold
-
-func (q holdHeap) Len() int { return len(q) }
-
-func (q holdHeap) Less(i, j int) bool {
-	if q[i].due != q[j].due {
-		return q[i].due < q[j].due
+// Before implements indexed.Item.
+func (h *hold) Before(other *hold) bool {
+	if h.due != other.due {
+		return h.due < other.due
 	}
-	return q[i].made < q[j].made
+	return h.made < other.made
 }
 
-func (q holdHeap) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
-}
-
-func (q *holdHeap) Push(x any) {
-	h := x.(*hold)
-	h.place = len(*q)
-	*q = append(*q, h)
-}
-
-func (q *holdHeap) Pop() any {
-	last := len(*q) - 1
-	h := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return h
-}
+// Moved implements indexed.Item.
+func (h *hold) Moved(place int) { h.place = place }
