@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 )
 
 // scripted is a rate limit service that answers what a test tells it to and keeps what Envoy asked. It shows what Envoy
@@ -57,6 +58,9 @@ func (s *scripted) ShouldRateLimit(ctx context.Context, r *rls.RateLimitRequest)
 	s.mu.Unlock()
 	if pause != nil {
 		pause(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, status.FromContextError(err).Err()
 	}
 	return answer(r)
 }
