@@ -307,6 +307,15 @@ func (l *Line) note() {
 	l.admitted = max(1, l.at)
 }
 
+// Pace is how long it takes from one turn to the next: on the average of the last ones, or longer where the last one has been
+// that long ago; 0: nobody knows.
+func (l *Line) Pace() limit.Micros {
+	if l.admitted == 0 {
+		return l.pace
+	}
+	return max(l.pace, l.at-l.admitted)
+}
+
 // remove takes a ticket out of the line. One that was called has used its turn.
 func (l *Line) remove(t *ticket) {
 	c := &l.classes[t.Class]
@@ -351,7 +360,7 @@ func (l *Line) finish(all bool, out *Outcome) {
 			l.admitted, l.freed = 0, false
 		}
 	}
-	out.Now, out.Waiting, out.Pace = l.at, l.waiting, l.pace
+	out.Now, out.Waiting, out.Pace = l.at, l.waiting, l.Pace()
 	switch {
 	case !all:
 		out.Due = l.at

@@ -357,6 +357,9 @@ func (f *reference) apply(spec *lane.Spec, step *lane.Step, now limit.Micros) (o
 		}
 	}
 	out.Now, out.Waiting, out.Pace = f.at, len(queued), f.pace
+	if f.admitted > 0 {
+		out.Pace = max(f.pace, f.at-f.admitted)
+	}
 	switch {
 	case !all:
 		out.Due = f.at

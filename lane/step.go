@@ -102,7 +102,7 @@ type Outcome struct {
 	// Waiting is how many tickets there are that have not had their turn, and Ahead, of a ticket that is refused a place,
 	// how many of these would go before it.
 	Waiting, Ahead int
-	// Pace is how long it takes from one turn to the next, on the average of the last ones; 0: nobody knows.
+	// Pace is [Line.Pace].
 	Pace limit.Micros
 }
 

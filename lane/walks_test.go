@@ -348,15 +348,18 @@ func TestOrderForesees(t *testing.T) {
 func TestPace(t *testing.T) {
 	w := &walker{spec: strict(1, second), now: lanesim.Epoch}
 	w.do(triedUntil(100, 0, 0))
-	for n := range 50 {
+	for n := range 51 {
 		w.do(enter(101+n, 0))
 	}
 	for n := range 50 {
 		w.now += 200_000
 		w.do(admitted(100+n, 1))
 	}
-	step := beat
-	if got := w.line.Apply(&w.spec, &step, w.now).Pace; got != 200_000 {
-		t.Errorf("one in %d µs, want 200000", got)
+	for _, after := range []limit.Micros{0, 9 * second} {
+		want := max(200_000, after)
+		step := beat
+		if got := w.line.Apply(&w.spec, &step, w.now+after).Pace; got != want {
+			t.Errorf("%v after the last turn: one in %d µs, want %d", after.Duration(), got, want)
+		}
 	}
 }

@@ -254,8 +254,9 @@ func (l *line) look(ctx context.Context) order {
 		return order{}
 	}
 	spec := l.orders()
-	ids := state.Line().Order(&spec)
-	now := order{at: time.Now(), positions: make(map[lane.ID]int, len(ids)), waiting: len(ids), pace: state.Pace}
+	line := state.Line()
+	ids := line.Order(&spec)
+	now := order{at: time.Now(), positions: make(map[lane.ID]int, len(ids)), waiting: len(ids), pace: line.Pace()}
 	for i, id := range ids {
 		now.positions[id] = i + 1
 	}

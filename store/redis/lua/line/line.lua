@@ -91,7 +91,8 @@ local function load(packed)
 end
 
 local function answer(out)
-  return pack(ANSWER, OK, out.now, out.answer, out.gone and 1 or 0, out.due, out.waiting, out.ahead, pace, #out.calls / 2)
+  return pack(ANSWER, OK, out.now, out.answer, out.gone and 1 or 0, out.due, out.waiting, out.ahead,
+    admitted > 0 and max(pace, at - admitted) or pace, #out.calls / 2)
     .. table.concat(out.calls)
 end
 
