@@ -14,12 +14,15 @@ import (
 	"github.com/rationhq/ration/store"
 )
 
-// What a step on a line is made of, in this order.
-var lineFiles = []string{"line/line", "line/records", "line/order", "line/step"}
+// What a step on a line is made of beside its head, in this order. Running it costs as much as it defines; so it is the body
+// of a function, which a step for which the line is idle does not run.
+var lineFiles = []string{"line/records", "line/order", "line/step"}
 
 // Made when they are needed.
 var (
-	lineSource      = sync.OnceValue(func() string { return inline(read(lineFiles...)) })
+	lineSource = sync.OnceValue(func() string {
+		return inline(read("line/line") + "local function busy()\n" + read(lineFiles...) + "end\nreturn busy()\n")
+	})
 	lineScript      = sync.OnceValue(func() *redis.Script { return redis.NewScript(lineSource()) })
 	lineStateSource = sync.OnceValue(func() string { return inline(read("line/state")) })
 )
