@@ -204,9 +204,14 @@ func (r *Room) hear(c store.Called) {
 
 // freed is what is to be told a line of room that has come.
 type freed struct {
-	spec lane.Spec
-	room int
+	spec  lane.Spec
+	room  int
+	hurry chan struct{} // holds one: somebody waits here
 }
+
+// rest is how long a line is told nothing in which nobody waited a moment ago: most lines are never waited in, and calls
+// end all the time. Who comes meanwhile, by another process, hears of room so much later at most.
+const rest = 5 * time.Millisecond
 
 // Free says that room for so many may have come in a line. It does not wait: the line is told soon after.
 func (r *Room) Free(name string, spec *lane.Spec, room int) {
@@ -215,19 +220,25 @@ func (r *Room) Free(name string, spec *lane.Spec, room int) {
 	if r.closed {
 		return
 	}
-	if f := r.freed[name]; f != nil { // somebody is about to tell
-		f.spec, f.room = *spec, min(lane.MaxCalled, f.room+room)
-		return
+	f := r.freed[name]
+	if f == nil {
+		f = &freed{hurry: make(chan struct{}, 1)}
+		r.freed[name] = f
+		r.behind.Go(func() { r.tellFreed(name, f) })
 	}
-	r.freed[name] = &freed{spec: *spec, room: room}
-	r.behind.Go(func() { r.tellFreed(name) })
+	f.spec, f.room = *spec, min(lane.MaxCalled, f.room+room)
+	if r.byName[name] != nil {
+		select {
+		case f.hurry <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // tellFreed tells a line of room until nothing more is to be told.
-func (r *Room) tellFreed(name string) {
+func (r *Room) tellFreed(name string, f *freed) {
 	for {
 		r.mu.Lock()
-		f := r.freed[name]
 		if f.room == 0 || r.alive.Err() != nil {
 			delete(r.freed, name)
 			r.mu.Unlock()
@@ -237,6 +248,14 @@ func (r *Room) tellFreed(name string) {
 		f.room = 0
 		r.mu.Unlock()
 		// Where it fails those who wait try when they would have without, or with the next beat.
-		_, _ = r.step(r.alive, name, &spec, &lane.Step{Do: lane.Free, Room: room})
+		out, err := r.step(r.alive, name, &spec, &lane.Step{Do: lane.Free, Room: room})
+		if err == nil && (out.Waiting > 0 || len(out.Calls) > 0) {
+			continue
+		}
+		select {
+		case <-f.hurry:
+		case <-time.After(rest):
+		case <-r.alive.Done():
+		}
 	}
 }
