@@ -27,7 +27,8 @@ func (c *counted) Line(ctx context.Context, name []byte, spec *lane.Spec, step *
 	return c.Lines.Line(ctx, name, spec, step)
 }
 
-// A line in which nobody waits is told of room now and then, however often some comes; one in which somebody waits, at once.
+// A line in which nobody waits is told of room now and then, however often some comes; one in which somebody waits here, at
+// once.
 func TestLinesAreToldOfRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inMemory := memory.New(memory.Options{Clock: func() limit.Micros { return limit.At(time.Now()) }})
@@ -48,26 +49,32 @@ func TestLinesAreToldOfRoom(t *testing.T) {
 			t.Errorf("in 100 ms, while nobody waited, the line was told %d times, want 20", n)
 		}
 
-		for name, room := range map[string]*waiting.Room{"here": here, "in another process": there} {
-			busy := true
+		for _, waiter := range []struct {
+			name string
+			room *waiting.Room
+			most time.Duration
+		}{{"here", here, 0}, {"in another process", there, 5 * time.Millisecond}} {
+			var hasRoom atomic.Bool
 			had := make(chan time.Time, 1)
 			party := &waiting.Party{
-				Line: "line", Spec: spec, Ticket: lane.Ticket{ID: id("%s", name), Cost: 1}, Wait: time.Minute,
+				Line: "line", Spec: spec, Ticket: lane.Ticket{ID: id("%s", waiter.name), Cost: 1}, Wait: time.Minute,
 				Try: func(context.Context, time.Duration) (waiting.Attempt, error) {
-					if busy {
+					if !hasRoom.Load() {
 						return waiting.Attempt{Verdict: waiting.Busy, Until: limit.At(time.Now()) + 3600*limit.Second}, nil
 					}
 					had <- time.Now()
 					return waiting.Attempt{}, nil
 				},
 			}
-			go room.Wait(t.Context(), party)
-			time.Sleep(50 * time.Millisecond)
-			busy = false
+			here.Free("line", &spec, 1) // nobody waits yet
+			synctest.Wait()
+			go func() { _, _ = waiter.room.Wait(t.Context(), party) }()
+			synctest.Wait()
+			hasRoom.Store(true)
 			began := time.Now()
 			here.Free("line", &spec, 1)
-			if took := (<-had).Sub(began); took > 0 {
-				t.Errorf("who waits %s is called %v after room has come", name, took)
+			if took := (<-had).Sub(began); took > waiter.most {
+				t.Errorf("who waits %s is called %v after room has come, want %v at most", waiter.name, took, waiter.most)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
