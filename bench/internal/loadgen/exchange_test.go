@@ -50,7 +50,7 @@ func TestSecondCallFollowsTheAnswerToTheFirst(t *testing.T) {
 	if report.Decisions != 400 || report.Errors != 0 {
 		t.Errorf("want 400 decisions, two for each of 200 exchanges, got %+v", report)
 	}
-	if len(ledger.seen) <= 210 { // those of the warm-up come on top
+	if len(ledger.seen) < 210 { // those of the warm-up come on top
 		t.Errorf("%d ids for 210 exchanges and a warm-up", len(ledger.seen))
 	}
 	for id, calls := range ledger.seen {
