@@ -15,6 +15,10 @@ import (
 // lane.WaiterLasts.
 const beatEvery = time.Second
 
+// stall is for how long those who wait do so on while the store does not answer: it may have stalled, or another one takes
+// its place, and it is not to let everybody go at once for that.
+const stall = 3 * time.Second
+
 // line is one in which somebody waits here. What is not said otherwise is guarded by Room.mu.
 type line struct {
 	room *Room
@@ -26,6 +30,7 @@ type line struct {
 	due   time.Time     // when the line is to be asked again; zero: with the next beat
 	wake  chan struct{} // holds one: due has changed, or lost
 	lost  bool          // tickets may have been set aside: they are to enter again
+	since time.Time     // when the line has answered last
 	new   bool          // somebody has come who wants to hear how it stands
 
 	looking sync.Mutex // held by whoever looks, before Room.mu
@@ -47,7 +52,7 @@ func (t *turn) sitDown(out *lane.Outcome) {
 	defer r.mu.Unlock()
 	l := r.byName[t.party.Line]
 	if l == nil {
-		l = &line{room: r, name: t.party.Line, turns: make(map[lane.ID][]*turn), wake: make(chan struct{}, 1)}
+		l = &line{room: r, name: t.party.Line, since: time.Now(), turns: make(map[lane.ID][]*turn), wake: make(chan struct{}, 1)}
 		r.byName[l.name] = l
 		r.listen()
 		if !r.closed {
@@ -94,6 +99,7 @@ func (r *Room) isShared(t *turn) bool {
 
 // heard takes in what a line has said to this process. Room.mu is held.
 func (l *line) heard(out *lane.Outcome) {
+	l.since = time.Now()
 	for _, c := range out.Calls {
 		if c.Waiter == l.room.me {
 			l.call(c.Ticket)
@@ -170,10 +176,13 @@ func (l *line) beat() {
 	r := l.room
 	spec := l.orders()
 	if _, err := r.step(r.alive, l.name, &spec, &lane.Step{Do: lane.Beat}); err != nil {
-		// Nobody says whose turn it is. What they wait for has limits of its own.
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		l.due = time.Time{}
+		if time.Since(l.since) < stall {
+			return
+		}
+		// Nobody says whose turn it is. What they wait for has limits of its own.
 		for id := range l.turns {
 			l.call(id)
 		}
