@@ -30,15 +30,12 @@ type Room struct {
 	listening bool
 	byName    map[string]*line
 	freed     map[string]*freed
-	early     map[lane.ID]struct{} // tickets that were called before they sat down
+	here      map[place]*presence
 }
-
-// keepEarly is how many calls for unknown tickets are kept at most: most are of some that have just left.
-const keepEarly = 1024
 
 // New returns an empty room. A step in a line takes as long as patience at most; 0: as long as it takes.
 func New(lines store.Lines, patience time.Duration) *Room {
-	r := &Room{lines: lines, patience: patience, byName: make(map[string]*line), freed: make(map[string]*freed), early: make(map[lane.ID]struct{}), stopping: make(chan struct{})}
+	r := &Room{lines: lines, patience: patience, byName: make(map[string]*line), freed: make(map[string]*freed), here: make(map[place]*presence), stopping: make(chan struct{})}
 	_, _ = rand.Read(r.me[:]) // never fails
 	r.alive, r.stop = context.WithCancel(context.Background())
 	return r
@@ -137,9 +134,11 @@ type Result struct {
 func (r *Room) Wait(ctx context.Context, p *Party) (Result, error) {
 	began := time.Now()
 	t := &turn{
-		party: p, room: r, until: began.Add(p.Wait), called: make(chan struct{}, 1), stands: make(chan Standing, 1),
+		party: p, room: r, until: began.Add(p.Wait), place: place{p.Line, p.Ticket.ID}, called: make(chan struct{}, 1), stands: make(chan Standing, 1),
 	}
-	result, err := t.wait(ctx)
+	t.arrive()
+	result, last, err := t.wait(ctx)
+	t.end(last)
 	result.Waited = time.Since(began)
 	return result, err
 }
@@ -163,9 +162,7 @@ func (r *Room) step(ctx context.Context, name string, spec *lane.Spec, step *lan
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l := r.byName[name]; l != nil {
-		l.heard(&out)
-	}
+	r.heard(name, &out)
 	return out, nil
 }
 
@@ -180,26 +177,14 @@ func (r *Room) listen() {
 		for {
 			select {
 			case c := <-calls:
-				r.hear(c)
+				r.mu.Lock()
+				r.hear(place{c.Line, c.Ticket})
+				r.mu.Unlock()
 			case <-r.alive.Done():
 				return
 			}
 		}
 	})
-}
-
-// hear takes in a call.
-func (r *Room) hear(c store.Called) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l := r.byName[c.Line]; l != nil && len(l.turns[c.Ticket]) > 0 {
-		l.call(c.Ticket)
-		return
-	}
-	if len(r.early) >= keepEarly {
-		clear(r.early)
-	}
-	r.early[c.Ticket] = struct{}{}
 }
 
 // freed is what is to be told a line of room that has come.
