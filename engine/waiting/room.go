@@ -69,8 +69,9 @@ type Party struct {
 	Pace time.Duration
 	// Keep says that the party may come back with the same ticket when it has gone, so that its place is kept for a while.
 	Keep bool
-	// Stays says, before it waits, whether waiting can help. nil: it can.
-	Stays func(context.Context) (bool, error)
+	// Look says, before it waits, what would come of trying but for what is waited for: Busy: waiting can help; Refused: it
+	// cannot; Got: it is there already, whoever's turn it is. nil: waiting can help.
+	Look func(context.Context) (Verdict, error)
 	// Try asks for what is waited for, when it is its turn. It is told for how long it could still wait.
 	Try func(ctx context.Context, left time.Duration) (Attempt, error)
 	// Tell is told how the party stands, once a second; nil: nobody is. It must not take long.
@@ -130,7 +131,7 @@ type Result struct {
 // waited long enough. Where nobody waits it tries at once. Where the store cannot say whose turn it is, everybody tries: what
 // is waited for has its own limits.
 //
-// The error is that of Try or Stays, or of ctx: the party has left the line then. Or it is ErrStopping.
+// The error is that of Try or Look, or of ctx: the party has left the line then. Or it is ErrStopping.
 func (r *Room) Wait(ctx context.Context, p *Party) (Result, error) {
 	began := time.Now()
 	t := &turn{

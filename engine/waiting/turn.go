@@ -84,9 +84,14 @@ func (t *turn) try(ctx context.Context) (Attempt, error) {
 // await waits in the line. tried says that the party has tried before, so that it stays. last is what the line is to be told
 // then; nil: the line does not know the ticket any more.
 func (t *turn) await(ctx context.Context, tried bool) (result Result, last *lane.Step, err error) {
-	if t.party.Stays != nil && !tried {
-		if stays, err := t.party.Stays(ctx); err != nil || !stays {
+	if t.party.Look != nil && !tried {
+		switch verdict, err := t.party.Look(ctx); {
+		case err != nil || verdict == Refused:
 			return Result{End: TurnedAway}, &leaves, err
+		case verdict == Got:
+			if a, err := t.try(ctx); err != nil || a.Verdict != Busy {
+				return Result{End: Tried}, &leaves, err
+			}
 		}
 	}
 	timer := time.NewTimer(time.Until(t.until))
