@@ -244,8 +244,8 @@ func (t *turn) enterAgain() {
 	r := t.room
 	p := r.use(t.place)
 	defer r.done(t.place, p)
-	p.said.Lock()
-	defer p.said.Unlock()
+	p.saying <- struct{}{}
+	defer func() { <-p.saying }()
 	if !r.want(p, 0) {
 		return
 	}

@@ -1,10 +1,6 @@
 package waiting
 
-import (
-	"sync"
-
-	"github.com/rationhq/ration/lane"
-)
+import "github.com/rationhq/ration/lane"
 
 // place names a ticket of a line.
 type place struct {
@@ -14,9 +10,9 @@ type place struct {
 
 // presence is those here who want the same ticket: from before it enters the line until it has left.
 type presence struct {
-	// said is held while the line is told that the ticket enters, has had its turn, or leaves: what one says of it does not
-	// undo what another one has said since.
-	said sync.Mutex
+	// saying holds one while the line is told that the ticket enters, has had its turn, or leaves: what one says of it does
+	// not undo what another one has said since.
+	saying chan struct{}
 
 	// Guarded by Room.mu:
 	parties int  // who want the ticket
@@ -30,7 +26,7 @@ func (r *Room) use(at place) *presence {
 	defer r.mu.Unlock()
 	p := r.here[at]
 	if p == nil {
-		p = new(presence)
+		p = &presence{saying: make(chan struct{}, 1)}
 		r.here[at] = p
 	}
 	p.users++
@@ -63,12 +59,12 @@ func (t *turn) arrive() {
 // only told where nobody else here wants it.
 func (t *turn) end(last *lane.Step) {
 	p := t.presence
-	p.said.Lock()
+	p.saying <- struct{}{}
 	wanted := t.room.want(p, -1)
 	if last != nil && (last.Do == lane.Admitted || !wanted) {
 		_, _ = t.say(last) // if the line has not heard, and calls it, giveUp says so
 	}
-	p.said.Unlock()
+	<-p.saying
 	t.room.done(t.place, p)
 }
 
@@ -77,10 +73,10 @@ func (t *turn) end(last *lane.Step) {
 func (l *line) giveUp(id lane.ID) {
 	r, at := l.room, place{l.name, id}
 	p, spec := r.use(at), l.orders()
-	p.said.Lock()
+	p.saying <- struct{}{}
 	if !r.want(p, 0) {
 		_, _ = r.step(r.alive, l.name, &spec, &lane.Step{Do: lane.Leave, Keep: true, Ticket: lane.Ticket{ID: id}})
 	}
-	p.said.Unlock()
+	<-p.saying
 	r.done(at, p)
 }

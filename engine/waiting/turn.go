@@ -137,8 +137,8 @@ func (t *turn) departs() *lane.Step {
 
 // enter asks the line for a turn.
 func (t *turn) enter(ctx context.Context, step *lane.Step) (lane.Outcome, error) {
-	t.presence.said.Lock()
-	defer t.presence.said.Unlock()
+	t.presence.saying <- struct{}{}
+	defer func() { <-t.presence.saying }()
 	step.Wait = t.left()
 	return t.room.step(ctx, t.party.Line, &t.party.Spec, step)
 }
