@@ -331,3 +331,204 @@ func TestEnterAgain(t *testing.T) {
 		}
 	})
 }
+
+// Where nothing is known of the line everybody tries. Those who wait already try with each beat, and go on waiting when the
+// line is back.
+func TestWithoutALine(t *testing.T) {
+	inHall(t, 1, 1, func(h *hall) {
+		h.has(h.come(h.Context(), 0, "first"), 0)
+		waits := h.come(h.Context(), 0, "ann")
+		h.faulty[0].script(func(*lane.Step) fault { return fault{unheard: true} })
+		if w := <-h.come(h.Context(), 0, "bob"); w.err != nil || w.End != waiting.Tried || w.had {
+			t.Errorf("there is no room for bob: %+v, %v", w.Result, w.err)
+		}
+		time.Sleep(5 * time.Second)
+		h.waits(waits)
+		h.places.free()
+		h.has(h.come(h.Context(), 0, "carol"), 0)
+		h.faulty[0].script(func(*lane.Step) fault { return fault{} })
+		time.Sleep(2 * time.Second)
+		h.expectLine("ann")
+		h.places.free()
+		h.has(waits, 0)
+
+		waits = h.come(h.Context(), 0, "ben")
+		h.faulty[0].script(func(*lane.Step) fault { return fault{unheard: true} })
+		h.places.free()
+		h.has(waits, 1100*time.Millisecond)
+		h.places.free()
+	})
+}
+
+// A call that does not come through is said again, once a second.
+func TestMissedCall(t *testing.T) {
+	for _, deaf := range []bool{false, true} {
+		inHall(t, 2, 1, func(h *hall) {
+			h.faulty[1].deaf = deaf
+			h.has(h.come(h.Context(), 0, "first"), 0)
+			waits, began := h.come(h.Context(), 1, "ann"), time.Now()
+			time.Sleep(100 * time.Millisecond)
+			h.places.free()
+			h.has(waits, 1100*time.Millisecond)
+			if took := time.Since(began); took < 200*time.Millisecond == deaf {
+				t.Errorf("deaf %v: it took %v", deaf, took)
+			}
+			h.places.free()
+		})
+	}
+}
+
+// Who leaves in the instant in which it is called leaves its turn to the next one at once; and what it got meanwhile, to those
+// who asked for it.
+func TestLeavesWhenCalled(t *testing.T) {
+	inHall(t, 2, 1, func(h *hall) {
+		h.has(h.come(h.Context(), 0, "first"), 0)
+		ctx, leave := context.WithCancel(h.Context())
+		ann := h.come(ctx, 1, "ann", func(p *waiting.Party) {
+			try := p.Try
+			p.Try = func(ctx context.Context, left time.Duration) (waiting.Attempt, error) {
+				if ctx.Err() != nil {
+					return waiting.Attempt{}, ctx.Err()
+				}
+				return try(ctx, left)
+			}
+		})
+		bob := h.come(h.Context(), 1, "bob")
+		h.faulty[0].script(func(step *lane.Step) fault {
+			if step.Do == lane.Free {
+				leave()
+			}
+			return fault{}
+		})
+		h.places.free()
+		if w := <-ann; !w.had && w.err == nil {
+			t.Errorf("ann has left: %+v, %v", w.Result, w.err)
+		} else if w.had {
+			h.places.free()
+		}
+		h.has(bob, 0)
+		h.places.free()
+	})
+}
+
+// All who wait when their process stops are told so. The line keeps their places, and calls others meanwhile. Who comes back
+// by another process goes before all who were behind.
+func TestStop(t *testing.T) {
+	inHall(t, 2, 1, func(h *hall) {
+		h.has(h.come(h.Context(), 1, "first"), 0)
+		ann, bob := h.come(h.Context(), 0, "ann"), h.come(h.Context(), 0, "bob", keep)
+		carol, dan := h.come(h.Context(), 1, "carol"), h.come(h.Context(), 1, "dan")
+		h.expectLine("ann bob carol dan")
+		h.rooms[0].Stop()
+		for _, done := range []<-chan waited{ann, bob} {
+			if w := <-done; w.err != waiting.ErrStopping { //nolint:errorlint // nothing wraps it
+				t.Errorf("%s: %+v, %v", w.who, w.Result, w.err)
+			}
+		}
+		if w := <-h.come(h.Context(), 0, "eve"); w.err != waiting.ErrStopping { //nolint:errorlint // nothing wraps it
+			t.Errorf("who comes later: %+v, %v", w.Result, w.err)
+		}
+		h.expectLine("carol dan (ann) (bob) (eve)")
+		h.places.free()
+		h.has(carol, 0)
+		bob = h.come(h.Context(), 1, "bob")
+		h.expectLine("bob dan (ann) (eve)")
+		h.places.free()
+		h.has(bob, 0)
+		h.places.free()
+		h.has(dan, 0)
+		h.places.free()
+	})
+}
+
+// A line that is full says so at once, and how long it would have taken.
+func TestFullLine(t *testing.T) {
+	inHall(t, 1, 1, func(h *hall) {
+		few := func(p *waiting.Party) { p.Spec.Most, p.Spec.MostOfSubject, p.Pace = 3, 2, time.Second }
+		of := func(subject string) func(*waiting.Party) {
+			return func(p *waiting.Party) { p.Ticket.Subject = id("%s", subject) }
+		}
+		h.has(h.come(h.Context(), 0, "first"), 0)
+		ctx, leave := context.WithCancel(h.Context())
+		var all []<-chan waited
+		for _, who := range []string{"ann", "ann's second"} {
+			all = append(all, h.come(ctx, 0, who, few, of("ann")))
+		}
+		full := func(who, subject string, want waiting.End) {
+			t.Helper()
+			w := <-h.come(h.Context(), 0, who, few, of(subject))
+			n := len(all)
+			if w.err != nil || w.End != want || w.Waiting != n || w.Expected != time.Duration(n+1)*time.Second || w.Waited != 0 {
+				t.Errorf("%s: %+v, %v", who, w.Result, w.err)
+			}
+		}
+		full("ann's third", "ann", waiting.FullForSubject)
+		all = append(all, h.come(ctx, 0, "bob", few))
+		full("carol", "carol", waiting.Full)
+		leave()
+		for _, done := range all {
+			<-done
+		}
+		h.places.free()
+		h.has(h.come(h.Context(), 0, "carol", few), 0)
+		h.places.free()
+	})
+}
+
+// Two who ask for the same have one place in line, and hear the same: in one process, where the place is theirs until both have
+// left, and in two, where it is that of whoever came last.
+func TestTwoForOneTicket(t *testing.T) {
+	for _, other := range []int{0, 1} {
+		inHall(t, 2, 1, func(h *hall) {
+			h.has(h.come(h.Context(), 0, "first"), 0)
+			ctx, leave := context.WithCancel(h.Context())
+			waits, bob := h.come(ctx, 0, "ann", keep), h.come(h.Context(), 0, "bob")
+			again := h.come(h.Context(), other, "ann", keep)
+			h.expectLine("ann bob")
+			leave()
+			<-waits
+			h.expectLine("ann bob")
+			h.places.free()
+			h.has(again, 0)
+			h.places.free()
+			h.has(bob, 0)
+			h.places.free()
+		})
+		inHall(t, 2, 2, func(h *hall) {
+			h.has(h.come(h.Context(), 0, "first"), 0)
+			h.has(h.come(h.Context(), 0, "second"), 0)
+			waits := h.come(h.Context(), 0, "ann", keep)
+			again := h.come(h.Context(), other, "ann", keep)
+			h.places.free()
+			h.places.free()
+			h.has(again, 0)
+			h.places.free()
+			if other == 0 {
+				h.has(waits, 0)
+				h.places.free()
+			} else if w := <-waits; w.err != nil || w.End != waiting.TimedOut || w.Position != 0 {
+				t.Errorf("whose place another process has: %+v, %v", w.Result, w.err)
+			}
+		})
+	}
+}
+
+// Who comes again with the same ticket in the instant in which it leaves has a place in line.
+func TestComesAsItLeaves(t *testing.T) {
+	inHall(t, 1, 1, func(h *hall) {
+		h.has(h.come(h.Context(), 0, "first"), 0)
+		ctx, leave := context.WithCancel(h.Context())
+		waits, bob := h.come(ctx, 0, "ann", keep), h.come(h.Context(), 0, "bob")
+		h.faulty[0].script(once(lane.Leave, "ann", fault{before: 100 * time.Millisecond}))
+		leave()
+		synctest.Wait()
+		again := h.come(h.Context(), 0, "ann", keep)
+		<-waits
+		h.expectLine("ann bob")
+		h.places.free()
+		h.has(again, 0)
+		h.places.free()
+		h.has(bob, 0)
+		h.places.free()
+	})
+}
