@@ -162,6 +162,8 @@ func (i *inquiry) base() *asking { return &i.asking }
 
 func (i *inquiry) wants() *demand { return &i.want }
 
+func (i *inquiry) named() bool { return true }
+
 // prepare implements candidate.
 func (i *inquiry) prepare(ctx context.Context, lane string) error {
 	if err := i.renew(); err != nil {

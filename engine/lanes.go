@@ -174,6 +174,8 @@ type candidate interface {
 	abandon(ctx context.Context)
 	// wants is what it asks for.
 	wants() *demand
+	// named says that it may come again under the same name, so that it may have been admitted already.
+	named() bool
 	base() *asking
 }
 
@@ -196,7 +198,7 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	}
 	result, err := e.room.Wait(ctx, &waiting.Party{
 		Line: string(in.Owner()), Spec: orderOf(a.domain, in), Ticket: ticketOf(c, in), Wait: longest(ctx, in, place),
-		Pace: in.Interval().Duration(), Keep: place.keep, Stays: w.stays, Try: w.try, Tell: place.Tell,
+		Pace: in.Interval().Duration(), Keep: place.keep, Look: w.lookAround, Try: w.try, Tell: place.Tell,
 	})
 	w.stopped()
 	d := a.decision
@@ -206,27 +208,20 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	if err != nil && w.holds && !place.keep {
 		c.abandon(context.WithoutCancel(ctx))
 	}
+	ended := WaitedForTurn
+	if err == nil && (result.End == waiting.Full || result.End == waiting.FullForSubject) {
+		ended, err = w.standsOutside(ctx, result.End)
+	}
 	d.Waiting = Waiting{Lane: in, For: result.Waited, Standing: result.Standing}
 	if err != nil {
 		e.metrics.lanes.observe(in, d, "gone")
 		return err
 	}
-	switch result.End {
-	case waiting.Tried, waiting.TurnedAway:
-	case waiting.TimedOut:
-		d.Waiting.Ended, d.Over = WaitedTooLong, true
-	case waiting.Full, waiting.FullForSubject:
-		if err := c.look(ctx, in.Name); err != nil {
-			return err
-		}
-		d.Waiting = Waiting{Lane: in, For: result.Waited, Standing: result.Standing}
-		if d.Over {
-			break // by a limit of its own, which says more
-		}
-		d.Waiting.Ended, d.Over = LineFull, true
-		if result.End == waiting.FullForSubject {
-			d.Waiting.Ended = LineFullOfSubject
-		}
+	if result.End == waiting.TimedOut {
+		ended = WaitedTooLong
+	}
+	if d.Waiting.Ended = ended; ended != WaitedForTurn {
+		d.Over = true
 	}
 	c.conclude()
 	e.metrics.lanes.observe(in, d, d.Waiting.Ended.String())
@@ -243,11 +238,45 @@ type waiter struct {
 	holds    bool // it was admitted, or left before that was known
 }
 
-func (w *waiter) stays(ctx context.Context) (bool, error) {
+// lookAround says whether it is worth waiting: Refused, where a limit of its own refuses it; Got, where it was admitted
+// before, and only has not heard, so that nobody's turn is needed for it to hear again.
+func (w *waiter) lookAround(ctx context.Context) (waiting.Verdict, error) {
 	w.begins()
+	return w.wouldBe(ctx)
+}
+
+func (w *waiter) wouldBe(ctx context.Context) (waiting.Verdict, error) {
+	a := w.base()
+	if l := a.s.step.Lease; l != nil && w.named() {
+		if a.engine.knows(ctx, l.ID) {
+			return waiting.Got, nil
+		}
+	}
 	w.prepared = false
 	err := w.look(ctx, w.lane.Name)
-	return !w.base().decision.Over, err
+	if a.decision.Over {
+		return waiting.Refused, err
+	}
+	return waiting.Busy, err
+}
+
+// standsOutside says what becomes of one for whom the line has no place.
+func (w *waiter) standsOutside(ctx context.Context, end waiting.End) (WaitEnd, error) {
+	verdict, err := w.wouldBe(ctx)
+	switch {
+	case err != nil:
+		return WaitedForTurn, err
+	case verdict == waiting.Got:
+		if a, err := w.try(ctx, 0); err != nil || a.Verdict != waiting.Busy {
+			return WaitedForTurn, err
+		}
+	case verdict == waiting.Refused:
+		return WaitedForTurn, nil // by a limit of its own, which says more
+	}
+	if end == waiting.FullForSubject {
+		return LineFullOfSubject, nil
+	}
+	return LineFull, nil
 }
 
 // begins says that it waits.

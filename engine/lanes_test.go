@@ -263,6 +263,50 @@ func TestLaneOverEnvoy(t *testing.T) {
 	}
 }
 
+// Who was admitted, and has not heard, hears when it comes again, at once: whoever waits, however full the line is, and
+// although its own limits have no more room.
+func TestComesAgainInALane(t *testing.T) {
+	again := func(t *testing.T, text string) {
+		e := lanedBench(t, text)
+		first := callOf("a", "free", 1)
+		first.Key = "first"
+		heard := now(t, e, first)
+		overEnvoy := &engine.Request{Domain: "llm", Descriptors: []engine.Descriptor{
+			entries("user=a", "ration.tier=free", "ration.request=second", "ration.model=small", "ration.lane=provider"),
+		}}
+		var d engine.Decision
+		if err := e.Decide(t.Context(), overEnvoy, &d); err != nil || d.Over {
+			t.Fatal(err, d.Message())
+		}
+		if err := e.Reserve(t.Context(), callOf("a", "free", 1), new(engine.Admission)); err != nil {
+			t.Fatal(err)
+		}
+		waits := acquire(t, e, callOf("b", "pro", 1))
+		for range 2 {
+			if a := now(t, e, first); a.err != nil || a.Over || !a.Replayed || a.ID != heard.ID {
+				t.Errorf("the first one again: %v %s, replayed %v", a.err, a.Message(), a.Replayed)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := e.Decide(ctx, overEnvoy, &d); err != nil || d.Over {
+				t.Errorf("the second one again: %v %s, %+v", err, d.Message(), d.Waiting)
+			}
+		}
+		other := callOf("a", "free", 2)
+		other.Key = "first"
+		if a := now(t, e, other); !errors.Is(a.err, engine.ErrKeyReused) {
+			t.Errorf("another one under its key: %v %s", a.err, a.Message())
+		}
+		waitsStill(t, waits)
+		settle(t, e, heard, 1)
+		settle(t, e, <-waits, 1)
+	}
+	t.Run("where others wait", func(t *testing.T) { again(t, laned) })
+	t.Run("where the line is full", func(t *testing.T) {
+		again(t, strings.Replace(laned, "total: 100, per_subject: 5", "total: 1, per_subject: 1", 1))
+	})
+}
+
 // Never more are under way than the lane has places, and everybody has a turn.
 func TestPlacesOfALane(t *testing.T) {
 	e := lanedBench(t, laned)

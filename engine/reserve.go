@@ -107,6 +107,8 @@ func (r *reservation) base() *asking { return &r.asking }
 
 func (r *reservation) wants() *demand { return &r.want }
 
+func (r *reservation) named() bool { return r.call.Key != "" }
+
 // prepare implements candidate.
 func (r *reservation) prepare(ctx context.Context, lane string) (err error) {
 	e, call, a, s := r.engine, r.call, r.admission, r.s

@@ -156,10 +156,7 @@ func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
-	s.leased = store.Lease{ID: id, Do: store.LeaseLook}
-	s.beginStep()
-	s.step.Lease = &s.leased
-	if err := e.apply(ctx, s, &Decision{}); err != nil {
+	if err := e.askFor(ctx, s, id); err != nil {
 		return note{}, err
 	}
 	if _, ofDescriptors := readPart(s.outcome.Note); len(s.outcome.Note) > 0 && !ofDescriptors {
@@ -175,6 +172,21 @@ func (e *Engine) noteOf(ctx context.Context, id ReservationID, caller *Caller) (
 		return note{}, ErrUnknownReservation
 	}
 	return note{caller: *caller, reserved: limit.At(time.Now())}, nil
+}
+
+// askFor asks how a lease stands. The answer is the outcome of s.
+func (e *Engine) askFor(ctx context.Context, s *scratch, id store.LeaseID) error {
+	s.leased = store.Lease{ID: id, Do: store.LeaseLook}
+	s.beginStep()
+	s.step.Lease = &s.leased
+	return e.apply(ctx, s, &Decision{})
+}
+
+// knows says that there certainly is a lease, or was one.
+func (e *Engine) knows(ctx context.Context, id store.LeaseID) bool {
+	s := e.scratch.Get().(*scratch)
+	defer e.release(s)
+	return e.askFor(ctx, s, id) == nil && s.outcome.Lease != store.LeaseUnknown
 }
 
 // price finds the price of the model that has served: that of the reservation, or of the same instant.

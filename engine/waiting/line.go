@@ -66,9 +66,8 @@ func (t *turn) sitDown(out *lane.Outcome) {
 	l.turns[id] = append(l.turns[id], t)
 	l.new = l.new || t.party.Tell != nil
 	l.schedule(out)
-	isCalled := slices.ContainsFunc(out.Calls, func(c lane.Call) bool { return c.Ticket == id })
-	if _, early := r.early[id]; early || isCalled {
-		delete(r.early, id)
+	if t.presence.early {
+		t.presence.early = false
 		l.call(id)
 	}
 }
@@ -89,27 +88,36 @@ func (t *turn) standUp() {
 	}
 }
 
-// isShared says that another turn here waits for the same.
-func (r *Room) isShared(t *turn) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.byName[t.party.Line]
-	return l != nil && slices.ContainsFunc(l.turns[t.party.Ticket.ID], func(other *turn) bool { return other != t })
-}
-
 // heard takes in what a line has said to this process. Room.mu is held.
-func (l *line) heard(out *lane.Outcome) {
-	l.since = time.Now()
+func (r *Room) heard(name string, out *lane.Outcome) {
 	for _, c := range out.Calls {
-		if c.Waiter == l.room.me {
-			l.call(c.Ticket)
+		if c.Waiter == r.me {
+			r.hear(place{name, c.Ticket})
 		}
 	}
+	l := r.byName[name]
+	if l == nil {
+		return
+	}
+	l.since = time.Now()
 	if out.Gone {
 		l.lost = true
 		l.alarm()
 	}
 	l.schedule(out)
+}
+
+// hear takes in a call. Room.mu is held.
+func (r *Room) hear(at place) {
+	l, p := r.byName[at.line], r.here[at]
+	switch {
+	case l != nil && len(l.turns[at.ticket]) > 0:
+		l.call(at.ticket)
+	case p != nil:
+		p.early = true
+	case l != nil && !r.closed: // else the line will count this process as gone
+		r.behind.Go(func() { l.giveUp(at.ticket) })
+	}
 }
 
 // call tells those who wait for a ticket that it is their turn. Room.mu is held.
@@ -236,12 +244,26 @@ func (l *line) enterAgain() {
 	r.mu.Unlock()
 	slices.SortFunc(turns, func(a, b *turn) int { return cmp.Compare(a.seat, b.seat) })
 	for _, t := range turns {
-		step := &lane.Step{Do: lane.Enter, Ticket: t.party.Ticket, Wait: t.left()}
-		out, err := r.step(r.alive, l.name, &t.party.Spec, step)
-		if err != nil || out.Answer != lane.Waits {
-			r.mu.Lock()
+		t.enterAgain()
+	}
+}
+
+// enterAgain enters the line again, if anybody here wants the ticket still.
+func (t *turn) enterAgain() {
+	r := t.room
+	p := r.use(t.place)
+	defer r.done(t.place, p)
+	p.saying <- struct{}{}
+	defer func() { <-p.saying }()
+	if !r.want(p, 0) {
+		return
+	}
+	out, err := r.step(r.alive, t.party.Line, &t.party.Spec, &lane.Step{Do: lane.Enter, Ticket: t.party.Ticket, Wait: t.left()})
+	if err != nil || out.Answer != lane.Waits {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if l := r.byName[t.party.Line]; l != nil {
 			l.call(t.party.Ticket.ID) // it tries, and sees
-			r.mu.Unlock()
 		}
 	}
 }

@@ -30,15 +30,12 @@ type Room struct {
 	listening bool
 	byName    map[string]*line
 	freed     map[string]*freed
-	early     map[lane.ID]struct{} // tickets that were called before they sat down
+	here      map[place]*presence
 }
-
-// keepEarly is how many calls for unknown tickets are kept at most: most are of some that have just left.
-const keepEarly = 1024
 
 // New returns an empty room. A step in a line takes as long as patience at most; 0: as long as it takes.
 func New(lines store.Lines, patience time.Duration) *Room {
-	r := &Room{lines: lines, patience: patience, byName: make(map[string]*line), freed: make(map[string]*freed), early: make(map[lane.ID]struct{}), stopping: make(chan struct{})}
+	r := &Room{lines: lines, patience: patience, byName: make(map[string]*line), freed: make(map[string]*freed), here: make(map[place]*presence), stopping: make(chan struct{})}
 	_, _ = rand.Read(r.me[:]) // never fails
 	r.alive, r.stop = context.WithCancel(context.Background())
 	return r
@@ -72,8 +69,9 @@ type Party struct {
 	Pace time.Duration
 	// Keep says that the party may come back with the same ticket when it has gone, so that its place is kept for a while.
 	Keep bool
-	// Stays says, before it waits, whether waiting can help. nil: it can.
-	Stays func(context.Context) (bool, error)
+	// Look says, before it waits, what would come of trying but for what is waited for: Busy: waiting can help; Refused: it
+	// cannot; Got: it is there already, whoever's turn it is. nil: waiting can help.
+	Look func(context.Context) (Verdict, error)
 	// Try asks for what is waited for, when it is its turn. It is told for how long it could still wait.
 	Try func(ctx context.Context, left time.Duration) (Attempt, error)
 	// Tell is told how the party stands, once a second; nil: nobody is. It must not take long.
@@ -133,13 +131,15 @@ type Result struct {
 // waited long enough. Where nobody waits it tries at once. Where the store cannot say whose turn it is, everybody tries: what
 // is waited for has its own limits.
 //
-// The error is that of Try or Stays, or of ctx: the party has left the line then. Or it is ErrStopping.
+// The error is that of Try or Look, or of ctx: the party has left the line then. Or it is ErrStopping.
 func (r *Room) Wait(ctx context.Context, p *Party) (Result, error) {
 	began := time.Now()
 	t := &turn{
-		party: p, room: r, until: began.Add(p.Wait), called: make(chan struct{}, 1), stands: make(chan Standing, 1),
+		party: p, room: r, until: began.Add(p.Wait), place: place{p.Line, p.Ticket.ID}, called: make(chan struct{}, 1), stands: make(chan Standing, 1),
 	}
-	result, err := t.wait(ctx)
+	t.arrive()
+	result, last, err := t.wait(ctx)
+	t.end(last)
 	result.Waited = time.Since(began)
 	return result, err
 }
@@ -163,9 +163,7 @@ func (r *Room) step(ctx context.Context, name string, spec *lane.Spec, step *lan
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l := r.byName[name]; l != nil {
-		l.heard(&out)
-	}
+	r.heard(name, &out)
 	return out, nil
 }
 
@@ -180,26 +178,14 @@ func (r *Room) listen() {
 		for {
 			select {
 			case c := <-calls:
-				r.hear(c)
+				r.mu.Lock()
+				r.hear(place{c.Line, c.Ticket})
+				r.mu.Unlock()
 			case <-r.alive.Done():
 				return
 			}
 		}
 	})
-}
-
-// hear takes in a call.
-func (r *Room) hear(c store.Called) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l := r.byName[c.Line]; l != nil && len(l.turns[c.Ticket]) > 0 {
-		l.call(c.Ticket)
-		return
-	}
-	if len(r.early) >= keepEarly {
-		clear(r.early)
-	}
-	r.early[c.Ticket] = struct{}{}
 }
 
 // freed is what is to be told a line of room that has come.

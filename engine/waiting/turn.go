@@ -14,36 +14,42 @@ type turn struct {
 	room  *Room
 	until time.Time // it waits no longer
 
-	seat   int64         // of those who wait here, who came first
-	called chan struct{} // holds one: it is its turn
-	stands chan Standing // holds the last one
+	place    place
+	presence *presence
+	seat     int64         // of those who wait here, who came first
+	called   chan struct{} // holds one: it is its turn
+	stands   chan Standing // holds the last one
 }
 
-// wait waits for the turn, and tries.
-func (t *turn) wait(ctx context.Context) (Result, error) {
+// What the line is told in the end.
+var (
+	leaves = lane.Step{Do: lane.Leave}
+	keeps  = lane.Step{Do: lane.Leave, Keep: true} // who has gone may come back
+)
+
+// wait waits for the turn, and tries. last is what the line is to be told in the end; nil: nothing.
+func (t *turn) wait(ctx context.Context) (result Result, last *lane.Step, err error) {
 	enter := lane.Step{Do: lane.Enter, Ticket: t.party.Ticket}
 	for {
-		enter.Wait = t.left()
-		out, err := t.room.step(ctx, t.party.Line, &t.party.Spec, &enter)
+		out, err := t.enter(ctx, &enter)
 		switch {
 		case ctx.Err() != nil:
-			t.depart()
-			return Result{}, ctx.Err()
+			return Result{}, t.departs(), ctx.Err()
 		case err != nil || out.Answer == lane.Go:
 			a, tryErr := t.try(ctx)
 			if tryErr != nil || a.Verdict != Busy || err != nil {
-				return Result{End: Tried}, tryErr
+				return Result{End: Tried}, nil, tryErr
 			}
 			enter.Tried = true // and once more as soon as it waits: room that has come since nobody else would tell it of
 			continue
 		case out.Answer == lane.Full, out.Answer == lane.FullForSubject:
-			return t.full(&out), nil
+			return t.full(&out), nil, nil
 		}
 		t.sitDown(&out)
-		result, lost, err := t.await(ctx, enter.Tried)
+		result, last, err := t.await(ctx, enter.Tried)
 		t.standUp()
-		if !lost {
-			return result, err
+		if last != nil {
+			return result, last, err
 		}
 		enter.Tried = true
 	}
@@ -75,13 +81,17 @@ func (t *turn) try(ctx context.Context) (Attempt, error) {
 	return t.party.Try(ctx, time.Until(t.until))
 }
 
-// await waits in the line. tried says that the party has tried before, so that it stays; lost, that the line does not know it
-// any more.
-func (t *turn) await(ctx context.Context, tried bool) (result Result, lost bool, err error) {
-	if t.party.Stays != nil && !tried {
-		if stays, err := t.party.Stays(ctx); err != nil || !stays {
-			t.leave()
-			return Result{End: TurnedAway}, false, err
+// await waits in the line. tried says that the party has tried before, so that it stays. last is what the line is to be told
+// then; nil: the line does not know the ticket any more.
+func (t *turn) await(ctx context.Context, tried bool) (result Result, last *lane.Step, err error) {
+	if t.party.Look != nil && !tried {
+		switch verdict, err := t.party.Look(ctx); {
+		case err != nil || verdict == Refused:
+			return Result{End: TurnedAway}, &leaves, err
+		case verdict == Got:
+			if a, err := t.try(ctx); err != nil || a.Verdict != Busy {
+				return Result{End: Tried}, &leaves, err
+			}
 		}
 	}
 	timer := time.NewTimer(time.Until(t.until))
@@ -92,49 +102,50 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, lost bool,
 			a, err := t.try(ctx)
 			switch {
 			case err != nil || a.Verdict == Refused:
-				t.leave()
-				return Result{End: Tried}, false, err
+				return Result{End: Tried}, &leaves, err
 			case a.Verdict == Got:
-				_, _ = t.say(&lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until}) // else the line ends it in time
-				return Result{End: Tried}, false, nil
+				return Result{End: Tried}, &lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until}, nil
 			}
 			// Where it is not known whether the line has heard, it will count this process as gone, and say so.
 			if out, err := t.say(&lane.Step{Do: lane.Refused, Until: a.Until}); err == nil && out.Answer == lane.Unknown {
-				return Result{}, true, nil
+				return Result{}, nil, nil
 			}
 		case s := <-t.stands:
 			t.party.Tell(s)
 		case <-timer.C:
-			standing := t.room.standing(ctx, t)
-			t.leave()
-			return Result{End: TimedOut, Standing: standing}, false, nil
+			return Result{End: TimedOut, Standing: t.room.standing(ctx, t)}, &leaves, nil
 		case <-t.room.stopping:
-			return Result{}, false, ErrStopping
+			return Result{}, &keeps, ErrStopping
 		case <-ctx.Done():
-			select {
-			case <-t.room.stopping: // the server has ended it
-			default:
-				t.depart()
-			}
-			return Result{}, false, ctx.Err()
+			return Result{}, t.departs(), ctx.Err()
 		}
 	}
 }
 
-// say says something of the ticket to the line, also when the party has gone.
-func (t *turn) say(step *lane.Step) (lane.Outcome, error) {
-	step.Ticket.ID = t.party.Ticket.ID
-	return t.room.step(t.room.alive, t.party.Line, &t.party.Spec, step)
+// departs is what the line is told of a party that is gone.
+func (t *turn) departs() *lane.Step {
+	select {
+	case <-t.room.stopping: // the server has ended it
+		return &keeps
+	default:
+	}
+	if t.party.Keep {
+		return &keeps
+	}
+	return &leaves
 }
 
-// leave gives the place up, unless somebody else here waits for the same.
-func (t *turn) leave() { t.goAway(false) }
+// enter asks the line for a turn.
+func (t *turn) enter(ctx context.Context, step *lane.Step) (lane.Outcome, error) {
+	t.presence.saying <- struct{}{}
+	defer func() { <-t.presence.saying }()
+	step.Wait = t.left()
+	return t.room.step(ctx, t.party.Line, &t.party.Spec, step)
+}
 
-// depart leaves because the party is gone, who may come back.
-func (t *turn) depart() { t.goAway(t.party.Keep) }
-
-func (t *turn) goAway(keep bool) {
-	if !t.room.isShared(t) {
-		_, _ = t.say(&lane.Step{Do: lane.Leave, Keep: keep}) // else the line ends it in time
-	}
+// say says something of the ticket to the line, also when the party has gone.
+func (t *turn) say(step *lane.Step) (lane.Outcome, error) {
+	said := *step
+	said.Ticket.ID = t.party.Ticket.ID
+	return t.room.step(t.room.alive, t.party.Line, &t.party.Spec, &said)
 }
