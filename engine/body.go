@@ -143,12 +143,14 @@ func (d *Decision) openAITypeAndCode() (kind, code string) {
 
 // openAIMeter is what OpenAI's API says that a limit counts.
 func (d *Decision) openAIMeter() string {
-	if a := d.Statuses[d.Binding()].Applied; a != nil {
-		switch a.Limit.Meter {
-		case policy.Tokens, policy.InputTokens, policy.OutputTokens:
-			return "tokens"
-		default:
-		}
+	binding := d.Binding()
+	if binding < 0 || d.Statuses[binding].Applied == nil {
+		return "requests" // that had no turn, or that a plain rule counts
+	}
+	switch d.Statuses[binding].Applied.Limit.Meter {
+	case policy.Tokens, policy.InputTokens, policy.OutputTokens:
+		return "tokens"
+	default:
 	}
 	return "requests"
 }
@@ -159,6 +161,10 @@ func (d *Decision) details() details {
 
 func (d *Decision) particulars() particulars {
 	p := particulars{Degraded: d.Degraded.String()}
+	if wait, ok := d.RetryAfter(); ok {
+		seconds, reset := wait.Seconds(), (d.Now + wait).Time()
+		p.RetryAfter, p.ResetAt = &seconds, &reset
+	}
 	binding := d.Binding()
 	if binding < 0 {
 		return p
@@ -173,10 +179,6 @@ func (d *Decision) particulars() particulars {
 	}
 	if s.Applied != nil && d.Verdict() != Unavailable {
 		p.Tier, p.UpgradeURL = s.Applied.Limit.TierName(s.Applied.Tier), s.Applied.Quantity.UpgradeURL
-	}
-	if wait, ok := d.RetryAfter(); ok {
-		seconds, reset := wait.Seconds(), (d.Now + wait).Time()
-		p.RetryAfter, p.ResetAt = &seconds, &reset
 	}
 	return p
 }

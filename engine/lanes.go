@@ -97,7 +97,7 @@ func (e *Engine) acquire(ctx context.Context, call *Call, place *Place, a *Admis
 		return err
 	}
 	if place.Longest < 0 {
-		return &InvalidError{Field: "longest_wait", Reason: "it is below 0: say how long to wait, or nothing"}
+		return &InvalidError{Field: "wait.longest", Reason: "it is not above 0: say how long to wait, or nothing, for as long as the lane lets calls wait"}
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.release(s)
@@ -111,13 +111,13 @@ func laneFor(domain *policy.Domain, name, model string) (*policy.Lane, error) {
 		if in := domain.Lane(name); in != nil {
 			return in, nil
 		}
-		return nil, &InvalidError{Field: "lane", Reason: domain.UnknownLane(name)}
+		return nil, &InvalidError{Field: "wait.lane", Reason: domain.UnknownLane(name)}
 	}
 	if in := domain.LaneOf(domain.Upstream(model)); in != nil {
 		return in, nil
 	}
 	return nil, &InvalidError{
-		Field:  "lane",
+		Field:  "wait.lane",
 		Reason: fmt.Sprintf("no lane is bound to the upstream of the model %.100q: name the lane", model),
 	}
 }

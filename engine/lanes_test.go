@@ -29,7 +29,7 @@ descriptors:
       - name: requests
         meter: requests
         algorithm: fixed_window
-        tiers: { free: { limit: 3/hour }, pro: { limit: 50/hour }, premium: unlimited }
+        tiers: { free: { limit: 3/365 days }, pro: { limit: 50/365 days }, premium: unlimited }
 upstreams:
   - name: provider
     models: [ small ]
@@ -126,7 +126,7 @@ func ownLimit(a *acquired) bool {
 func TestOwnLimitsRefuseInALane(t *testing.T) {
 	e := lanedBench(t, laned)
 	first, second := now(t, e, callOf("a", "free", 1)), now(t, e, callOf("a", "free", 1))
-	third := acquire(t, e, callOf("a", "free", 1))  // the third of three an hour
+	third := acquire(t, e, callOf("a", "free", 1))  // the third of three
 	fourth := acquire(t, e, callOf("a", "free", 1)) // there is room for one more yet
 	settle(t, e, first, 1)
 	settle(t, e, <-third, 1)

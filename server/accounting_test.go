@@ -85,6 +85,7 @@ type site struct {
 	rationv1.AccountingServiceClient
 	conn  *grpc.ClientConn
 	clock *clock
+	end   func() error // stops it, and says how that went
 }
 
 // serve serves a policy over counters in memory, or over another store.
@@ -114,6 +115,7 @@ func serve(t *testing.T, text string, over store.Store, config server.Config) *s
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx) }()
+	s.end = sync.OnceValue(func() error { stop(); return <-ended })
 	if s.conn, err = grpc.NewClient(s.Addr("gRPC"), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +123,7 @@ func serve(t *testing.T, text string, over store.Store, config server.Config) *s
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		_ = s.conn.Close()
-		stop()
-		if err := <-ended; err != nil {
+		if err := s.end(); err != nil {
 			t.Error(err)
 		}
 		e.Close()
