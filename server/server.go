@@ -152,14 +152,14 @@ func New(config Config, e *engine.Engine, h *health.State, metrics *prometheus.R
 	for _, site := range []struct {
 		name, addr string
 		handler    func(net.Addr) (http.Handler, error)
-		write      time.Duration // how long an answer may take; 0: as long as it takes
+		write      time.Duration // how long an answer may take that comes soon; 0: as long as it takes
 		tls        bool
 		protocols  *http.Protocols
 	}{
 		{"HTTP", config.HTTPAddr, func(at net.Addr) (http.Handler, error) {
 			s.gates["HTTP"] = gateOn(at, "--http-addr", &config)
 			g := gateway.New(gateway.Options{
-				Unary: s.gates["HTTP"].Unary, Guard: guard, Stream: chain(s.gates["HTTP"].Stream, endStreams(s.stopping, guard)),
+				Unary: s.gates["HTTP"].Unary, Waits: api.Waits, Guard: guard, Stream: chain(s.gates["HTTP"].Stream, endStreams(s.stopping, guard)),
 			})
 			own(g)
 			json := http.Handler(g)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rationhq/ration/engine"
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
+	"github.com/rationhq/ration/policy"
 )
 
 // Acquire implements rationv1.AccountingServiceServer.
@@ -28,7 +29,12 @@ func (s *Service) Acquire(r *rationv1.AcquireRequest, stream rationv1.Accounting
 	if err != nil {
 		return err
 	}
-	return stream.Send(&rationv1.AcquireResponse{Of: &rationv1.AcquireResponse_Answer{Answer: answer}})
+	err = stream.Send(&rationv1.AcquireResponse{Of: &rationv1.AcquireResponse_Answer{Answer: answer}})
+	if id, missing := idOf(answer.GetReservation().GetId()); err != nil && missing == nil && call.Key == "" {
+		// Nobody knows of the place, nor can ask for it again.
+		_ = s.engine.Release(context.WithoutCancel(ctx), id, new(engine.Settlement)) // else it lapses
+	}
+	return err
 }
 
 // acquire reserves a call when it is its turn.
@@ -47,6 +53,19 @@ func (s *Service) acquire(ctx context.Context, call *engine.Call, place *engine.
 // reserved is the answer to a call.
 func reserved(a *engine.Admission) *rationv1.ReserveResponse {
 	return &rationv1.ReserveResponse{Decision: decisionOf(a), Reservation: reservationOf(a), Replayed: a.Replayed}
+}
+
+// Waits returns how long a request asks to wait at most, beside what any call takes.
+func Waits(request any) time.Duration {
+	r, ok := request.(*rationv1.ReserveRequest)
+	if !ok || r.GetWait() == nil {
+		return 0
+	}
+	lane := policy.MaxLaneWait.Duration() // the engine knows how long it really is
+	if longest := longestOf(r.GetWait().GetLongest()); longest > 0 {
+		return min(longest, lane)
+	}
+	return lane
 }
 
 func placeOf(w *rationv1.Wait) engine.Place {

@@ -54,6 +54,7 @@ func newService(t *testing.T, w *watched) *api.Service {
 	p, _, err := policy.Parse([]policy.Source{{Name: "p", Data: []byte(`
 domain: llm
 descriptors: [ { key: user, limits: [ { name: tokens, meter: tokens, algorithm: calendar, limit: 1_000_000/year } ] } ]
+lanes: [ { name: one, max_concurrent: 1, max_wait: 40s } ]
 `)}}, policy.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,8 @@ type Options struct {
 	Guard *recovery.Guard
 	// Timeout is how long a call may take; 0: DefaultTimeout.
 	Timeout time.Duration
+	// Waits returns how much longer a call may take, since its request asks to wait for something; nil: none does.
+	Waits func(request any) time.Duration
 }
 
 // Gateway serves what was registered with it.
@@ -126,9 +128,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerError(w, httpStatus, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(asCall(r), g.opts.Timeout)
-	defer cancel()
-	response, err := g.call(ctx, m, body)
+	response, err := g.call(asCall(r), m, body)
+	// The server's own deadline is for answers that come soon.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin))
 	if err != nil {
 		err = failure.Complete(err)
 		answerError(w, httpStatusOf(status.Code(err)), err)
@@ -186,11 +188,25 @@ func read(w http.ResponseWriter, r *http.Request) (body []byte, httpStatus int, 
 func (g *Gateway) call(ctx context.Context, m method, body []byte) (response proto.Message, err error) {
 	defer g.opts.Guard.Catch(&err)
 	decode := func(into any) error { return unmarshal(body, into.(proto.Message)) }
-	out, err := m.handler(m.service, ctx, decode, g.opts.Unary)
+	out, err := m.handler(m.service, ctx, decode, g.inTime)
 	if err != nil {
 		return nil, err
 	}
 	return out.(proto.Message), nil
+}
+
+// inTime ends a call that takes too long. It is a grpc.UnaryServerInterceptor.
+func (g *Gateway) inTime(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	timeout := g.opts.Timeout
+	if g.opts.Waits != nil {
+		timeout += g.opts.Waits(request)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if g.opts.Unary == nil {
+		return handler(ctx, request)
+	}
+	return g.opts.Unary(ctx, request, info, handler)
 }
 
 // unmarshal reads a request. A field that the request does not have is an error: it is a field that somebody has

@@ -26,7 +26,7 @@ const ContentTypeStream = "application/x-ndjson"
 // connections off that are silent for long, mostly after a minute.
 const DefaultHeartbeat = 15 * time.Second
 
-// writeWithin is how long a caller may take for a message.
+// writeWithin is how long a caller may take for an answer, or for a message of many.
 const writeWithin = 30 * time.Second
 
 // serverStream is a method with one request and many answers.

@@ -109,6 +109,49 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// patient is a service whose Reserve takes its time.
+type patient struct {
+	rationv1.UnimplementedAccountingServiceServer
+	takes time.Duration
+}
+
+func (p patient) Reserve(ctx context.Context, _ *rationv1.ReserveRequest) (*rationv1.ReserveResponse, error) {
+	select {
+	case <-time.After(p.takes):
+		return &rationv1.ReserveResponse{Replayed: true}, nil
+	case <-ctx.Done():
+		return nil, failure.Of(ctx.Err())
+	}
+}
+
+// A call that asks to wait may take longer than others, and than the server lets answers take.
+func TestWaits(t *testing.T) {
+	waits := func(request any) time.Duration {
+		return request.(*rationv1.ReserveRequest).GetWait().GetLongest().AsDuration()
+	}
+	for body, want := range map[string]int{`{"wait": {"longest": "20s"}}`: 200, `{}`: 504} {
+		g := gateway.New(gateway.Options{Timeout: time.Millisecond, Waits: waits})
+		rationv1.RegisterAccountingServiceServer(g, patient{takes: 60 * time.Millisecond})
+		s := httptest.NewUnstartedServer(g)
+		s.Config.WriteTimeout = 50 * time.Millisecond
+		s.Start()
+		t.Cleanup(s.Close)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/ration.v1.AccountingService/Reserve", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		answer, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("%s: %d, want %d", body, answer.StatusCode, want)
+		}
+	}
+}
+
 // A stream that is silent has empty lines.
 func TestHeartbeat(t *testing.T) {
 	ended := make(chan struct{})

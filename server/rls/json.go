@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
@@ -37,6 +38,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out, err := s.answer(r.Context(), in)
+	// It may have waited in a lane for longer than the server lets others take.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin))
 	if err != nil {
 		failed := status.Convert(err)
 		if !badRequests[failed.Code()] {
@@ -63,6 +66,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = w.Write(answer) // the caller may have left
 }
+
+// writeWithin is how long a caller may take for an answer.
+const writeWithin = 30 * time.Second
 
 // badRequests are the codes that mean: the request is at fault.
 var badRequests = map[codes.Code]bool{codes.Unknown: true, codes.InvalidArgument: true}
