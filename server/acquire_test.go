@@ -527,3 +527,110 @@ func TestReserveWaits(t *testing.T) {
 		}
 	})
 }
+
+// A call over HTTP may wait for longer than others take.
+func TestReserveWaitsForLong(t *testing.T) {
+	t.Parallel()
+	s := serve(t, strings.Replace(laned, "max_wait: 15s", "max_wait: 20s", 1), memory.New(memory.Options{}), server.Config{})
+	overGRPC(t.Context(), t, s.Server, turn("alice")).admitted(t)
+	got := post(t, s.Addr("HTTP"), accounting+"Reserve", `{"caller": {"domain": "llm", "attributes": {"user": "bob"}}, "wait": {"lane": "one", "longest": "15.5s"}}`)
+	var a rationv1.ReserveResponse
+	if err := protojson.Unmarshal([]byte(got.text), &a); err != nil || a.GetDecision().GetWaited().GetWaited().AsDuration() < 15500*time.Millisecond {
+		t.Errorf("%d %s", got.status, got.text)
+	}
+}
+
+// A server that stops says so at once to all who wait, and waits for none of them. Their places are kept: with the same key
+// they have them by another server, before those who came after them.
+func TestAcquireWhileAServerStops(t *testing.T) {
+	laneStores(t, func(t *testing.T, open func() store.Store) {
+		stops, stays := serve(t, laned, open(), server.Config{}), serve(t, laned, open(), server.Config{})
+		place := overGRPC(t.Context(), t, stays.Server, turn("alice")).admitted(t)
+		first := overGRPC(t.Context(), t, stops.Server, turn("bob", keyed("call-1")))
+		first.until(t, 1, 1)
+		second := overHTTP(t.Context(), t, stops.Server, turn("carol", keyed("call-2")))
+		second.until(t, 2, 2)
+		third := make(chan error)
+		go func() {
+			_, err := stops.Reserve(t.Context(), reserveOf(turn("dora", keyed("call-3"))))
+			third <- err
+		}()
+		first.until(t, 1, 3)
+		began := time.Now()
+		if err := stops.end(); err != nil || time.Since(began) > 5*time.Second {
+			t.Errorf("the server stops after %v: %v", time.Since(began), err)
+		}
+		last := func(next tells) (err error) {
+			for err == nil {
+				_, err = next()
+			}
+			return err
+		}
+		for name, err := range map[string]error{"over gRPC": last(first), "over HTTP": last(second), "in Reserve": <-third} {
+			if got := saidBy(t, err); got != (said{codes.Unavailable, "STOPPING", "", true}) {
+				t.Errorf("%s: %+v: %v", name, got, err)
+			}
+		}
+		behind := overGRPC(t.Context(), t, stays.Server, turn("carol", keyed("call-2")))
+		behind.waits(t)
+		bob := overGRPC(t.Context(), t, stays.Server, turn("bob", keyed("call-1")))
+		bob.waits(t)
+		dora := overHTTP(t.Context(), t, stays.Server, turn("dora", keyed("call-3")))
+		dora.until(t, 3, 3)
+		for _, next := range []tells{bob, behind, dora} {
+			stays.settles(t, place)
+			place = next.admitted(t)
+		}
+		stays.settles(t, place)
+	})
+}
+
+// A token waits in the lanes of its own domains, and for its own subjects.
+func TestAcquireOutOfScope(t *testing.T) {
+	g := gatedBy(t, nil, everybody)
+	for name, c := range map[string]struct {
+		token, domain, user string
+		want                codes.Code
+	}{
+		"of the domain":      {"llm", "llm", "bob", codes.OK},
+		"of another domain":  {"llm", "other", "bob", codes.PermissionDenied},
+		"of the subject":     {"alice", "llm", "alice", codes.OK},
+		"of another subject": {"alice", "llm", "bob", codes.PermissionDenied},
+		"for reading":        {"reader", "llm", "bob", codes.PermissionDenied},
+		"none":               {"", "llm", "bob", codes.Unauthenticated},
+	} {
+		for over, acquire := range map[string]way{"gRPC": overGRPC, "JSON": overHTTP} {
+			ctx := t.Context()
+			if c.token != "" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "authorization", g.as(c.token))
+			}
+			r := turn(c.user, func(r *rationv1.AcquireRequest) { r.Caller.Domain = c.domain })
+			if m, err := acquire(ctx, t, g.Server, r)(); status.Code(err) != c.want || (err == nil) != (m.GetAnswer().GetReservation() != nil) {
+				t.Errorf("%s over %s: %v %v, want %v", name, over, m, err, c.want)
+			}
+		}
+	}
+}
+
+// Who waits has its answer while the token is good, and no longer.
+func TestAcquireEndsWithTheToken(t *testing.T) {
+	g := gatedBy(t, nil, map[string]string{"app": "may: account"})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", g.as("app"))
+	full := func(r *rationv1.AcquireRequest) { r.Wait.Lane = "narrow" }
+	overGRPC(ctx, t, g.Server, turn("alice", full)).admitted(t)
+	waits := map[string]tells{}
+	for over, acquire := range map[string]way{"gRPC": overGRPC, "JSON": overHTTP} {
+		waits[over] = acquire(ctx, t, g.Server, turn("bob", full))
+		waits[over].waits(t)
+	}
+	g.set(t, "tokens: []")
+	for over, next := range waits {
+		var err error
+		for err == nil {
+			_, err = next()
+		}
+		if status.Code(err) != codes.Unauthenticated {
+			t.Errorf("over %s: %v", over, err)
+		}
+	}
+}

@@ -65,7 +65,8 @@ func gatedBy(t *testing.T, now func() time.Time, entries map[string]string) *gat
 	e := engine.New(counters, engine.Options{Subjects: cache, Log: log})
 	t.Cleanup(e.Close)
 	p, _, err := policy.Parse([]policy.Source{
-		{Name: "p.yaml", Data: []byte(strings.Replace(people, "anonymous: deny\n", "", 1) + "upstreams: [ { name: key, models: [ shared ] } ]\n")},
+		{Name: "p.yaml", Data: []byte(strings.Replace(people, "anonymous: deny\n", "", 1) + "upstreams: [ { name: key, models: [ shared ] } ]\n" +
+			"lanes: [ { name: one, max_concurrent: 100 }, { name: narrow, max_concurrent: 1 } ]\n")},
 		{Name: "q.yaml", Data: []byte("domain: other\ndescriptors: [ { key: user, subject: true, limits: [ { name: n, meter: requests, algorithm: fixed_window, limit: 9/minute } ] } ]")},
 	}, policy.Options{})
 	if err != nil {
