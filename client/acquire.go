@@ -107,13 +107,18 @@ func (c *Call) acquireRequest(turn *Turn) *rationv1.AcquireRequest {
 func (c *Client) acquire(
 	ctx context.Context, request *rationv1.AcquireRequest, tell func(*rationv1.Standing),
 ) (*rationv1.ReserveResponse, error) {
+	conn, leave, err := c.waiting.take()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Who waits hears once a second. A server that is silent for long is not there any more.
 	silence := 3 * c.options.Retry.Attempt
 	watch := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer watch.Stop()
-	stream, err := c.api.Acquire(ctx, request)
+	stream, err := rationv1.NewAccountingServiceClient(conn).Acquire(ctx, request)
 	for err == nil {
 		var message *rationv1.AcquireResponse
 		if message, err = stream.Recv(); err != nil {

@@ -4,11 +4,15 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rationhq/ration/client"
+	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
 
 // waiting acquires for a user in the background. It returns when the call waits, and sends what comes of it.
@@ -142,4 +146,64 @@ func TestAcquireKeepsItsPlace(t *testing.T) {
 	result{lease: first}.end(t)
 	(<-bob).end(t)
 	(<-carol).end(t)
+}
+
+// TestManyWait: more calls wait than a server takes over one connection. All of them are in line, and other calls go on.
+func TestManyWait(t *testing.T) {
+	c := connect(t, serve(t).addr, client.Options{})
+	first, err := c.Acquire(t.Context(), call("alice", client.Usage{}), client.Turn{Lane: "crowd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 600
+	var all sync.WaitGroup
+	inLine := make(chan struct{}, many)
+	for range many {
+		all.Go(func() {
+			turn := client.Turn{Lane: "crowd", Tell: func(s client.Standing) {
+				if s.Waiting == many {
+					inLine <- struct{}{}
+				}
+			}}
+			lease, err := c.Acquire(t.Context(), call("bob", client.Usage{}), turn)
+			if err == nil {
+				_, err = lease.Release(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	select {
+	case <-inLine:
+	case <-time.After(patience):
+		t.Error("not all are in line")
+	}
+	result{lease: first}.end(t)
+	all.Wait()
+}
+
+// TestReserveWaits: who asks by the connection of a client to wait is not asked again meanwhile, as who is silent is.
+func TestReserveWaits(t *testing.T) {
+	c := connect(t, serve(t).addr, client.Options{Retry: impatient()})
+	first, err := c.Acquire(t.Context(), call("alice", client.Usage{Input: 10}), client.Turn{Lane: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	for wait, want := range map[*rationv1.Wait]time.Duration{
+		{Lane: "brief"}: 800 * time.Millisecond, {Lane: "one", Longest: durationpb.New(700 * time.Millisecond)}: 700 * time.Millisecond,
+	} {
+		held, err := c.Acquire(t.Context(), call("carol", client.Usage{}), client.Turn{Lane: "brief", Longest: time.Millisecond})
+		if err == nil {
+			defer held.Close()
+		}
+		a, err := rationv1.NewAccountingServiceClient(c.Conn()).Reserve(t.Context(), &rationv1.ReserveRequest{
+			Caller:         &rationv1.Caller{Domain: "llm", Model: "small", Attributes: map[string]string{"user": "bob"}},
+			IdempotencyKey: client.NewKey(), Wait: wait,
+		})
+		if w := a.GetDecision().GetWaited(); err != nil || w.GetEnded() != rationv1.WaitEnd_WAIT_END_TOO_LONG || w.GetWaited().AsDuration() < want {
+			t.Errorf("%v: %v %v", wait, w, err)
+		}
+	}
 }

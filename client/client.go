@@ -48,11 +48,13 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Client talks to one ration, over one connection. It may be used by many goroutines.
+// Client talks to one ration, over one connection, and over more while many calls wait for a turn. It may be used by many
+// goroutines.
 type Client struct {
 	options Options
 	conn    *grpc.ClientConn
 	api     rationv1.AccountingServiceClient
+	waiting *connections
 	journal *journal // nil: none
 
 	// running ends when the client is closed; it bounds what goes on in the background.
@@ -90,11 +92,21 @@ func New(target string, options Options) (*Client, error) {
 	if options.Token != "" {
 		dial = append(dial, grpc.WithPerRPCCredentials(bearer(options.Token)))
 	}
-	conn, err := grpc.NewClient(target, append(dial, options.Dial...)...)
-	if err != nil {
-		return nil, fmt.Errorf("ration at %s: %w", target, err)
+	connect := func() (*grpc.ClientConn, error) {
+		conn, err := grpc.NewClient(target, append(dial, options.Dial...)...)
+		if err != nil {
+			return nil, fmt.Errorf("ration at %s: %w", target, err)
+		}
+		return conn, nil
 	}
-	c := &Client{options: options, conn: conn, api: rationv1.NewAccountingServiceClient(conn)}
+	conn, err := connect()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		options: options, conn: conn, api: rationv1.NewAccountingServiceClient(conn),
+		waiting: &connections{connect: connect, all: []*connection{{conn: conn}}},
+	}
 	c.running, c.stop = context.WithCancel(context.Background())
 	if options.Journal != "" {
 		if c.journal, err = openJournal(options.Journal, options.JournalSize, options.Log); err != nil {
@@ -126,7 +138,7 @@ func (c *Client) Close() error {
 	if c.journal != nil {
 		c.journal.close()
 	}
-	return c.conn.Close()
+	return c.waiting.close()
 }
 
 // inBackground runs f beside the caller, unless the client is closed. Close waits for it.

@@ -54,6 +54,8 @@ descriptors:
       - { name: tokens, meter: tokens, algorithm: calendar, limit: 1_000_000/month }
 lanes:
   - { name: one, max_concurrent: 1, max_wait: 20s, max_waiting: { total: 3, per_subject: 2 } }
+  - { name: brief, max_concurrent: 1, max_wait: 800ms }
+  - { name: crowd, max_concurrent: 1, max_wait: 20s, max_waiting: { total: 1_000, per_subject: 900 } }
 upstreams:
   - name: key
     models: [ shared ]

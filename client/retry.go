@@ -22,7 +22,8 @@ type Retry struct {
 	First time.Duration
 	// Most bounds that; 0: 2 s. What the server asks for (google.rpc.RetryInfo) is waited in any case.
 	Most time.Duration
-	// Attempt bounds each attempt, so that a server that is silent is asked again; 0: 3 s.
+	// Attempt bounds each attempt, so that a server that is silent is asked again; 0: 3 s. Beside it a call that waits for its
+	// turn in a lane has the time that it waits; so it has beside Patience.
 	Attempt time.Duration
 	// Patience bounds all of them together where the context has no deadline; 0: 10 s.
 	Patience time.Duration
@@ -42,9 +43,10 @@ type onceKey struct{}
 func (r Retry) unary(
 	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 ) error {
+	waits := waits(request)
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.Patience)
+		ctx, cancel = context.WithTimeout(ctx, r.Patience+waits)
 		defer cancel()
 	}
 	if once, _ := ctx.Value(onceKey{}).(bool); once {
@@ -58,7 +60,7 @@ func (r Retry) unary(
 	}
 	var before error // of the attempt before
 	for pause := r.First; ; pause = min(2*pause, r.Most) {
-		attempt, cancel := context.WithTimeout(ctx, r.Attempt)
+		attempt, cancel := context.WithTimeout(ctx, r.Attempt+waits)
 		err := invoke(attempt, method, request, reply, conn, options...)
 		cancel()
 		code := status.Code(err)
@@ -73,6 +75,21 @@ func (r Retry) unary(
 			return err
 		}
 	}
+}
+
+// longestWait is the longest that a call waits in a lane.
+const longestWait = time.Hour
+
+// waits returns how long a call waits for its turn at most, beside the time that any takes.
+func waits(request any) time.Duration {
+	r, ok := request.(*rationv1.ReserveRequest)
+	if !ok || r.GetWait() == nil {
+		return 0
+	}
+	if longest := r.GetWait().GetLongest(); longest != nil {
+		return min(longestWait, max(0, longest.AsDuration()))
+	}
+	return longestWait
 }
 
 // rest waits before what has ended with an error is tried again, about as long as pause, or as the server asks for. It
