@@ -69,25 +69,39 @@ func (c *Client) Acquire(ctx context.Context, call Call, turn Turn) (*Lease, err
 	if call.Key == "" {
 		call.Key = NewKey()
 	}
-	request := call.acquireRequest(&turn)
+	answer, err := c.AcquireMessage(ctx, call.acquireRequest(&turn), func(s *rationv1.Standing) {
+		if turn.Tell != nil {
+			turn.Tell(standingOf(s))
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("acquire: %w", err)
+	}
+	return c.lease(&call, answer)
+}
+
+// AcquireMessage is Acquire in the words of the API, for who uses generated stubs: over [Client.Conn] nobody would ask again
+// where the connection breaks. The request is to have a key. A refusal is an answer here, and no error. tell must not take
+// long.
+func (c *Client) AcquireMessage(
+	ctx context.Context, request *rationv1.AcquireRequest, tell func(*rationv1.Standing),
+) (*rationv1.ReserveResponse, error) {
 	retry := c.options.Retry
 	heard := time.Now() // when a server did answer
 	for pause := retry.First; ; pause = min(2*pause, retry.Most) {
 		began := time.Now()
 		answer, err := c.acquire(ctx, request, func(s *rationv1.Standing) {
 			heard = time.Now()
-			if turn.Tell != nil {
-				turn.Tell(standingOf(s))
-			}
+			tell(s)
 		})
 		if err == nil {
-			return c.lease(&call, answer)
+			return answer, nil
 		}
 		if heard.After(began) {
 			pause = retry.First
 		}
 		if status.Code(err) != codes.Unavailable || ctx.Err() != nil || time.Since(heard) > retry.Patience || !rest(ctx, pause, err) {
-			return nil, fmt.Errorf("acquire: %w", err)
+			return nil, err
 		}
 	}
 }

@@ -75,6 +75,7 @@ type reserveCmd struct {
 	CallKey string `env:"-" name:"key" placeholder:"TEXT" help:"Names the call, so that it counts once however often it is sent. One is made."`
 	Lease   period `env:"-" default:"5m" placeholder:"DURATION" help:"How long the reservation lasts if nobody settles it. Default 5m."`
 	DryRun  bool   `env:"-" help:"Only say what would happen (Check)."`
+	Lane    string `env:"-" placeholder:"NAME" help:"Wait for a turn in this lane of the policy (Acquire): for --wait, or as long as the lane lets calls wait."`
 	serverFlags
 }
 
@@ -84,6 +85,8 @@ func (reserveCmd) Help() string {
 RATION_SERVER, RATION_TOKEN and RATION_DOMAIN spare flags. Settle the reservation with ration settle, or give it back with
 ration release; else it lapses.
 
+With --lane it waits for its turn, and says on a terminal how it stands. Ctrl-C leaves the line.
+
 Exit codes: 0 admitted, 2 refused, 1 all else.
 
 Examples:
@@ -91,6 +94,8 @@ Examples:
   ration reserve --domain llm user=alice --model gpt-5 --characters 4000 --max-output 500
 
   ration reserve --domain llm user=alice --model gpt-5 --input 1000 --output 500 --dry-run
+
+  ration reserve --domain llm user=alice --model gpt-5 --input 1000 --output 500 --lane provider --wait 30s
 `)
 }
 
@@ -101,27 +106,32 @@ func (c *reserveCmd) Run(to streams) error {
 		return err
 	}
 	var decision *rationv1.Decision
-	if c.DryRun {
+	reserved := func(r *rationv1.ReserveResponse) *answer {
+		decision = r.GetDecision()
+		a := decisionAnswer(decision)
+		if held := r.GetReservation(); held != nil {
+			a.before = append(a.before, fmt.Sprintf("reservation %s, until %s", held.GetId(), when(held.GetExpiresAt())))
+		}
+		return a.of(r)
+	}
+	switch {
+	case c.DryRun && c.Lane != "":
+		return misused("--dry-run waits for nothing: leave --lane out")
+	case c.DryRun:
 		request := &rationv1.CheckRequest{Caller: c.caller(), Estimate: estimate}
 		err = call(&c.remoteFlags, c.Server, to, request,
 			accounting(rationv1.AccountingServiceClient.Check), func(r *rationv1.CheckResponse) *answer {
 				decision = r.GetDecision()
 				return decisionAnswer(decision).of(r)
 			})
-	} else {
+	case c.Lane != "":
+		err = c.acquire(to, estimate, reserved)
+	default:
 		request := &rationv1.ReserveRequest{
 			Caller: c.caller(), Estimate: estimate, IdempotencyKey: cmp.Or(c.CallKey, client.NewKey()),
 			Lease: durationpb.New(time.Duration(c.Lease)),
 		}
-		err = call(&c.remoteFlags, c.Server, to, request,
-			accounting(rationv1.AccountingServiceClient.Reserve), func(r *rationv1.ReserveResponse) *answer {
-				decision = r.GetDecision()
-				a := decisionAnswer(decision)
-				if held := r.GetReservation(); held != nil {
-					a.before = append(a.before, fmt.Sprintf("reservation %s, until %s", held.GetId(), when(held.GetExpiresAt())))
-				}
-				return a.of(r)
-			})
+		err = call(&c.remoteFlags, c.Server, to, request, accounting(rationv1.AccountingServiceClient.Reserve), reserved)
 	}
 	if err == nil && decision.GetVerdict() != rationv1.Verdict_VERDICT_ADMITTED {
 		return refusedError{errors.New("refused")}
@@ -147,6 +157,9 @@ func decisionAnswer(d *rationv1.Decision) *answer {
 			about = ", or less"
 		}
 		a.before = append(a.before, fmt.Sprintf("it fits in %v%s", roughly(d.GetRetryAfter().AsDuration()), about))
+	}
+	if w := d.GetWaited(); w.GetWaited().AsDuration() >= time.Millisecond {
+		a.before = append(a.before, fmt.Sprintf("waited %v in the lane %s", roughly(w.GetWaited().AsDuration()), w.GetLane()))
 	}
 	if d.MaxOutputTokens != nil {
 		a.before = append(a.before, fmt.Sprintf("the longest answer that fits: %d tokens", d.GetMaxOutputTokens()))

@@ -62,12 +62,23 @@ func asksServer(args []string) bool {
 
 // reachFlags say how to reach a server.
 type reachFlags struct {
-	Token string `placeholder:"TEXT" help:"Shown to the server. Better in RATION_TOKEN, which ps does not tell."`
-	TLS   bool   `name:"tls" help:"Speak TLS to the server."`
-	CA    string `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
-	Cert  string `name:"cert" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
-	Key   string `name:"cert-key" placeholder:"FILE" help:"PEM file of its key."`
-	Wait  period `env:"-" default:"5s" placeholder:"DURATION" help:"How long to try. Default 5s."`
+	Token string  `placeholder:"TEXT" help:"Shown to the server. Better in RATION_TOKEN, which ps does not tell."`
+	TLS   bool    `name:"tls" help:"Speak TLS to the server."`
+	CA    string  `name:"ca" placeholder:"FILE" help:"PEM file of authorities to trust beside the system's; implies --tls."`
+	Cert  string  `name:"cert" placeholder:"FILE" help:"PEM file of the certificate to show to the server; implies --tls."`
+	Key   string  `name:"cert-key" placeholder:"FILE" help:"PEM file of its key."`
+	Wait  *period `env:"-" placeholder:"DURATION" help:"How long to try. Default 5s."`
+}
+
+// defaultWait is how long a server is tried to be reached.
+const defaultWait = 5 * time.Second
+
+// wait returns how long to try.
+func (f *reachFlags) wait() time.Duration {
+	if f.Wait == nil {
+		return defaultWait
+	}
+	return time.Duration(*f.Wait)
 }
 
 // remoteFlags say so, and how to print what the server says.
@@ -125,7 +136,7 @@ func (f *remoteFlags) connect(addr string) (c *client.Client, ctx context.Contex
 		return nil, nil, nil, err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(f.Wait))
+	ctx, cancel := context.WithTimeout(ctx, f.wait())
 	return c, ctx, func() { cancel(); stop(); _ = c.Close() }, nil
 }
 

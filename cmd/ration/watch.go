@@ -73,7 +73,7 @@ func (w *watching) run(ctx context.Context) error {
 			return nil //nolint:nilerr // it was told to end
 		case errors.As(err, new(printError)):
 			return err
-		case !passing(status.Code(err)) || !w.begun && time.Since(firstTry) > time.Duration(w.command.Wait):
+		case !passing(status.Code(err)) || !w.begun && time.Since(firstTry) > w.command.wait():
 			return fmt.Errorf("%s: %s", w.command.Server, status.Convert(err).Message())
 		}
 		if tries++; reached {
