@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/rationhq/ration/client"
 )
@@ -104,6 +106,49 @@ func ExampleClient_Reserve() {
 	// false true
 	// false true
 	// true false
+}
+
+// Calls that wait for a turn in a lane, in which one is under way at a time.
+func ExampleClient_Acquire() {
+	addr, stop, err := start()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = stop() }()
+	ration, err := client.New(addr, client.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ration.Close()
+
+	show := func(string) {} // to the user
+	ask := func(ctx context.Context, user, prompt string) (text string, err error) {
+		lease, err := ration.Acquire(ctx, client.Call{
+			Caller: client.Caller{Domain: "llm", Model: "small", Attributes: map[string]string{"user": user}},
+			Prompt: &client.Prompt{Characters: int64(len(prompt)), OutputCaps: map[string]int64{"max_tokens": 100}},
+		}, client.Turn{Lane: "one", Longest: 10 * time.Second, Tell: func(s client.Standing) {
+			show(fmt.Sprintf("%d of %d in line, about %v", s.Position, s.Waiting, s.Expected))
+		}})
+		if err != nil {
+			return "", err // of a *client.Refusal, Waited says how it has waited
+		}
+		defer lease.Close() // its place is free for the next one
+		text, used := model(ctx, min(100, lease.Decision.MaxOutput))
+		_, err = lease.Settle(ctx, used)
+		return text, err
+	}
+	var all sync.WaitGroup
+	for _, user := range []string{"alice", "bob", "carol"} {
+		all.Go(func() {
+			if _, err := ask(context.Background(), user, "How are you?"); err != nil {
+				fmt.Println(err)
+			}
+		})
+	}
+	all.Wait()
+	// Output:
 }
 
 // A stream tells what it has written so far; the server renews the reservation, and says when the allowance ends.

@@ -405,3 +405,34 @@ func TestWatchedMetrics(t *testing.T) {
 		}
 	}
 }
+
+// docs/metrics.md explains every metric that there is.
+func TestMetricsAreExplained(t *testing.T) {
+	page, err := os.ReadFile("metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile(`"(ration_[a-z_]*[a-z])"`)
+	found := 0
+	for _, folder := range []string{"engine", "server", "store", "subject", "cmd"} {
+		err := fs.WalkDir(os.DirFS(filepath.Join("..", folder)), ".", func(file string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+				return err
+			}
+			source, err := os.ReadFile(filepath.Join("..", folder, file))
+			for _, m := range name.FindAllStringSubmatch(string(source), -1) {
+				found++
+				if !strings.Contains(string(page), "`"+m[1]+"`") {
+					t.Errorf("%s/%s has %s, which the page does not know", folder, file, m[1])
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found == 0 {
+		t.Error("there are no metrics")
+	}
+}
