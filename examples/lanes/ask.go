@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -71,7 +72,11 @@ func (a *app) complete(ctx context.Context, prompt string, most int64) (text str
 		return "", used, err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
+	body, err = io.ReadAll(response.Body)
+	switch {
+	case err != nil:
+		return "", used, err
+	case response.StatusCode != http.StatusOK:
 		return "", used, fmt.Errorf("the model has answered %s", response.Status)
 	}
 	var answer struct {
@@ -84,12 +89,12 @@ func (a *app) complete(ctx context.Context, prompt string, most int64) (text str
 			} `json:"prompt_tokens_details"`
 		}
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+	if err := json.Unmarshal(body, &answer); err != nil {
 		return "", used, fmt.Errorf("the model's answer: %w", err)
 	}
 	for _, c := range answer.Choices {
 		text += c.Message.Content
 	}
-	cached := answer.Usage.Details.Cached // OpenAI counts them in the prompt too, ration each token once
+	cached := answer.Usage.Details.Cached // OpenAI counts them in the prompt too, ration only once
 	return text, client.Usage{Input: answer.Usage.Prompt - cached, CacheRead: cached, Output: answer.Usage.Output}, nil
 }

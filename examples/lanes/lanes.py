@@ -118,7 +118,7 @@ async def ask(ration: Ration, model: httpx.AsyncClient, user: User, prompt: str,
             "model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": most})
         answer = response.raise_for_status().json()
         used = answer["usage"]
-        cached = used["prompt_tokens_details"]["cached_tokens"]  # OpenAI counts them in the prompt too, ration each token once
+        cached = used["prompt_tokens_details"]["cached_tokens"]  # OpenAI counts them in the prompt too, ration only once
         lease.usage = api.Usage(input_tokens=used["prompt_tokens"] - cached, cache_read_tokens=cached,
                                 output_tokens=used["completion_tokens"])
     return answer["choices"][0]["message"]["content"], decision.waited.waited.ToTimedelta().total_seconds()
@@ -206,7 +206,8 @@ async def main(server: str, model_url: str) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--ration", default="localhost:8081", help="where ration listens for gRPC")
-    parser.add_argument("--model", default="http://localhost:8090/v1", help="base URL of the model, whose API is like OpenAI's")
+    parser.add_argument("--model", default="http://localhost:8090/v1",
+                        help="base URL of the model, whose API is like OpenAI's")
     arguments = parser.parse_args()
     try:
         failed = asyncio.run(main(arguments.ration, arguments.model))
