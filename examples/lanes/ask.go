@@ -21,7 +21,7 @@ const (
 // app is an application that calls a model for its users.
 type app struct {
 	ration *client.Client
-	model  string // base URL
+	model  string // URL of its chat completions, in the manner of OpenAI
 }
 
 // ask asks the model when it is the user's turn, and returns its answer, and how long the user has waited. Meanwhile tell is
@@ -61,7 +61,7 @@ func (a *app) complete(ctx context.Context, prompt string, most int64) (text str
 	if err != nil {
 		return "", used, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.model+"/chat/completions", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.model, bytes.NewReader(body))
 	if err != nil {
 		return "", used, err
 	}

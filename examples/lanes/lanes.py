@@ -5,10 +5,10 @@ Class Ration and ask() are what an application does for each call; the rest is t
 in Go.
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
+import os
 import statistics
 import sys
 import uuid
@@ -23,6 +23,8 @@ import httpx
 sys.path.append(str(Path(__file__).parents[2] / "proto"))
 api, services = grpc.protos_and_services("ration/v1/accounting.proto")
 
+RATION_SERVER = os.environ.get("RATION_SERVER", "localhost:8081")
+MODEL_URL = os.environ.get("MODEL_URL", "http://localhost:8090/v1/chat/completions")
 MODEL, MAX_TOKENS = "gpt-5-mini", 200
 
 # What gets lost is sent again: a call with its key, and the end of a call, count once however often they are sent.
@@ -114,7 +116,7 @@ async def ask(ration: Ration, model: httpx.AsyncClient, user: User, prompt: str,
     async with ration.turn(request, tell) as lease:
         decision = lease.decision
         most = decision.max_output_tokens if decision.clamped else MAX_TOKENS
-        response = await model.post("chat/completions", json={
+        response = await model.post(MODEL_URL, json={
             "model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": most})
         answer = response.raise_for_status().json()
         used = answer["usage"]
@@ -163,8 +165,10 @@ class Call:
             print(f"{who} is refused: {refusal}")
         except httpx.HTTPStatusError as error:
             print(f"{who}: the model has answered {error.response.status_code} {error.response.reason_phrase}")
-        except (httpx.HTTPError, grpc.aio.AioRpcError) as error:
-            print(f"{who}: {error!r}")
+        except httpx.HTTPError as error:
+            print(f"{who}: the model: {error!r}")
+        except grpc.aio.AioRpcError as error:
+            print(f"{who}: ration: {error.code().name}: {error.details()}")
 
 
 def print_table(calls: list[Call]) -> None:
@@ -188,11 +192,11 @@ def print_table(calls: list[Call]) -> None:
     print(f"\n{served} The longest wait: {', '.join(longest)}." if longest else f"\n{served}")
 
 
-async def main(server: str, model_url: str) -> int:
+async def main() -> int:
     """Makes all calls at once, prints the table, and returns how many have failed."""
     options = [("grpc.service_config", json.dumps(REPEATS))]
-    async with (grpc.aio.insecure_channel(server, options=options) as channel,
-                httpx.AsyncClient(base_url=model_url, headers={"authorization": "Bearer any-key"}, timeout=30) as model,
+    async with (grpc.aio.insecure_channel(RATION_SERVER, options=options) as channel,
+                httpx.AsyncClient(headers={"authorization": "Bearer any-key"}, timeout=30) as model,
                 asyncio.TaskGroup() as tasks):
         ration, calls = Ration(channel), []
         for user, n in BURST.items():
@@ -204,13 +208,8 @@ async def main(server: str, model_url: str) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--ration", default="localhost:8081", help="where ration listens for gRPC")
-    parser.add_argument("--model", default="http://localhost:8090/v1",
-                        help="base URL of the model, whose API is like OpenAI's")
-    arguments = parser.parse_args()
     try:
-        failed = asyncio.run(main(arguments.ration, arguments.model))
+        failed = asyncio.run(main())
     except KeyboardInterrupt:
         sys.exit("lanes: interrupted: who waited has left the line, and what was held is given back")
     sys.exit(f"lanes: {failed} calls have failed" if failed else None)

@@ -6,9 +6,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -59,12 +59,11 @@ const (
 )
 
 func main() {
-	server := flag.String("ration", "localhost:8081", "where ration listens for gRPC")
-	model := flag.String("model", "http://localhost:8090/v1", "base URL of the model, whose API is like OpenAI's")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *server, *model); err != nil {
+	server := cmp.Or(os.Getenv("RATION_SERVER"), "localhost:8081")
+	model := cmp.Or(os.Getenv("MODEL_URL"), "http://localhost:8090/v1/chat/completions")
+	if err := run(ctx, server, model); err != nil {
 		fmt.Fprintln(os.Stderr, "lanes:", err)
 		os.Exit(1)
 	}

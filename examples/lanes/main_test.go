@@ -59,6 +59,7 @@ func TestBurst(t *testing.T) {
 				admitted := s.witness.inOrder()
 				checkDrain(t, admitted, 200*time.Millisecond)
 				checkTable(t, said, admitted)
+				checkShape(t, said)
 				s.checkLedger(t, admitted)
 				if n := strings.Count(said, " in line: about "); n < 3 || n > 15 {
 					t.Errorf("it says %d times who is the last in line", n)
@@ -115,6 +116,23 @@ func checkTable(t *testing.T, said string, admitted []*admission) {
 	}
 }
 
+// checkShape makes sure that what is printed looks as the README shows it: all but how long who has waited.
+func checkShape(t *testing.T, said string) {
+	t.Helper()
+	page, err := os.ReadFile("examples/lanes/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape := func(text string) string {
+		_, table, _ := strings.Cut(text, "\n\ntier ")
+		table, _, _ = strings.Cut(table, "```")
+		return regexp.MustCompile(` +\d+\.\d s`).ReplaceAllString(table, " # s")
+	}
+	if got, want := shape(said), shape(string(page)); got != want {
+		t.Errorf("it prints\n%s\nthe README shows\n%s", got, want)
+	}
+}
+
 // checkLedger makes sure that the model was called once for each call that was let through, and that what it says it has
 // served is what ration was told.
 func (s *site) checkLedger(t *testing.T, admitted []*admission) {
@@ -138,7 +156,7 @@ func (s *site) checkLedger(t *testing.T, admitted []*admission) {
 			}
 		}
 	}
-	if err := json.Unmarshal(get(t, strings.TrimSuffix(s.model, "/v1")+"/fake/ledger"), &ledger); err != nil {
+	if err := json.Unmarshal(get(t, s.model+"/fake/ledger"), &ledger); err != nil {
 		t.Fatal(err)
 	}
 	total := ledger.Total

@@ -61,7 +61,7 @@ const patience = time.Minute
 type site struct {
 	ration  *grpc.ClientConn
 	witness *witness
-	// addresses of the witness, of ration's metrics, and of the model.
+	// addresses of the witness and of ration's metrics, and the URL of the model.
 	server, metrics, model string
 }
 
@@ -97,7 +97,7 @@ func newSite(t *testing.T, as setting) *site {
 		"--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--debug-addr", "", "--admin-addr", "", "--drain-delay", "0s")
 	fakellm := start(t, fakellmBinary, nil, "--addr", "127.0.0.1:0", "--script", as.script)
 	s := &site{}
-	s.model = fakellm.says(t, `fakellm listens on (\S+)`) + "/v1"
+	s.model = fakellm.says(t, `fakellm listens on (\S+)`)
 	s.metrics = ration.says(t, `(?m)^  metrics +(\S+)`)
 
 	s.ration, err = grpc.NewClient(ration.says(t, `(?m)^  gRPC +(\S+) `), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -132,7 +132,8 @@ func (s *site) example(t *testing.T, command []string) *program {
 	if _, err := os.Stat(command[0]); err != nil {
 		t.Fatalf("there is no gRPC for Python: run `make test-deps`, which installs it (%v)", err)
 	}
-	return start(t, command[0], []string{asExample + "=1"}, append(command[1:], "--ration", s.server, "--model", s.model)...)
+	environment := []string{asExample + "=1", "RATION_SERVER=" + s.server, "MODEL_URL=" + s.model + "/v1/chat/completions"}
+	return start(t, command[0], environment, command[1:]...)
 }
 
 // program is one that runs until the test ends.
