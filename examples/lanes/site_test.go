@@ -193,11 +193,16 @@ func (p *program) says(t *testing.T, pattern string) (found string) {
 	t.Helper()
 	wanted := regexp.MustCompile(pattern)
 	eventually(t, fmt.Sprintf("%s says %q", p.Path, pattern), func() bool {
-		m := wanted.FindStringSubmatch(p.all())
-		if m != nil {
+		if m := wanted.FindStringSubmatch(p.all()); m != nil {
 			found = m[1]
+			return true
 		}
-		return m != nil
+		select {
+		case <-p.done:
+			t.Fatalf("%s has ended: %v", p.Path, p.err)
+		default:
+		}
+		return false
 	})
 	return found
 }
