@@ -21,6 +21,7 @@ const (
 // app is an application that calls a model for its users.
 type app struct {
 	ration *client.Client
+	http   *http.Client
 	model  string // URL of its chat completions, in the manner of OpenAI
 }
 
@@ -37,7 +38,8 @@ func (a *app) ask(
 	if err != nil {
 		return "", 0, err // where ctx has ended, its place in line is free already
 	}
-	// Whatever happens: if the model fails, or ctx ends because the user has hung up, all that the call holds is given back.
+	// If the model fails, or ctx ends because the user has hung up, all that the call holds is given back. What could not be
+	// settled is told once more.
 	defer lease.Close()
 
 	most := int64(maxTokens)
@@ -67,7 +69,7 @@ func (a *app) complete(ctx context.Context, prompt string, most int64) (text str
 	}
 	request.Header.Set("Authorization", "Bearer any-key")
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := a.http.Do(request)
 	if err != nil {
 		return "", used, err
 	}

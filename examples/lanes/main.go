@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -75,7 +76,7 @@ func run(ctx context.Context, server, model string) error {
 		return err
 	}
 	defer ration.Close()
-	app := &app{ration: ration, model: model}
+	app := &app{ration: ration, http: &http.Client{Timeout: 30 * time.Second}, model: model}
 
 	var calls []*call
 	var underWay sync.WaitGroup
