@@ -51,7 +51,7 @@ build: ## Build bin/ration
 ##@ Test it
 
 .PHONY: test
-test: test-deps ## Install what the tests need (Redis, Envoy, FastAPI, Node.js, SDKs) and run all of them. PKG=./limit/... TESTFLAGS='-v'
+test: test-deps ## Install what the tests need (Redis, Envoy, FastAPI, gRPC for Python, Node.js, SDKs) and run all of them. PKG=./limit/... TESTFLAGS='-v'
 	$(GOTEST) $(PKG)
 	go test -count=1 -run 'Allocate|Million' ./engine ./store/memory  # what the race detector distorts, or takes too long for
 
@@ -60,7 +60,7 @@ e2e: test-deps ## Run only the tests with a real Envoy, an upstream and ration, 
 	$(GOTEST) -v ./envoy/...
 
 .PHONY: test-deps
-test-deps: ## Install what the tests need, where it is missing: a C compiler, redis-server, Node.js; Envoy, FastAPI and SDKs in .cache
+test-deps: ## Install what the tests need, where it is missing: a C compiler, redis-server, Node.js; Envoy, FastAPI, gRPC for Python and SDKs in .cache
 	tools/install-test-deps.sh
 
 .PHONY: bench

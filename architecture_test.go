@@ -57,6 +57,8 @@ func layers() []layer {
 		{of: "examples/fakellm"},
 		// Seen from outside, as a stranger would: it starts programs, and asks ration over its API.
 		{of: "examples/demo", may: []string{"gen/..."}},
+		// An application, which has the client and nothing else.
+		{of: "examples/lanes", may: []string{"client"}, testsMay: []string{"gen/...", "store/redis/redistest"}},
 		// Draws the pictures of the documentation, by the arithmetic itself.
 		{of: "docs/algorithms", may: []string{"limit", "lane", "internal/lanesim"}},
 		// Vocabulary and arithmetic, pure: it must not know that time passes or that anything can fail to answer.

@@ -66,7 +66,7 @@ func TestExamples(t *testing.T) {
 	bin := tools(t, root)
 	for _, page := range []string{
 		"README.md", "docs/debugging.md", "docs/operating.md", "docs/policy.md", "docs/prices.md", "docs/accounting.md",
-		"docs/client.md", "docs/access.md", "docs/events.md", "docs/capacity.md",
+		"docs/client.md", "docs/access.md", "docs/events.md", "docs/capacity.md", "examples/lanes/README.md",
 	} {
 		t.Run(page, func(t *testing.T) {
 			all := examples(t, filepath.Join(root, page))
@@ -107,6 +107,10 @@ func TestExamples(t *testing.T) {
 					s.serve(t, "bash", "-c", s.here(e.command))
 					continue
 				}
+				if strings.Contains(e.command, "./examples/fakellm ") {
+					s.standIn(t, e)
+					continue
+				}
 				if got := s.run(e.command); !matches(e.output, got) {
 					t.Errorf("%s: %s\nprinted:\n%s\nthe page says:\n%s", e.place, e.command, got, e.output)
 				}
@@ -127,7 +131,9 @@ func tryDemo(t *testing.T, s *site) {
 }
 
 // serves says that an example is the server that those after it talk to, in place of one before it.
-func serves(e example) bool { return strings.Contains(e.command, "ration serve ") }
+func serves(e example) bool {
+	return strings.Contains(e.command, "ration serve ") || strings.HasPrefix(e.command, "make run POLICY=")
+}
 
 // tools makes a directory with the programs that the pages call.
 func tools(t *testing.T, root string) string {
@@ -157,7 +163,7 @@ type site struct {
 
 func newSite(t *testing.T, root, bin string) *site {
 	s := &site{root: root, bin: bin, ports: map[string]string{}}
-	for _, port := range []string{"8080", "8081", "9090", "6070", "8082"} {
+	for _, port := range []string{"8080", "8081", "9090", "6070", "8082", "8090"} {
 		s.ports[port] = strconv.Itoa(redistest.FreePort(t))
 	}
 	return s
@@ -195,7 +201,8 @@ func (s *site) environment() []string {
 	return append(outside, "PATH="+s.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"RATION_HTTP_ADDR="+addr("8080"), "RATION_GRPC_ADDR="+addr("8081"),
 		"RATION_METRICS_ADDR="+addr("9090"), "RATION_DEBUG_ADDR="+addr("6070"), "RATION_DRAIN_DELAY=0s",
-		"RATION_ADMIN_ADDR="+addr("8082"), "RATION_SERVER="+addr("8081"), "RATION_ADMIN="+addr("8082"))
+		"RATION_ADMIN_ADDR="+addr("8082"), "RATION_SERVER="+addr("8081"), "RATION_ADMIN="+addr("8082"),
+		"MODEL_URL=http://"+addr("8090")+"/v1/chat/completions")
 }
 
 // serve starts ration and waits until it is well; it ends with the test, or when another is started. It returns what
@@ -205,6 +212,21 @@ func (s *site) serve(t *testing.T, name string, args ...string) (said func() str
 	if s.end != nil {
 		s.end()
 	}
+	said, s.end = s.start(t, name, args...)
+	waitUntil(t, "ration did not get ready", func() bool { return s.isWell(strings.Join(args, " ")) })
+	return said
+}
+
+// standIn starts the model of a page and waits until it says what the page does; it ends with the test.
+func (s *site) standIn(t *testing.T, e example) {
+	t.Helper()
+	said, _ := s.start(t, "bash", "-c", s.here(e.command))
+	waitUntil(t, "the model did not get ready", func() bool { return matches(e.output, said()) })
+}
+
+// start starts a program. It ends with the test, or by end. Said tells what it has said so far.
+func (s *site) start(t *testing.T, name string, args ...string) (said func() string, end func()) {
+	t.Helper()
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +242,7 @@ func (s *site) serve(t *testing.T, name string, args ...string) (said func() str
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.end = sync.OnceFunc(func() {
+	end = sync.OnceFunc(func() {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
 		_ = c.Wait()
 		_ = output.Close()
@@ -228,13 +250,16 @@ func (s *site) serve(t *testing.T, name string, args ...string) (said func() str
 			t.Logf("%s said:\n%s", name, said())
 		}
 	})
-	t.Cleanup(s.end)
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if s.isWell(strings.Join(args, " ")) {
-			return said
-		}
+	t.Cleanup(end)
+	return said, end
+}
+
+// waitUntil waits for something that has to happen; some build programs first.
+func waitUntil(t *testing.T, otherwise string, happens func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !happens(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("ration did not get ready")
+			t.Fatal(otherwise)
 		}
 	}
 }
@@ -312,7 +337,7 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, "../README.md", "../bench/README.md") {
+	for _, page := range append(pages, "../README.md", "../bench/README.md", "../examples/lanes/README.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -308,7 +308,7 @@ func (w *waiter) try(ctx context.Context, left time.Duration) (waiting.Attempt, 
 		return waiting.Attempt{}, err
 	}
 	w.holds = !a.decision.Over && a.decision.Degraded == policy.StoreErrorNone
-	out := a.decision.attempt(a.s.in, left)
+	out := a.decision.attempt(a.s.in, left, w.counted)
 	if out.Verdict == waiting.Busy {
 		w.begins() // also who has tried at once
 	}
@@ -327,8 +327,13 @@ func (s *scratch) attempt(again bool) {
 	}
 }
 
-// attempt says what came of a turn in a lane.
-func (d *Decision) attempt(in *policy.Lane, left time.Duration) waiting.Attempt {
+// soonRoom is how long room that comes soon takes at most.
+const soonRoom = time.Second
+
+// attempt says what came of a turn in a lane. A request for which room comes only after its wait is refused at once, by what
+// has no room. But one that waits already, and would have room soon after, stays to the end of its wait, and hears how it
+// stood: of a long line all who are called meanwhile would else be told that they fit soon, and come back together.
+func (d *Decision) attempt(in *policy.Lane, left time.Duration, waits bool) waiting.Attempt {
 	if !d.Over {
 		return d.gotTurn(in)
 	}
@@ -341,13 +346,17 @@ func (d *Decision) attempt(in *policy.Lane, left time.Duration) waiting.Attempt 
 			return out
 		}
 	}
+	longest := left
+	if waits {
+		longest = max(left, in.Interval().Duration(), soonRoom)
+	}
 	for i := range d.Limits {
 		a := &d.Limits[i]
 		switch {
 		case !a.Over:
 		case !in.Shares(a.Limit) || a.Never():
 			return out
-		case a.Status.RetryAfter.Duration() > left && !a.Status.FitsWithoutHolds:
+		case a.Status.RetryAfter.Duration() > longest && !a.Status.FitsWithoutHolds:
 			return out
 		default:
 			out.Until = max(out.Until, d.Now+a.Status.RetryAfter)

@@ -193,6 +193,38 @@ func TestTurnsInALane(t *testing.T) {
 	settle(t, e, places[1], 1)
 }
 
+// Whose wait ends before there is room stays to its end, and hears how it stood: those who are called shortly before must not
+// be told that the next one fits soon, all of them.
+func TestEndOfWaitInALane(t *testing.T) {
+	e := lanedBench(t, `
+domain: llm
+descriptors: []
+lanes:
+  - { name: provider, drain: 5/second, max_wait: 1100ms }
+`)
+	var served atomic.Int64
+	var calls sync.WaitGroup
+	for range 12 {
+		calls.Go(func() {
+			var a acquired
+			a.err = e.Acquire(t.Context(), callOf("a", "", 1), &engine.Place{Lane: "provider"}, &a.Admission)
+			switch {
+			case a.err != nil:
+				t.Error(a.err)
+			case !a.Over:
+				served.Add(1)
+				settle(t, e, a, 1) // the line hears that there may be room
+			case a.Waiting.Ended != engine.WaitedTooLong || a.Waiting.Position == 0:
+				t.Errorf("%s %+v", a.Message(), a.Waiting)
+			}
+		})
+	}
+	calls.Wait()
+	if n := served.Load(); n == 0 || n == 12 {
+		t.Errorf("%d were served", n)
+	}
+}
+
 // The upstream's limits are waited for; what a settlement gives back is room at once.
 func TestUpstreamOfALane(t *testing.T) {
 	e := lanedBench(t, strings.Replace(laned, "1_000/second, burst: 1_000", "10/hour, burst: 1_000", 1))

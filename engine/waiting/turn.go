@@ -19,6 +19,7 @@ type turn struct {
 	seat     int64         // of those who wait here, who came first
 	called   chan struct{} // holds one: it is its turn
 	stands   chan Standing // holds the last one
+	told     time.Time     // when it was; the line's own
 }
 
 // What the line is told in the end.
