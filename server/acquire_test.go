@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -214,7 +215,7 @@ func (next tells) answer(t *testing.T) *rationv1.ReserveResponse {
 		if message.GetAnswer() == nil {
 			continue
 		}
-		if more, err := next(); err != io.EOF {
+		if more, err := next(); !errors.Is(err, io.EOF) {
 			t.Errorf("after the answer: %v %v", more, err)
 		}
 		return message.GetAnswer()
