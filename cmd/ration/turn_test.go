@@ -24,7 +24,7 @@ domain: llm
 descriptors:
   - { key: user, subject: true, limits: [ { name: requests, meter: requests, algorithm: fixed_window, limit: 1_000/365 days } ] }
 lanes:
-  - { name: one, max_concurrent: 1, max_wait: 20s }
+  - { name: one, max_concurrent: 1, max_wait: 60s }
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
