@@ -1,7 +1,9 @@
 package client_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -9,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rationhq/ration/client"
@@ -148,9 +152,29 @@ func TestAcquireKeepsItsPlace(t *testing.T) {
 	(<-carol).end(t)
 }
 
-// TestManyWait: more calls wait than a server takes over one connection. All of them are in line, and other calls go on.
+// opened counts the connections that are open.
+type opened struct{ now, most atomic.Int64 }
+
+func (o *opened) HandleConn(_ context.Context, s stats.ConnStats) {
+	switch s.(type) {
+	case *stats.ConnBegin:
+		n := o.now.Add(1)
+		for most := o.most.Load(); n > most && !o.most.CompareAndSwap(most, n); most = o.most.Load() {
+		}
+	case *stats.ConnEnd:
+		o.now.Add(-1)
+	}
+}
+
+func (*opened) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*opened) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*opened) HandleRPC(context.Context, stats.RPCStats)                         {}
+
+// TestManyWait: more calls wait than a server takes over one connection. All of them are in line, and other calls go on. Of
+// the connections one is left in the end.
 func TestManyWait(t *testing.T) {
-	c := connect(t, serve(t).addr, client.Options{})
+	var open opened
+	c := connect(t, serve(t).addr, client.Options{Dial: []grpc.DialOption{grpc.WithStatsHandler(&open)}})
 	first, err := c.Acquire(t.Context(), call("alice", client.Usage{}), client.Turn{Lane: "crowd"})
 	if err != nil {
 		t.Fatal(err)
@@ -181,6 +205,12 @@ func TestManyWait(t *testing.T) {
 	}
 	result{lease: first}.end(t)
 	all.Wait()
+	eventually(t, "one connection is left", func() error {
+		if now, most := open.now.Load(), open.most.Load(); now != 1 || most < 4 || most > 20 {
+			return fmt.Errorf("%d are open, there were %d", now, most)
+		}
+		return nil
+	})
 }
 
 // TestReserveWaits: who asks by the connection of a client to wait is not asked again meanwhile, as who is silent is.

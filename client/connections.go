@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // waitOverOne is how many calls wait over one connection. A server takes so many at a time over one (ration 256, proxies
@@ -34,7 +36,7 @@ func (c *connections) take() (conn *grpc.ClientConn, leave func(), err error) {
 	at := slices.IndexFunc(c.all, func(o *connection) bool { return o.wait < waitOverOne })
 	if at < 0 {
 		if c.closed {
-			return nil, nil, grpc.ErrClientConnClosing
+			return nil, nil, status.Error(codes.Canceled, "the client is closed")
 		}
 		conn, err := c.connect()
 		if err != nil {

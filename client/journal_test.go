@@ -204,7 +204,12 @@ func TestRejected(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "old.journal"), []byte("{\"crc32c\":\"0\"}\n{\"torn"), 0o600); err != nil {
+	// Whole at once: an empty one would be found, and taken away.
+	old := filepath.Join(dir, "old")
+	if err := os.WriteFile(old, []byte("{\"crc32c\":\"0\"}\n{\"torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(old, old+".journal"); err != nil {
 		t.Fatal(err)
 	}
 	s.set(false, false)

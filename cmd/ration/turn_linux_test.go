@@ -21,7 +21,7 @@ func terminal(t *testing.T) (on, shows *os.File) {
 	t.Cleanup(func() { _ = shows.Close() })
 	var number, unlocked int32
 	for request, value := range map[uintptr]*int32{syscall.TIOCSPTLCK: &unlocked, syscall.TIOCGPTN: &number} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, shows.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 { //nolint:gosec // so ioctl has it
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, shows.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 {
 			t.Fatal(errno)
 		}
 	}

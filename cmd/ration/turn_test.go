@@ -16,7 +16,7 @@ import (
 )
 
 // serveLane serves a policy with a lane in which one call is under way at a time.
-func serveLane(t *testing.T) (*process, rationv1.AccountingServiceClient) {
+func serveLane(t *testing.T) rationv1.AccountingServiceClient {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(file, []byte(`
@@ -24,14 +24,14 @@ domain: llm
 descriptors:
   - { key: user, subject: true, limits: [ { name: requests, meter: requests, algorithm: fixed_window, limit: 1_000/365 days } ] }
 lanes:
-  - { name: one, max_concurrent: 1, max_wait: 20s }
+  - { name: one, max_concurrent: 1, max_wait: 60s }
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := serve(t, "--policy", file)
 	t.Setenv("RATION_SERVER", p.addrs(t).GRPC)
 	t.Setenv("RATION_DOMAIN", "llm")
-	return p, rationv1.NewAccountingServiceClient(connect(t, p.addrs(t).GRPC, insecure.NewCredentials()))
+	return rationv1.NewAccountingServiceClient(connect(t, p.addrs(t).GRPC, insecure.NewCredentials()))
 }
 
 // inLine waits until so many calls are in line, with one of its own, which leaves then.
@@ -53,7 +53,7 @@ func inLine(t *testing.T, api rationv1.AccountingServiceClient, others int32) {
 
 // TestReserveInALane: a call has its turn, or is refused in time, as without a lane.
 func TestReserveInALane(t *testing.T) {
-	_, api := serveLane(t)
+	api := serveLane(t)
 	const (
 		head  = `LIMIT +METER +CAPACITY +USED +HELD +REMAINING +THIS CALL( +RESETS AT)?( +SAYS)?`
 		place = `llm\.lanes\.one\.places +concurrency +1 +0 +1 +0 +1.*`
@@ -83,13 +83,13 @@ func TestReserveInALane(t *testing.T) {
 
 // TestReserveLeavesTheLine: who is told to end leaves the line, and says whether the place is kept.
 func TestReserveLeavesTheLine(t *testing.T) {
-	_, api := serveLane(t)
+	api := serveLane(t)
 	says(t, exitOK, strings.Fields("reserve user=alice --lane one -o csv"), `limit,.*`, `.*`, `.*`)
 	for args, want := range map[string]string{
-		"":              "ration: the call has left the line\n",
-		" --key call-1": "ration: the call waits no more: with --key call-1 it has its place in line for 15 s yet\n",
+		"":             "ration: the call has left the line\n",
+		"--key call-1": "ration: the call waits no more: with --key call-1 it has its place in line for 15 s yet\n",
 	} {
-		c := exec.Command(binary, strings.Fields("reserve user=bob --lane one"+args)...)
+		c := exec.Command(binary, strings.Fields("reserve user=bob --lane one "+args)...)
 		var said strings.Builder
 		c.Stdout, c.Stderr = &said, &said
 		if err := c.Start(); err != nil {

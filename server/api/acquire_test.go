@@ -58,6 +58,28 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// Who has a deadline is told before it that there was no turn.
+func TestReserveByADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, &watched{})
+		r := &rationv1.ReserveRequest{Caller: alice(), Wait: &rationv1.Wait{Lane: "one"}}
+		if _, err := s.Reserve(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		for deadline, want := range map[time.Duration]time.Duration{
+			10 * time.Second: 9950 * time.Millisecond, 100 * time.Millisecond: 90 * time.Millisecond, time.Minute: 40 * time.Second,
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), deadline)
+			began := time.Now()
+			a, err := s.Reserve(ctx, r)
+			cancel()
+			if waited := time.Since(began); err != nil || waited != want || a.GetDecision().GetWaited().GetEnded() != rationv1.WaitEnd_WAIT_END_TOO_LONG {
+				t.Errorf("of %v it has waited %v, want %v: %v %v", deadline, waited, want, a.GetDecision().GetWaited(), err)
+			}
+		}
+	})
+}
+
 // deaf is a stream whose client has gone when it is its turn.
 type deaf struct {
 	grpc.ServerStream
