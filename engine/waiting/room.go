@@ -96,6 +96,7 @@ const (
 	Got     Verdict = iota // what is waited for
 	Refused                // for good: waiting does not help
 	Busy                   // there was no room; there will be
+	Unsure                 // nobody could say. Who waits already asks again after a while
 )
 
 // Standing is how somebody stands who waits.
