@@ -310,7 +310,9 @@ func (w *waiter) try(ctx context.Context, left time.Duration) (waiting.Attempt, 
 	a.s.attempt(w.asked)
 	w.prepared, w.asked = false, true
 	w.unsure = nil
-	if err := w.ask(ctx); err != nil {
+	err := w.ask(ctx)
+	a.s.asAsked(a.decision)
+	if err != nil {
 		if w.holds = ctx.Err() != nil; !w.holds && errors.Is(err, store.ErrUnavailable) {
 			w.unsure = err
 			return waiting.Attempt{Verdict: waiting.Unsure}, nil
@@ -334,6 +336,13 @@ func (s *scratch) attempt(again bool) {
 		if again && op.Manner == limit.Plain {
 			op.Amount = 0
 		}
+	}
+}
+
+// asAsked makes the amounts of plain rules what was asked for again, for those who count it.
+func (s *scratch) asAsked(d *Decision) {
+	for op, i := range s.plain {
+		s.step.Ops[op].Amount = d.Statuses[i].Amount
 	}
 }
 
