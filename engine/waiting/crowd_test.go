@@ -60,6 +60,7 @@ type tap struct {
 	lineStore
 	crowd *crowd
 	dead  atomic.Bool
+	steps atomic.Int64 // of all kinds
 }
 
 func (p *tap) answer(err error) error {
@@ -70,13 +71,20 @@ func (p *tap) answer(err error) error {
 }
 
 func (p *tap) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	p.steps.Add(1)
 	if err := p.answer(nil); err != nil {
 		return err
 	}
 	return p.answer(p.lineStore.Apply(ctx, step, out))
 }
 
+func (p *tap) LineState(ctx context.Context, name []byte) (lane.State, error) {
+	p.steps.Add(1)
+	return p.lineStore.LineState(ctx, name)
+}
+
 func (p *tap) Line(ctx context.Context, name []byte, spec *lane.Spec, step *lane.Step) (lane.Outcome, error) {
+	p.steps.Add(1)
 	if err := p.answer(nil); err != nil {
 		return lane.Outcome{}, err
 	}
@@ -133,8 +141,9 @@ type crowd struct {
 	log     []said
 	tickets map[lane.ID]lane.ID // subjects
 	served  []served
-	lost    []caller      // their replica has died
-	holding int           // how many have places
+	lost    []caller // their replica has died
+	holding int      // how many have places
+	tell    func(engine.Standing)
 	gate    chan struct{} // closed: those who have places give them back
 }
 
@@ -180,7 +189,7 @@ func (c *crowd) come(r *replica, who caller) {
 			Usage:  price.Usage{Output: 1}, Key: who.key, Lasts: who.lasts,
 		}
 		var a engine.Admission
-		err := r.Acquire(r.alive, call, &engine.Place{Lane: "provider"}, &a)
+		err := r.Acquire(r.alive, call, &engine.Place{Lane: "provider", Tell: c.tell}, &a)
 		from := time.Now()
 		switch {
 		case err != nil && r.tap.dead.Load():
@@ -421,6 +430,32 @@ func TestCrowd(t *testing.T) {
 		c.once(everybody, nil)
 		c.inTurn(nil)
 	})
+}
+
+// While nothing moves an engine asks the store once a second in each line in which anybody waits by it, however many do; and
+// once more if any of them wants to hear how it stands.
+func TestStepsOfACrowd(t *testing.T) {
+	for most, tell := range map[int64]func(engine.Standing){1: nil, 2: func(engine.Standing) {}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := memory.New(memory.Options{})
+			defer s.Close()
+			c := newCrowd(t, crowded, s, s)
+			defer c.end()
+			c.tell = tell
+			c.gather(func(int) limit.Micros { return engine.DefaultLease })
+			time.Sleep(5 * time.Second)
+			const long = 20
+			for i, r := range c.replicas {
+				before := r.tap.steps.Load()
+				time.Sleep(long * time.Second)
+				if n := r.tap.steps.Load() - before; n > long*most+1 || n < long-1 {
+					t.Errorf("engine %d takes %d steps in %d seconds, want %d a second", i, n, long, most)
+				}
+			}
+			c.open()
+			c.wait()
+		})
+	}
 }
 
 // A thousand wait by three engines, on one Redis. One of the engines dies with some of them. Those come back by the others.
