@@ -135,8 +135,8 @@ func TestStoreIsAwayWhileSomeWait(t *testing.T) {
 	}{
 		{"error", 5 * time.Second, "has it after 5s"},
 		{"error", time.Hour, "the store is unavailable: it is away after 20s"},
-		{"allow", time.Hour, "has it after 1s"},
-		{"deny", time.Hour, "is refused after 1s"},
+		{"allow", time.Hour, "has it after 3s"},
+		{"deny", time.Hour, "is refused after 3s"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &away{Store: memory.New(memory.Options{})}

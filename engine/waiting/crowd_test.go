@@ -533,7 +533,7 @@ func TestRedisComesBackEmpty(t *testing.T) {
 		c.until("it waits", func(state *lane.State) bool { return len(state.Tickets) == i+1 })
 	}
 	server.Stop()
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(4 * time.Second) // longer than it may stall
 	redistest.StartAt(t, server.Addr)
 	c.until("as many as there are places for have new ones, and the others wait", func(state *lane.State) bool {
 		return where(state, lane.Queued) == many-atATime && c.count(func() int { return c.holding }) == 2*atATime
