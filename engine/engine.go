@@ -133,6 +133,9 @@ func (e *Engine) SetPolicy(p *policy.Policy) {
 		overrides: newCache[overrideKey, *policy.Quantity](keptOverrides),
 	})
 	e.tellPolicy(p)
+	if e.room != nil {
+		e.room.FreeAll() // what they wait for may be another limit now, or none
+	}
 }
 
 // Policy returns the policy in force and since when, or nil if none was loaded yet.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"github.com/rationhq/ration/lane"
 	"github.com/rationhq/ration/limit"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
 )
 
 // A call that waits in a lane is asked about as any other, again and again: whenever the line says that it is its turn.
@@ -202,8 +204,11 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	})
 	w.stopped()
 	d := a.decision
-	if err == nil && w.holds {
+	switch {
+	case err == nil && w.holds:
 		err = ctx.Err() // its turn came when it left
+	case err == nil && result.End != waiting.TurnedAway:
+		err = w.unsure
 	}
 	if err != nil && w.holds && !place.keep {
 		c.abandon(context.WithoutCancel(ctx))
@@ -232,10 +237,11 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 type waiter struct {
 	candidate
 	lane     *policy.Lane
-	prepared bool // its step is that of now
-	asked    bool // it has been asked, so that plain rules have counted it
-	counted  bool // it is among those who wait
-	holds    bool // it was admitted, or left before that was known
+	prepared bool  // its step is that of now
+	asked    bool  // it has been asked, so that plain rules have counted it
+	counted  bool  // it is among those who wait
+	holds    bool  // it was admitted, or left before that was known
+	unsure   error // why it was not known, when it tried last, whether there is room
 }
 
 // lookAround says whether it is worth waiting: Refused, where a limit of its own refuses it; Got, where it was admitted
@@ -268,7 +274,7 @@ func (w *waiter) standsOutside(ctx context.Context, end waiting.End) (WaitEnd, e
 		return WaitedForTurn, err
 	case verdict == waiting.Got:
 		if a, err := w.try(ctx, 0); err != nil || a.Verdict != waiting.Busy {
-			return WaitedForTurn, err
+			return WaitedForTurn, cmp.Or(err, w.unsure)
 		}
 	case verdict == waiting.Refused:
 		return WaitedForTurn, nil // by a limit of its own, which says more
@@ -303,8 +309,14 @@ func (w *waiter) try(ctx context.Context, left time.Duration) (waiting.Attempt, 
 	a := w.base()
 	a.s.attempt(w.asked)
 	w.prepared, w.asked = false, true
-	if err := w.ask(ctx); err != nil {
-		w.holds = ctx.Err() != nil
+	w.unsure = nil
+	err := w.ask(ctx)
+	a.s.asAsked(a.decision)
+	if err != nil {
+		if w.holds = ctx.Err() != nil; !w.holds && errors.Is(err, store.ErrUnavailable) {
+			w.unsure = err
+			return waiting.Attempt{Verdict: waiting.Unsure}, nil
+		}
 		return waiting.Attempt{}, err
 	}
 	w.holds = !a.decision.Over && a.decision.Degraded == policy.StoreErrorNone
@@ -324,6 +336,13 @@ func (s *scratch) attempt(again bool) {
 		if again && op.Manner == limit.Plain {
 			op.Amount = 0
 		}
+	}
+}
+
+// asAsked makes the amounts of plain rules what was asked for again, for those who count it.
+func (s *scratch) asAsked(d *Decision) {
+	for op, i := range s.plain {
+		s.step.Ops[op].Amount = d.Statuses[i].Amount
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,6 +44,7 @@ const (
 	atATime    = 8
 	batchSize  = 501
 	otherUsers = 499
+	everybody  = atATime + batchSize + otherUsers
 	patience   = time.Minute // for what is certain to happen
 )
 
@@ -58,6 +60,7 @@ type tap struct {
 	lineStore
 	crowd *crowd
 	dead  atomic.Bool
+	steps atomic.Int64 // of all kinds
 }
 
 func (p *tap) answer(err error) error {
@@ -68,13 +71,20 @@ func (p *tap) answer(err error) error {
 }
 
 func (p *tap) Apply(ctx context.Context, step *store.Step, out *store.Outcome) error {
+	p.steps.Add(1)
 	if err := p.answer(nil); err != nil {
 		return err
 	}
 	return p.answer(p.lineStore.Apply(ctx, step, out))
 }
 
+func (p *tap) LineState(ctx context.Context, name []byte) (lane.State, error) {
+	p.steps.Add(1)
+	return p.lineStore.LineState(ctx, name)
+}
+
 func (p *tap) Line(ctx context.Context, name []byte, spec *lane.Spec, step *lane.Step) (lane.Outcome, error) {
+	p.steps.Add(1)
 	if err := p.answer(nil); err != nil {
 		return lane.Outcome{}, err
 	}
@@ -131,13 +141,14 @@ type crowd struct {
 	log     []said
 	tickets map[lane.ID]lane.ID // subjects
 	served  []served
-	lost    []caller      // their replica has died
-	holding int           // how many have places
+	lost    []caller // their replica has died
+	holding int      // how many have places
+	tell    func(engine.Standing)
 	gate    chan struct{} // closed: those who have places give them back
 }
 
-func newCrowd(t testing.TB, stores ...lineStore) *crowd {
-	p, _, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(crowded)}}, policy.Options{})
+func newCrowd(t testing.TB, text string, stores ...lineStore) *crowd {
+	p, _, err := policy.Parse([]policy.Source{{Name: "llm.yaml", Data: []byte(text)}}, policy.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +189,7 @@ func (c *crowd) come(r *replica, who caller) {
 			Usage:  price.Usage{Output: 1}, Key: who.key, Lasts: who.lasts,
 		}
 		var a engine.Admission
-		err := r.Acquire(r.alive, call, &engine.Place{Lane: "provider"}, &a)
+		err := r.Acquire(r.alive, call, &engine.Place{Lane: "provider", Tell: c.tell}, &a)
 		from := time.Now()
 		switch {
 		case err != nil && r.tap.dead.Load():
@@ -240,14 +251,11 @@ func (c *crowd) until(what string, ok func(*lane.State) bool) {
 	name := c.policy.Domain("llm").Lane("provider").Owner()
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		state, err := c.lines.LineState(context.Background(), name)
-		if err != nil {
-			c.Fatal(err)
-		}
-		if ok(&state) {
+		if err == nil && ok(&state) {
 			return
 		}
 		if time.Since(began) > patience {
-			c.Fatalf("it is never so that %s: %d wait in line, %d are called, %d set aside; %d have places, %d had a turn", what,
+			c.Fatalf("it is never so that %s: %v, %d wait in line, %d are called, %d set aside; %d have places, %d had a turn", what, err,
 				where(&state, lane.Queued), where(&state, lane.Called), where(&state, lane.Aside), c.count(func() int { return c.holding }), len(c.served))
 		}
 	}
@@ -323,7 +331,7 @@ func (c *crowd) atOnce() {
 
 // once proves that everybody was admitted, and nobody twice: as they were told, and as their own limits count. A call whose
 // replica died before it heard may have been admitted by that, and hears of it when it comes again.
-func (c *crowd) once(lost map[string]bool) {
+func (c *crowd) once(all int, lost map[string]bool) {
 	admitted, ids := make(map[string]int), make(map[engine.ReservationID]string)
 	calls := make(map[string]int64)
 	for i := range c.served {
@@ -337,8 +345,8 @@ func (c *crowd) once(lost map[string]bool) {
 			c.Errorf("%s was admitted twice", s.key)
 		}
 	}
-	if want := atATime + batchSize + otherUsers; len(c.served) != want {
-		c.Errorf("%d calls were admitted, want %d", len(c.served), want)
+	if len(c.served) != all {
+		c.Errorf("%d calls were admitted, want %d", len(c.served), all)
 	}
 	for user, want := range calls {
 		var a engine.Admission
@@ -412,16 +420,42 @@ func TestCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New(memory.Options{})
 		defer s.Close()
-		c := newCrowd(t, s)
+		c := newCrowd(t, crowded, s)
 		defer c.end()
 		c.inOrder = new(sync.Mutex)
 		c.gather(func(int) limit.Micros { return engine.DefaultLease })
 		c.open()
 		c.wait()
 		c.atOnce()
-		c.once(nil)
+		c.once(everybody, nil)
 		c.inTurn(nil)
 	})
+}
+
+// While nothing moves an engine asks the store once a second in each line in which anybody waits by it, however many do; and
+// once more if any of them wants to hear how it stands.
+func TestStepsOfACrowd(t *testing.T) {
+	for most, tell := range map[int64]func(engine.Standing){1: nil, 2: func(engine.Standing) {}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := memory.New(memory.Options{})
+			defer s.Close()
+			c := newCrowd(t, crowded, s, s)
+			defer c.end()
+			c.tell = tell
+			c.gather(func(int) limit.Micros { return engine.DefaultLease })
+			time.Sleep(5 * time.Second)
+			const long = 20
+			for i, r := range c.replicas {
+				before := r.tap.steps.Load()
+				time.Sleep(long * time.Second)
+				if n := r.tap.steps.Load() - before; n > long*most+1 || n < long-1 {
+					t.Errorf("engine %d takes %d steps in %d seconds, want %d a second", i, n, long, most)
+				}
+			}
+			c.open()
+			c.wait()
+		})
+	}
 }
 
 // A thousand wait by three engines, on one Redis. One of the engines dies with some of them. Those come back by the others.
@@ -436,7 +470,7 @@ func TestCrowdWhoseReplicaDies(t *testing.T) {
 		defer s.Close()
 		stores = append(stores, s)
 	}
-	c := newCrowd(t, stores...)
+	c := newCrowd(t, crowded, stores...)
 	defer c.end()
 	dies := c.replicas[2]
 	lasts := func(at int) limit.Micros {
@@ -465,11 +499,46 @@ func TestCrowdWhoseReplicaDies(t *testing.T) {
 	}
 	t.Logf("%d were lost with their replica", len(lost))
 	c.until("they are back", func(state *lane.State) bool {
-		return where(state, lane.Aside) == 0 && c.count(func() int { return len(c.served) + c.holding })+len(state.Tickets) == atATime+batchSize+otherUsers
+		return where(state, lane.Aside) == 0 && c.count(func() int { return len(c.served) + c.holding })+len(state.Tickets) == everybody
 	})
 	c.open()
 	c.wait()
 	c.atOnce()
-	c.once(lost)
+	c.once(everybody, lost)
 	c.inTurn(lost)
+}
+
+// Redis goes away while many wait, and comes back with nothing. They wait on, enter again in the order in which they came, and
+// have one turn each.
+func TestRedisComesBackEmpty(t *testing.T) {
+	server := redistest.Start(t)
+	var stores []lineStore
+	for range 2 {
+		s, err := redis.New(redis.Options{URL: server.URL()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		stores = append(stores, s)
+	}
+	c := newCrowd(t, strings.Replace(crowded, "max_wait:", "on_store_error: error\n    max_wait:", 1), stores...)
+	defer c.end()
+	for i := range atATime {
+		c.come(c.replicas[0], caller{fmt.Sprint("first ", i), fmt.Sprint("first ", i), "pro", engine.DefaultLease})
+	}
+	c.until("all places are taken", func(*lane.State) bool { return c.count(func() int { return c.holding }) == atATime })
+	const many = 50
+	for i := range many {
+		c.come(c.replicas[i%2], caller{fmt.Sprint("other ", i), fmt.Sprint("other ", i), "pro", engine.DefaultLease})
+		c.until("it waits", func(state *lane.State) bool { return len(state.Tickets) == i+1 })
+	}
+	server.Stop()
+	time.Sleep(4 * time.Second) // longer than it may stall
+	redistest.StartAt(t, server.Addr)
+	c.until("as many as there are places for have new ones, and the others wait", func(state *lane.State) bool {
+		return where(state, lane.Queued) == many-atATime && c.count(func() int { return c.holding }) == 2*atATime
+	})
+	c.open()
+	c.wait()
+	c.once(atATime+many, nil)
 }

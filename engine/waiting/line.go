@@ -30,6 +30,7 @@ type line struct {
 
 	turns map[lane.ID][]*turn // by ticket: who asks for the same waits for the same
 	seats int64
+	ahead limit.Micros  // the line's clock, of that of this process
 	due   time.Time     // when the line is to be asked again; zero: with the next beat
 	wake  chan struct{} // holds one: due has changed, or lost
 	lost  bool          // tickets may have been set aside: they are to enter again
@@ -135,11 +136,23 @@ func (l *line) call(id lane.ID) {
 
 // schedule notes when the line is to be asked again. Room.mu is held.
 func (l *line) schedule(out *lane.Outcome) {
-	l.due = time.Time{}
+	now := time.Now()
+	l.ahead, l.due = out.Now-limit.At(now), time.Time{}
 	if out.Due > 0 {
-		l.due = time.Now().Add((out.Due - out.Now).Duration())
+		l.due = now.Add((out.Due - out.Now).Duration())
 	}
 	l.alarm()
+}
+
+// later returns when it is worth asking again for what nobody could say, by the line's clock.
+func (r *Room) later(line string) limit.Micros {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := limit.At(time.Now().Add(beatEvery))
+	if l := r.byName[line]; l != nil {
+		at += l.ahead
+	}
+	return at
 }
 
 func (l *line) alarm() {

@@ -96,6 +96,7 @@ const (
 	Got     Verdict = iota // what is waited for
 	Refused                // for good: waiting does not help
 	Busy                   // there was no room; there will be
+	Unsure                 // nobody could say. Who waits already asks again after a while
 )
 
 // Standing is how somebody stands who waits.
@@ -203,6 +204,20 @@ const rest = 5 * time.Millisecond
 func (r *Room) Free(name string, spec *lane.Spec, room int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.free(name, spec, room)
+}
+
+// FreeAll says that room may have come in all lines in which somebody waits here.
+func (r *Room) FreeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, l := range r.byName {
+		r.free(name, &l.spec, 1)
+	}
+}
+
+// free is Free. Room.mu is held.
+func (r *Room) free(name string, spec *lane.Spec, room int) {
 	if r.closed {
 		return
 	}

@@ -38,7 +38,7 @@ func (t *turn) wait(ctx context.Context) (result Result, last *lane.Step, err er
 			return Result{}, t.departs(), ctx.Err()
 		case err != nil || out.Answer == lane.Go:
 			a, tryErr := t.try(ctx)
-			if tryErr != nil || a.Verdict != Busy || err != nil {
+			if tryErr != nil || a.Verdict != Busy && a.Verdict != Unsure || err != nil {
 				return Result{End: Tried}, nil, tryErr
 			}
 			enter.Tried = true // and once more as soon as it waits: room that has come since nobody else would tell it of
@@ -90,7 +90,7 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, last *lane
 		case err != nil || verdict == Refused:
 			return Result{End: TurnedAway}, &leaves, err
 		case verdict == Got:
-			if a, err := t.try(ctx); err != nil || a.Verdict != Busy {
+			if a, err := t.try(ctx); err != nil || a.Verdict == Got || a.Verdict == Refused {
 				return Result{End: Tried}, &leaves, err
 			}
 		}
@@ -106,6 +106,9 @@ func (t *turn) await(ctx context.Context, tried bool) (result Result, last *lane
 				return Result{End: Tried}, &leaves, err
 			case a.Verdict == Got:
 				return Result{End: Tried}, &lane.Step{Do: lane.Admitted, Room: a.Room, Until: a.Until}, nil
+			}
+			if a.Verdict == Unsure {
+				a.Until = t.room.later(t.place.line)
 			}
 			// Where it is not known whether the line has heard, it will count this process as gone, and say so.
 			if out, err := t.say(&lane.Step{Do: lane.Refused, Until: a.Until}); err == nil && out.Answer == lane.Unknown {
