@@ -346,6 +346,10 @@ func (s *scratch) asAsked(d *Decision) {
 	}
 }
 
+// askAgain is after how long the first of those tries again who wait for what others hold. Whoever gives it back says so; but
+// a process may end before it does, and calls may be settled where nobody has heard of the lane.
+const askAgain = 3 * limit.Second
+
 // soonRoom is how long room that comes soon takes at most.
 const soonRoom = time.Second
 
@@ -375,7 +379,9 @@ func (d *Decision) attempt(in *policy.Lane, left time.Duration, waits bool) wait
 		case !a.Over:
 		case !in.Shares(a.Limit) || a.Never():
 			return out
-		case a.Status.RetryAfter.Duration() > longest && !a.Status.FitsWithoutHolds:
+		case a.Status.FitsWithoutHolds:
+			out.Until = max(out.Until, d.Now+min(a.Status.RetryAfter, askAgain))
+		case a.Status.RetryAfter.Duration() > longest:
 			return out
 		default:
 			out.Until = max(out.Until, d.Now+a.Status.RetryAfter)

@@ -37,6 +37,9 @@ type line struct {
 	since time.Time     // when the line has answered last
 	new   bool          // somebody has come who wants to hear how it stands
 
+	// It was not heard what the line has said, as perhaps that this process counted as gone: it says so once.
+	unsure bool
+
 	looking sync.Mutex // held by whoever looks, before Room.mu
 	order   order
 }
@@ -214,6 +217,9 @@ func (l *line) beat() {
 	}
 	r.mu.Lock()
 	l.new = false
+	if l.unsure {
+		l.unsure, l.lost = false, true
+	}
 	var listeners []*turn
 	for _, turns := range l.turns {
 		for _, t := range turns {
@@ -299,7 +305,8 @@ func (l *line) look(ctx context.Context) order {
 	defer cancel()
 	state, err := l.room.lines.LineState(ctx, []byte(l.name))
 	if err != nil {
-		return order{}
+		l.order = order{at: time.Now()} // who asks next does not wait for as long
+		return l.order
 	}
 	spec := l.orders()
 	line := state.Line()

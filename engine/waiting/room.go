@@ -159,11 +159,14 @@ func (r *Room) step(ctx context.Context, name string, spec *lane.Spec, step *lan
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	out, err := r.lines.Line(ctx, []byte(name), spec, step)
-	if err != nil {
-		return out, err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		if l := r.byName[name]; l != nil {
+			l.unsure = true
+		}
+		return out, err
+	}
 	r.heard(name, &out)
 	return out, nil
 }
