@@ -9,6 +9,7 @@ import (
 	"github.com/rationhq/ration/engine"
 	"github.com/rationhq/ration/lane"
 	"github.com/rationhq/ration/policy"
+	"github.com/rationhq/ration/store"
 	"github.com/rationhq/ration/store/memory"
 )
 
@@ -89,3 +90,6 @@ func TestAskedAgainInAFullLane(t *testing.T) {
 		t.Errorf("another call under the same key: %v, over %v", stolen.err, stolen.Over)
 	}
 }
+
+// Every lane that a policy may have is a line that stores keep.
+const _ = uint(store.MaxLineName - policy.MaxLaneName)

@@ -33,6 +33,11 @@ func (c *compiler) lane(d *Domain, e *laneEntry) {
 		File: e.at.file, Line: e.at.line, Column: e.at.column,
 	}
 	d.lanes = append(d.lanes, ln)
+	if len(ln.owner) > MaxLaneName {
+		c.rep.error(e.name.at, "the name of the lane `%s`, with that of its domain, is too long: lines have names of %d bytes at most, as they "+
+			"are written in the store", clip(ln.Name), MaxLaneName)
+		return
+	}
 	if e.broken {
 		return
 	}

@@ -56,6 +56,8 @@ const (
 	MaxLaneWaiting = 10_000
 	// MaxLaneTiers is how many tiers a lane puts in order at most.
 	MaxLaneTiers = 32
+	// MaxLaneName is how long [Lane.Owner] is at most, in bytes: store.MaxLineName.
+	MaxLaneName = 4 << 10
 	// MaxLaneWeight is the largest weight of a tier in a lane.
 	MaxLaneWeight = 1000
 )

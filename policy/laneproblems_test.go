@@ -231,3 +231,21 @@ func TestLanesWithManyTiers(t *testing.T) {
 		}
 	}
 }
+
+// A line's name is one that stores take.
+func TestLongNamesOfLanes(t *testing.T) {
+	parse := func(domain, name int) *Policy {
+		p, _, _ := Parse([]Source{{Name: "llm.yaml", Data: []byte(fmt.Sprintf(
+			"domain: %s\ndescriptors: [ { key: user } ]\nlanes: [ { name: %s, drain: 5/second } ]\n",
+			strings.Repeat("d", domain), strings.Repeat("n", name)))}}, Options{})
+		return p
+	}
+	longest := MaxLaneName - len(parse(1, 1).Domain("d").Lane("n").Owner()) + 1
+	p := parse(1, longest)
+	if p == nil || len(p.Domain("d").Lanes()[0].Owner()) != MaxLaneName {
+		t.Fatalf("a lane whose name has %d bytes is refused", longest)
+	}
+	if parse(1, longest+1) != nil || parse(2, longest) != nil {
+		t.Error("a lane has a name that no store takes")
+	}
+}
