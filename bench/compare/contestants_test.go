@@ -103,14 +103,14 @@ func TestMistakesInContestantsAreExplained(t *testing.T) {
 func TestPlaceholdersAreFilledIn(t *testing.T) {
 	launcher := launcher{
 		binaries: map[string]string{"mine": "/opt/mine"},
-		policy:   "/etc/bench/policy.yaml", limitsPolicy: "/etc/limits.yaml", accountsPolicy: "/etc/accounts", rulesPolicy: "/etc/rules",
+		policy:   "/etc/bench/policy.yaml", limitsPolicy: "/etc/limits.yaml", accountsPolicy: "/etc/accounts", lanesPolicy: "/etc/lanes.yaml", rulesPolicy: "/etc/rules",
 	}
 	ports := &freePorts{}
 	defer ports.release()
 	command, env, err := launcher.prepare(contestant{
 		Command: []string{
 			"{bin:mine}", "--listen={grpc}", "{grpc_port}", "{redis_url}", "{redis}", "{redis_port}",
-			"{policy}", "{policy_dir}", "{limits_policy}", "{accounts_policy}", "{rules_policy}", "{dir}", "{port:http}", "{addr:http}", "{addr:debug}", `{"json": "{grpc_port}"}`,
+			"{policy}", "{policy_dir}", "{limits_policy}", "{accounts_policy}", "{lanes_policy}", "{rules_policy}", "{dir}", "{port:http}", "{addr:http}", "{addr:debug}", `{"json": "{grpc_port}"}`,
 		},
 		Env: map[string]string{"LISTEN": "{grpc}"},
 	}, ports, "/tmp/here")
