@@ -32,6 +32,7 @@ type line struct {
 	lost  bool          // tickets may have been set aside: they are to enter again
 	since time.Time     // when the line has answered last
 	new   bool          // somebody has come who wants to hear how it stands
+	told  time.Time     // when those who wait heard that last
 
 	looking sync.Mutex // held by whoever looks, before Room.mu
 	order   order
@@ -197,7 +198,11 @@ func (l *line) beat() {
 		return
 	}
 	r.mu.Lock()
-	l.new = false
+	if time.Since(l.told) < beatEvery/2 { // a line in which much is due is asked more often than anybody wants to hear of it
+		r.mu.Unlock()
+		return
+	}
+	l.new, l.told = false, time.Now()
 	var listeners []*turn
 	for _, turns := range l.turns {
 		for _, t := range turns {
