@@ -28,6 +28,7 @@ type line struct {
 	turns map[lane.ID][]*turn // by ticket: who asks for the same waits for the same
 	seats int64
 	due   time.Time     // when the line is to be asked again; zero: with the next beat
+	as    limit.Micros  // the instant, of the store, of the answer that says so
 	wake  chan struct{} // holds one: due has changed, or lost
 	lost  bool          // tickets may have been set aside: they are to enter again
 	since time.Time     // when the line has answered last
@@ -131,9 +132,13 @@ func (l *line) call(id lane.ID) {
 	}
 }
 
-// schedule notes when the line is to be asked again. Room.mu is held.
+// schedule notes when the line is to be asked again. Room.mu is held. Answers may overtake each other: what an older one says
+// was so no more when the newer one was given. Older by more than a stall is one of a clock that has been set back.
 func (l *line) schedule(out *lane.Outcome) {
-	l.due = time.Time{}
+	if behind := l.as - out.Now; behind > 0 && behind.Duration() < stall {
+		return
+	}
+	l.due, l.as = time.Time{}, out.Now
 	if out.Due > 0 {
 		l.due = time.Now().Add((out.Due - out.Now).Duration())
 	}
