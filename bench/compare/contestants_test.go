@@ -121,7 +121,7 @@ func TestPlaceholdersAreFilledIn(t *testing.T) {
 	port := func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 	want := []string{
 		"/opt/mine", "--listen=" + grpc, port(grpc), "redis://" + redis, redis, port(redis),
-		"/etc/bench/policy.yaml", "/etc/bench", "/etc/limits.yaml", "/etc/accounts", "/etc/rules", "/tmp/here", port(http), http, debug, `{"json": "` + port(grpc) + `"}`,
+		"/etc/bench/policy.yaml", "/etc/bench", "/etc/limits.yaml", "/etc/accounts", "/etc/lanes.yaml", "/etc/rules", "/tmp/here", port(http), http, debug, `{"json": "` + port(grpc) + `"}`,
 	}
 	if !slices.Equal(command, want) {
 		t.Errorf("command\n%q, want\n%q", command, want)
