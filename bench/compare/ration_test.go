@@ -69,7 +69,7 @@ func TestRationPlaysEverySuite(t *testing.T) {
 			t.Errorf("%s: not measured beside the floor", s.Name)
 		}
 	}
-	if w := comparison.wakings; len(w) != 1 || w[0].Turns != 10 || w[0].SinceSent.P99 <= 0 {
+	if w := comparison.wakings; len(w) != 1 || w[0].Turns != 6 || w[0].SinceSent.P99 <= 0 {
 		t.Errorf("turns after the end of a call: %+v", w)
 	}
 	if c := comparison.crowds; len(c) != 2 || c[0].Turns != 0 || c[1].Turns <= 0 {

@@ -119,7 +119,7 @@ func (c *comparison) measureWaking(ctx context.Context, replicas ...*instance) e
 		return err
 	}
 	defer asked.close()
-	measured := waking{Contestant: replicas[0].Name, Replicas: len(replicas), Turns: max(1, c.pace.Waiters/2)}
+	measured := waking{Contestant: replicas[0].Name, Replicas: len(replicas), Turns: max(1, 3*c.pace.Waiters/10)}
 	holder, err := told.turn(ctx, 0, singleLane, nil)
 	if err != nil {
 		return err
