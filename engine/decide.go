@@ -263,7 +263,7 @@ func (i *inquiry) ask(ctx context.Context) error {
 func (i *inquiry) conclude() {
 	e, d, s := i.engine, i.decision, i.s
 	if s.step.Lease != nil && s.step.Lease.Ends() {
-		e.freeLanes(i.domain)
+		e.freeLanes(i.domain, false)
 	}
 	s.countCall(d)
 	if d.Degraded != policy.StoreErrorNone {

@@ -467,12 +467,17 @@ func costOf(want *demand, by policy.Meter) int64 {
 	return min(lane.MaxCost, max(1, cost))
 }
 
-// freeLanes tells the lanes of a domain that a call has ended, whose room others may have.
-func (e *Engine) freeLanes(domain *policy.Domain) {
+// freeLanes tells the lanes of a domain that a call has ended, whose room others may have; made says that the call was made,
+// so that its request stays counted. Then a lane that only drains has no more room than before: to tell it would have the next one
+// try in vain.
+func (e *Engine) freeLanes(domain *policy.Domain, made bool) {
 	if e.room == nil {
 		return
 	}
 	for _, in := range domain.Lanes() {
+		if made && in.Places == nil && in.Upstream == nil {
+			continue
+		}
 		spec := orderOf(domain, in)
 		e.room.Free(string(in.Owner()), &spec, 1)
 	}

@@ -114,7 +114,7 @@ func (e *Engine) end(ctx context.Context, report *Report, requestCount int64, fi
 	e.metrics.count(now, s, &out.Decision)
 	e.tellUnpricedCall(now, domain, served, report.Usage, s, out)
 	out.conclude(s, &held)
-	e.freeLanes(domain)
+	e.freeLanes(domain, requestCount > 0)
 	e.notes.Remove(report.ID)
 	return nil
 }

@@ -23,11 +23,7 @@ func (e examiner) checkAccount(ctx context.Context, mix loadgen.Mix) error {
 	var ids []string
 	var before *rationv1.ReserveResponse
 	for range 2 {
-		question, err := mix.Reserve(key, rand.Text()[:loadgen.IDLength])
-		if err != nil {
-			return err
-		}
-		answer, err := e.accounting.Reserve(ctx, question)
+		answer, err := e.reserve(ctx, mix, key)
 		if err != nil {
 			return err
 		}
@@ -65,6 +61,23 @@ func (e examiner) checkAccount(ctx context.Context, mix loadgen.Mix) error {
 		return err
 	}
 	return e.checkRows(ctx, mix, key, used, began)
+}
+
+// reserve makes the first call of an exchange.
+func (e examiner) reserve(ctx context.Context, mix loadgen.Mix, key string) (*rationv1.ReserveResponse, error) {
+	id := rand.Text()[:loadgen.IDLength]
+	if mix.Account.Lane != "" {
+		question, err := mix.Acquire(key, id)
+		if err != nil {
+			return nil, err
+		}
+		return acquire(ctx, e.accounting, question, nil)
+	}
+	question, err := mix.Reserve(key, id)
+	if err != nil {
+		return nil, err
+	}
+	return e.accounting.Reserve(ctx, question)
 }
 
 // lessRemains compares what two reservations, one after the other, have found.

@@ -26,7 +26,13 @@ const (
 
 	accountsDomain = "accounts"      // nothing is kept of usage
 	rowsDomain     = "accounts-rows" // rows of usage are
-	accountLimit   = 4_000_000_000   // tokens per month, of both
+	accountLimit   = 4_000_000_000   // tokens per month, of both and of the next
+
+	lanesDomain = "lanes"
+	idleLane    = "idle"    // has more places than anybody takes
+	singleLane  = "single"  // has one place
+	drainedLane = "drained" // lets drainedRate calls a second through
+	drainedRate = 100
 )
 
 // An examiner asks a server what shows whether it is worth measuring.

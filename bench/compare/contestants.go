@@ -155,7 +155,7 @@ var placeholder = regexp.MustCompile(`\{([a-z]+(?:_[a-z]+)*)(?::([A-Za-z0-9_.-]+
 var (
 	plainPlaceholders = []string{
 		"grpc", "grpc_port", "redis", "redis_port", "redis_url",
-		"policy", "policy_dir", "limits_policy", "accounts_policy", "rules_policy", "dir", "self",
+		"policy", "policy_dir", "limits_policy", "accounts_policy", "lanes_policy", "rules_policy", "dir", "self",
 	}
 	namedPlaceholders = []string{"addr", "port", "bin"}
 )

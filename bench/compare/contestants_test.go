@@ -103,14 +103,14 @@ func TestMistakesInContestantsAreExplained(t *testing.T) {
 func TestPlaceholdersAreFilledIn(t *testing.T) {
 	launcher := launcher{
 		binaries: map[string]string{"mine": "/opt/mine"},
-		policy:   "/etc/bench/policy.yaml", limitsPolicy: "/etc/limits.yaml", accountsPolicy: "/etc/accounts", rulesPolicy: "/etc/rules",
+		policy:   "/etc/bench/policy.yaml", limitsPolicy: "/etc/limits.yaml", accountsPolicy: "/etc/accounts", lanesPolicy: "/etc/lanes.yaml", rulesPolicy: "/etc/rules",
 	}
 	ports := &freePorts{}
 	defer ports.release()
 	command, env, err := launcher.prepare(contestant{
 		Command: []string{
 			"{bin:mine}", "--listen={grpc}", "{grpc_port}", "{redis_url}", "{redis}", "{redis_port}",
-			"{policy}", "{policy_dir}", "{limits_policy}", "{accounts_policy}", "{rules_policy}", "{dir}", "{port:http}", "{addr:http}", "{addr:debug}", `{"json": "{grpc_port}"}`,
+			"{policy}", "{policy_dir}", "{limits_policy}", "{accounts_policy}", "{lanes_policy}", "{rules_policy}", "{dir}", "{port:http}", "{addr:http}", "{addr:debug}", `{"json": "{grpc_port}"}`,
 		},
 		Env: map[string]string{"LISTEN": "{grpc}"},
 	}, ports, "/tmp/here")
@@ -121,7 +121,7 @@ func TestPlaceholdersAreFilledIn(t *testing.T) {
 	port := func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 	want := []string{
 		"/opt/mine", "--listen=" + grpc, port(grpc), "redis://" + redis, redis, port(redis),
-		"/etc/bench/policy.yaml", "/etc/bench", "/etc/limits.yaml", "/etc/accounts", "/etc/rules", "/tmp/here", port(http), http, debug, `{"json": "` + port(grpc) + `"}`,
+		"/etc/bench/policy.yaml", "/etc/bench", "/etc/limits.yaml", "/etc/accounts", "/etc/lanes.yaml", "/etc/rules", "/tmp/here", port(http), http, debug, `{"json": "` + port(grpc) + `"}`,
 	}
 	if !slices.Equal(command, want) {
 		t.Errorf("command\n%q, want\n%q", command, want)

@@ -24,8 +24,9 @@ type launcher struct {
 	// binaries are the paths that {bin:NAME} stands for.
 	binaries map[string]string
 	// policy is the absolute path of the plain policy, limitsPolicy that of the one in ration's own language,
-	// accountsPolicy that of the directory with those of the suite accounts, and rulesPolicy that of the one with many rules.
-	policy, limitsPolicy, accountsPolicy, rulesPolicy string
+	// accountsPolicy that of the directory with those of the suite accounts, lanesPolicy that of the suite lanes, and
+	// rulesPolicy that of the one with many rules.
+	policy, limitsPolicy, accountsPolicy, lanesPolicy, rulesPolicy string
 	// redisServer is the program that a contestant's Redis is started with.
 	redisServer string
 	// dir is where every instance gets a directory of its own.
@@ -56,7 +57,16 @@ type instance struct {
 }
 
 // start starts a contestant and returns when it has answered a call, and answered right what is to be asked.
-func (l launcher) start(ctx context.Context, c contestant, asked []scenario) (_ *instance, err error) {
+func (l launcher) start(ctx context.Context, c contestant, asked []scenario) (*instance, error) {
+	return l.launch(ctx, c, asked, nil)
+}
+
+// replica starts another process of a contestant on the same Redis.
+func (l launcher) replica(ctx context.Context, of *instance) (*instance, error) {
+	return l.launch(ctx, of.contestant, nil, of)
+}
+
+func (l launcher) launch(ctx context.Context, c contestant, asked []scenario, of *instance) (_ *instance, err error) {
 	started := &instance{contestant: c}
 	defer func() {
 		if err != nil {
@@ -72,6 +82,9 @@ func (l launcher) start(ctx context.Context, c contestant, asked []scenario) (_ 
 		return nil, err
 	}
 	ports := &freePorts{}
+	if of != nil {
+		ports.byName = map[string]string{"redis": of.meter.Options().Addr}
+	}
 	defer ports.release()
 	command, env, err := l.prepare(c, ports, dir)
 	if err != nil {
@@ -88,7 +101,7 @@ func (l launcher) start(ctx context.Context, c contestant, asked []scenario) (_ 
 		return nil, err
 	}
 	ports.release()
-	if c.needsRedis() {
+	if c.needsRedis() && of == nil {
 		if err := started.startRedis(ctx, l.redisServer, redisAddr, dir); err != nil {
 			return nil, err
 		}
@@ -178,6 +191,8 @@ func (l launcher) fill(text string, ports *freePorts, dir string) (string, error
 			return l.limitsPolicy, nil
 		case "accounts_policy":
 			return l.accountsPolicy, nil
+		case "lanes_policy":
+			return l.lanesPolicy, nil
 		case "rules_policy":
 			return l.rulesPolicy, nil
 		case "dir":

@@ -38,6 +38,8 @@ limits: ALGORITHM-{16,128}x{1,3,6} (callers x limits), reserve-{16,128}x6
 
 accounts: account-{16,128}x{1,3}, account-rows-{16,128}x{1,3} (callers x limits)
 
+lanes: lane-{reserve,acquire}-{1,64} (callers)
+
 rules: rules-{16,128}x{10,10000} (callers x rules)
 
 All are explained in bench/README.md.
@@ -65,14 +67,15 @@ type options struct {
 	Policy      string            `group:"Contestants" default:"bench/policy/plain/policy.yaml" help:"The policy of the plain suite, in the format of envoyproxy/ratelimit."`
 	Limits      string            `group:"Contestants" name:"limits-policy" default:"bench/policy/limits/policy.yaml" help:"The policy of the suites limits and memory."`
 	Accounts    string            `group:"Contestants" name:"accounts-policy" default:"bench/policy/accounts" help:"The directory with the policies of the suite accounts."`
+	Lanes       string            `group:"Contestants" name:"lanes-policy" default:"bench/policy/lanes/policy.yaml" help:"The policy of the suite lanes."`
 	RedisServer string            `group:"Contestants" default:"redis-server" help:"Program to start a contestant's Redis with."`
 
 	Quick       bool          `group:"Load" help:"A subset of the scenarios in two minutes or so, and a tenth of the subjects."`
-	Suite       []suite       `group:"Load" sep:"none" help:"Run this suite only: plain, limits, accounts, rules or memory; repeat for more." placeholder:"NAME"`
+	Suite       []suite       `group:"Load" sep:"none" help:"Run this suite only: plain, limits, accounts, lanes, rules or memory; repeat for more." placeholder:"NAME"`
 	Scenario    []string      `group:"Load" sep:"none" help:"Run this scenario only, or those that match a pattern with *; repeat for more." placeholder:"NAME"`
 	Rounds      int           `group:"Load" help:"How often everything is repeated. Default: 3, quick 2."`
-	Warmup      time.Duration `group:"Load" help:"Unmeasured load before each measurement. Default: 400ms, quick 250ms; half of it in the suites limits, accounts and rules."`
-	Duration    time.Duration `group:"Load" help:"Length of each measurement. Default: 2s, quick 1.5s; half of it in the suites limits, accounts and rules."`
+	Warmup      time.Duration `group:"Load" help:"Unmeasured load before each measurement. Default: 400ms, quick 250ms; half of it in the suites limits, accounts, lanes and rules."`
+	Duration    time.Duration `group:"Load" help:"Length of each measurement. Default: 2s, quick 1.5s; half of it in the suites limits, accounts, lanes and rules."`
 	Keys        int           `group:"Load" default:"10000" help:"Number of different keys."`
 	Subjects    int           `group:"Load" help:"Number of subjects in the suite memory. Default: 1000000, quick 100000." placeholder:"N"`
 	Connections int           `group:"Load" default:"2" help:"HTTP/2 connections that all callers share."`
@@ -109,9 +112,9 @@ func (o options) serveFloor(ctx context.Context) error {
 }
 
 func (o options) pace() pace {
-	chosen := pace{Rounds: 3, Warmup: 400 * time.Millisecond, Duration: 2 * time.Second, Subjects: 1_000_000}
+	chosen := pace{Rounds: 3, Warmup: 400 * time.Millisecond, Duration: 2 * time.Second, Subjects: 1_000_000, Waiters: 1000}
 	if o.Quick {
-		chosen = pace{Rounds: 2, Warmup: 250 * time.Millisecond, Duration: 1500 * time.Millisecond, Subjects: 100_000}
+		chosen = pace{Rounds: 2, Warmup: 250 * time.Millisecond, Duration: 1500 * time.Millisecond, Subjects: 100_000, Waiters: 200}
 	}
 	chosen.Keys = o.Keys
 	if o.Subjects > 0 {
@@ -155,6 +158,10 @@ func (o options) compare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	lanesPolicy, err := existing("--lanes-policy", o.Lanes)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "bench-compare-")
 	if err != nil {
 		return err
@@ -175,13 +182,17 @@ func (o options) compare(ctx context.Context) (err error) {
 	maps.Copy(binaries, o.Bin)
 	comparison := comparison{
 		launcher: launcher{
-			binaries: binaries, policy: policy, limitsPolicy: limitsPolicy, accountsPolicy: accountsPolicy, rulesPolicy: rulesPolicy,
+			binaries: binaries, policy: policy, limitsPolicy: limitsPolicy, accountsPolicy: accountsPolicy, lanesPolicy: lanesPolicy,
+			rulesPolicy: rulesPolicy,
 			redisServer: o.RedisServer, dir: dir, connections: o.Connections,
 		},
 		contestants: contestants, scenarios: scenarios, pace: o.pace(), progress: os.Stderr,
 	}
 	if !choice.memory() {
 		comparison.pace.Subjects = 0
+	}
+	if !choice.lanes() {
+		comparison.pace.Waiters = 0
 	}
 	fmt.Fprintf(os.Stderr, "%d contestants, %d scenarios, %d rounds: about %v\n", len(contestants), len(scenarios),
 		comparison.pace.Rounds, comparison.pace.estimate(scenarios, contestants).Round(time.Second))
@@ -196,6 +207,7 @@ func (o options) compare(ctx context.Context) (err error) {
 			return encoder.Encode(map[string]any{
 				"machine": machine, "contestants": contestants, "scenarios": scenarios,
 				"starts": comparison.starts, "runs": comparison.runs, "footprints": comparison.footprints,
+				"wakings": comparison.wakings, "crowds": comparison.crowds,
 			})
 		})
 		if err != nil {
@@ -204,7 +216,8 @@ func (o options) compare(ctx context.Context) (err error) {
 	}
 	document := document{
 		machine: machine, contestants: contestants, scenarios: scenarios, pace: comparison.pace,
-		results: comparison.runs, starts: comparison.starts, footprints: comparison.footprints, against: against,
+		results: comparison.runs, starts: comparison.starts, footprints: comparison.footprints,
+		wakings: comparison.wakings, crowds: comparison.crowds, against: against,
 	}
 	if o.Out == "" {
 		return document.write(os.Stdout)

@@ -57,6 +57,14 @@ func accountMix(domain string, limits int) loadgen.Mix {
 	}}
 }
 
+// laneMix reserves and settles the call of a model, or acquires and settles it in a lane.
+func laneMix(lane string) loadgen.Mix {
+	return loadgen.Mix{Domain: lanesDomain, Account: &loadgen.Account{
+		Attributes: []string{"user={key}"}, Model: "bench-model", Lane: lane,
+		Estimate: loadgen.Tokens{Input: 400, Output: 1000}, Used: loadgen.Tokens{Input: 380, Output: 250},
+	}}
+}
+
 const (
 	fewRules  = 10
 	manyRules = 10_000

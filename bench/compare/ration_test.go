@@ -26,7 +26,7 @@ func TestRationPlaysEverySuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scenarios, err := choice{names: []string{"closed-16x3", "*-16x6", "account*-16x3", "rules-16x10000"}}.scenarios()
+	scenarios, err := choice{names: []string{"closed-16x3", "*-16x6", "account*-16x3", "lane-*-64", "rules-16x10000"}}.scenarios()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,13 +44,17 @@ func TestRationPlaysEverySuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lanesPolicy, err := filepath.Abs("../policy/lanes/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	comparison := &comparison{
 		launcher: launcher{
 			binaries: map[string]string{"ration": buildRation(t)}, policy: policies[0], limitsPolicy: policies[1],
-			accountsPolicy: accountsPolicy, rulesPolicy: rulesPolicy, dir: t.TempDir(), connections: 2,
+			accountsPolicy: accountsPolicy, lanesPolicy: lanesPolicy, rulesPolicy: rulesPolicy, dir: t.TempDir(), connections: 2,
 		},
 		contestants: contestants, scenarios: scenarios, progress: &bytes.Buffer{},
-		pace: pace{Rounds: 1, Warmup: time.Millisecond, Duration: 40 * time.Millisecond, Keys: 500, Subjects: 20_000},
+		pace: pace{Rounds: 1, Warmup: time.Millisecond, Duration: 40 * time.Millisecond, Keys: 500, Subjects: 20_000, Waiters: 20},
 	}
 	if err := comparison.play(t.Context()); err != nil {
 		t.Fatal(err)
@@ -64,6 +68,12 @@ func TestRationPlaysEverySuite(t *testing.T) {
 		if results.ratio(s.Name, name, floorName, throughput).N != 1 {
 			t.Errorf("%s: not measured beside the floor", s.Name)
 		}
+	}
+	if w := comparison.wakings; len(w) != 1 || w[0].Turns != 6 || w[0].SinceSent.P99 <= 0 {
+		t.Errorf("turns after the end of a call: %+v", w)
+	}
+	if c := comparison.crowds; len(c) != 2 || c[0].Turns != 0 || c[1].Turns <= 0 {
+		t.Errorf("those who wait: %+v, want none to have a turn in one lane, and some in the other", c)
 	}
 	if len(comparison.footprints) != 1 {
 		t.Fatalf("memory of %d contestants, want that of ration-memory", len(comparison.footprints))
@@ -80,7 +90,7 @@ func TestPoliciesAreWithoutMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := exec.CommandContext(t.Context(), buildRation(t), "check", "--strict",
-		"../policy/plain/policy.yaml", "../policy/limits/policy.yaml", "../policy/accounts", rulesPolicy)
+		"../policy/plain/policy.yaml", "../policy/limits/policy.yaml", "../policy/accounts", "../policy/lanes/policy.yaml", rulesPolicy)
 	if output, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}

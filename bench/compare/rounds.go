@@ -39,6 +39,8 @@ type comparison struct {
 	runs       []run
 	starts     []start
 	footprints []footprint
+	wakings    []waking
+	crowds     []crowd
 }
 
 // play plays all rounds. The first thing that goes wrong ends it: a table with a contestant missing, or measured
@@ -50,6 +52,9 @@ func (c *comparison) play(ctx context.Context) error {
 				return fmt.Errorf("round %d: %w", round, err)
 			}
 		}
+	}
+	if err := c.measureTurns(ctx); err != nil {
+		return err
 	}
 	return c.measureFootprints(ctx)
 }

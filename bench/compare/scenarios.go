@@ -20,9 +20,10 @@ const (
 	memory suite = "memory" // what a million subjects take: no scenario, see footprint.go
 
 	accounts suite = "accounts" // calls of models, reserved and settled with ration.v1
+	lanes    suite = "lanes"    // the same, acquired in a lane, and what waiting takes: see turns.go
 )
 
-var allSuites = []suite{plain, limits, accounts, rules, memory}
+var allSuites = []suite{plain, limits, accounts, lanes, rules, memory}
 
 // A scenario is one way of asking that contestants are measured with.
 type scenario struct {
@@ -56,7 +57,7 @@ func (s scenario) open() bool { return s.Callers == 0 }
 const saturation = "closed-128x1"
 
 func allScenarios() []scenario {
-	return slices.Concat(plainScenarios(), algorithmScenarios(), reservationScenarios(), accountScenarios(), rulesScenarios())
+	return slices.Concat(plainScenarios(), algorithmScenarios(), reservationScenarios(), accountScenarios(), laneScenarios(), rulesScenarios())
 }
 
 func plainScenarios() []scenario {
@@ -150,6 +151,34 @@ func accountScenarios() []scenario {
 	return all
 }
 
+// laneScenarios reserve and settle calls of models, and acquire and settle them in a lane in which nobody waits.
+func laneScenarios() []scenario {
+	var all []scenario
+	for _, callers := range []int{1, 64} {
+		for _, lane := range []string{"", idleLane} {
+			all = append(all, scenario{
+				Name:  laneName(lane, callers),
+				Title: "Calls of a model, each reserved, or acquired in a lane that nobody waits in, and settled; both count as decisions",
+				Suite: lanes, Row: "calls", Column: fmt.Sprintf("%s, %s", counted(callers, "caller"), verbOf(lane)),
+				Mix: laneMix(lane), Limits: 1, Callers: callers, Brief: true, Quick: callers == 64,
+			})
+		}
+	}
+	return all
+}
+
+func laneName(lane string, callers int) string {
+	return fmt.Sprintf("lane-%s-%d", verbOf(lane), callers)
+}
+
+// verbOf says how a call asks that waits in a lane, or in none.
+func verbOf(lane string) string {
+	if lane == "" {
+		return "reserve"
+	}
+	return "acquire"
+}
+
 // rulesScenarios ask about one of few rules, and one of many.
 func rulesScenarios() []scenario {
 	var all []scenario
@@ -181,6 +210,9 @@ func (c choice) includes(s suite) bool { return len(c.suites) == 0 || slices.Con
 
 // memory reports whether the memory of many subjects is to be measured too.
 func (c choice) memory() bool { return len(c.names) == 0 && c.includes(memory) }
+
+// lanes reports whether it is to be measured too what waiting in lanes takes.
+func (c choice) lanes() bool { return len(c.names) == 0 && c.includes(lanes) }
 
 // scenarios returns the chosen ones. An open loop brings along the scenario that its rate is taken from.
 func (c choice) scenarios() ([]scenario, error) {
@@ -250,6 +282,8 @@ type pace struct {
 	Keys int
 	// Subjects is how many subjects the memory is measured with.
 	Subjects int
+	// Waiters is how many wait in a lane at the same time, when that is measured.
+	Waiters int
 }
 
 // estimate is about how long the whole comparison takes, starting and stopping aside.

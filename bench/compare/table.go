@@ -17,6 +17,8 @@ type document struct {
 	results     results
 	starts      []start
 	footprints  []footprint
+	wakings     []waking
+	crowds      []crowd
 	// against are the contestants that all others are set in relation to.
 	against []string
 }
@@ -26,11 +28,12 @@ func (d document) write(w io.Writer) error {
 	d.setting(&out)
 	for _, base := range d.against {
 		d.overview(&out, base)
-		for _, suite := range []suite{limits, accounts, rules} {
+		for _, suite := range []suite{limits, accounts, lanes, rules} {
 			d.matrices(&out, suite, base)
 		}
 	}
 	d.rules(&out)
+	d.lanes(&out)
 	d.memory(&out)
 	for rest := d.scenarios; len(rest) > 0; {
 		together := 1
@@ -188,7 +191,7 @@ func (s suite) rows() string {
 	switch s {
 	case rules:
 		return "rules"
-	case accounts:
+	case accounts, lanes:
 		return "calls of models"
 	default:
 		return "algorithm"
@@ -218,6 +221,53 @@ func (d document) rules(out *strings.Builder) {
 	}
 	if filled {
 		fmt.Fprintf(out, "### Server CPU per decision with %s rules, × with %d\n\n", grouped(manyRules), fewRules)
+		table.write(out)
+	}
+}
+
+// lanes sets calls that are acquired in relation to those that are reserved, and says what waiting takes.
+func (d document) lanes(out *strings.Builder) {
+	table := newTable(2, "callers", "contestant", "decisions/s", "p50", "p99", "server CPU", "Redis CPU")
+	for _, s := range d.scenarios {
+		if s.Suite != lanes || s.Mix.Account.Lane == "" {
+			continue
+		}
+		for _, c := range d.contestants {
+			ratio := func(metric metric) string {
+				return times(d.results.growth(s.Name, laneName("", s.Callers), c.Name, metric))
+			}
+			if row := []string{counted(s.Callers, "caller"), c.Name, ratio(throughput)}; row[2] != none {
+				table.row(append(row, ratio(p50), ratio(p99), ratio(serverCPU), ratio(redisCPU))...)
+			}
+		}
+	}
+	if len(table.rows) > 0 {
+		out.WriteString("### Acquire and Settle where nobody waits, × Reserve and Settle\n\n")
+		table.write(out)
+	}
+	if len(d.wakings) > 0 {
+		out.WriteString("### From the end of a call to the next one's turn\n\n")
+		table := newTable(1, "contestant", "replicas", "turns", "p50 µs", "p99 µs", "p50 µs since Settle was sent", "p99 µs since Settle was sent")
+		for _, w := range d.wakings {
+			table.row(w.Contestant, grouped(float64(w.Replicas)), grouped(float64(w.Turns)), grouped(w.SinceSettled.P50),
+				grouped(w.SinceSettled.P99), grouped(w.SinceSent.P50), grouped(w.SinceSent.P99))
+		}
+		table.write(out)
+	}
+	if len(d.crowds) > 0 {
+		out.WriteString("### What those take who wait, per second\n\n")
+		table := newTable(2, "contestant", "lane", "waiters", "turns", "scripts of Redis", "commands of Redis", "commands per waiter",
+			"server, % of a core", "Redis, % of a core")
+		for _, c := range d.crowds {
+			redis := []string{none, none, none}
+			percent := none
+			if c.Commands > 0 {
+				redis = []string{grouped(c.Scripts), grouped(c.Commands), fmt.Sprintf("%.3f", c.Commands/float64(c.Waiters))}
+				percent = fmt.Sprintf("%.1f", 100*c.RedisCores)
+			}
+			row := append([]string{c.Contestant, c.Lane, grouped(float64(c.Waiters)), fmt.Sprintf("%.1f", c.Turns)}, redis...)
+			table.row(append(row, fmt.Sprintf("%.1f", 100*c.ServerCores), percent)...)
+		}
 		table.write(out)
 	}
 }

@@ -32,6 +32,7 @@ type line struct {
 	seats int64
 	ahead limit.Micros  // the line's clock, of that of this process
 	due   time.Time     // when the line is to be asked again; zero: with the next beat
+	as    limit.Micros  // the instant, of the store, of the answer that says so
 	wake  chan struct{} // holds one: due has changed, or lost
 	lost  bool          // tickets may have been set aside: they are to enter again
 	since time.Time     // when the line has answered last
@@ -137,10 +138,14 @@ func (l *line) call(id lane.ID) {
 	}
 }
 
-// schedule notes when the line is to be asked again. Room.mu is held.
+// schedule notes when the line is to be asked again. Room.mu is held. Answers may overtake each other: what an older one says
+// was so no more when the newer one was given. Older by more than a stall is one of a clock that has been set back.
 func (l *line) schedule(out *lane.Outcome) {
+	if behind := l.as - out.Now; behind > 0 && behind.Duration() < stall {
+		return
+	}
 	now := time.Now()
-	l.ahead, l.due = out.Now-limit.At(now), time.Time{}
+	l.as, l.ahead, l.due = out.Now, out.Now-limit.At(now), time.Time{}
 	if out.Due > 0 {
 		l.due = now.Add((out.Due - out.Now).Duration())
 	}

@@ -1,6 +1,6 @@
 // Package floor is the lower bound that every contestant is compared with: a rate limit service on grpc-go with its
-// default settings and its default codec that answers OK at once and does nothing else. In the same way it reserves and
-// settles. What a server costs above
+// default settings and its default codec that answers OK at once and does nothing else. In the same way it reserves,
+// acquires and settles. What a server costs above
 // it is the price of deciding; what lies below it can only be had by replacing parts of grpc-go.
 //
 // It must not be tuned: no stream workers, no codec of its own, no garbage collector settings.
@@ -16,7 +16,7 @@ import (
 	rationv1 "github.com/rationhq/ration/gen/ration/v1"
 )
 
-// Serve answers ShouldRateLimit, Reserve and Settle on the listener until ctx ends, then returns nil.
+// Serve answers ShouldRateLimit, Reserve, Acquire and Settle on the listener until ctx ends, then returns nil.
 func Serve(ctx context.Context, listener net.Listener) error {
 	server := grpc.NewServer()
 	rlsv3.RegisterRateLimitServiceServer(server, service{})
@@ -39,10 +39,18 @@ type accounting struct {
 }
 
 func (accounting) Reserve(context.Context, *rationv1.ReserveRequest) (*rationv1.ReserveResponse, error) {
+	return admitted(), nil
+}
+
+func admitted() *rationv1.ReserveResponse {
 	return &rationv1.ReserveResponse{
 		Decision:    &rationv1.Decision{Verdict: rationv1.Verdict_VERDICT_ADMITTED},
 		Reservation: &rationv1.Reservation{Id: "00000000000000000000000000000000"},
-	}, nil
+	}
+}
+
+func (accounting) Acquire(_ *rationv1.AcquireRequest, stream rationv1.AccountingService_AcquireServer) error {
+	return stream.Send(&rationv1.AcquireResponse{Of: &rationv1.AcquireResponse_Answer{Answer: admitted()}})
 }
 
 func (accounting) Settle(context.Context, *rationv1.SettleRequest) (*rationv1.SettleResponse, error) {

@@ -16,6 +16,8 @@ type Account struct {
 	Attributes []string
 	// Model that is called.
 	Model string
+	// Lane, if it names one, is where the call waits for its turn: it is acquired instead of reserved.
+	Lane string
 	// Estimate is what is reserved, and Used what is settled.
 	Estimate, Used Tokens
 }
@@ -57,6 +59,22 @@ func (m Mix) reserve(s subject) (*rationv1.ReserveRequest, error) {
 	}, nil
 }
 
+// Acquire returns the first call of an exchange whose account waits in a lane.
+func (m Mix) Acquire(key, id string) (*rationv1.AcquireRequest, error) {
+	reserve, err := m.Reserve(key, id)
+	if err != nil {
+		return nil, err
+	}
+	return m.acquire(reserve), nil
+}
+
+func (m Mix) acquire(reserve *rationv1.ReserveRequest) *rationv1.AcquireRequest {
+	return &rationv1.AcquireRequest{
+		Caller: reserve.Caller, IdempotencyKey: reserve.IdempotencyKey, Estimate: reserve.Estimate,
+		Wait: &rationv1.Wait{Lane: m.Account.Lane},
+	}
+}
+
 // Settle returns the second call of an exchange.
 func (m Mix) Settle(reservation string) *rationv1.SettleRequest {
 	return &rationv1.SettleRequest{ReservationId: reservation, Usage: m.Account.Used.message()}
@@ -69,6 +87,9 @@ func (m Mix) exchange(s subject) (*request, error) {
 		return nil, err
 	}
 	first, err := encodeRequest(methodReserve, reserve)
+	if m.Account.Lane != "" {
+		first, err = encodeRequest(methodAcquire, m.acquire(reserve))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +103,7 @@ type method uint8
 const (
 	methodDecide method = iota // RateLimitService's
 	methodReserve
+	methodAcquire
 	methodSettle
 	methods // how many there are
 )
@@ -89,6 +111,11 @@ const (
 // outcome returns what an answer says: whether the call may go on, and what its reservation is called.
 func (m method) outcome(message []byte) (code overallCode, reservation string, err error) {
 	switch m {
+	case methodAcquire:
+		const answerField = 2
+		if message, err = bytesField(message, answerField); err == nil {
+			return methodReserve.outcome(message)
+		}
 	case methodReserve:
 		reservation, err = decodeReservation(message)
 		if code = codeOK; reservation == "" {

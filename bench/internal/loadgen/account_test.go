@@ -134,6 +134,9 @@ func TestAnswersOfAccounting(t *testing.T) {
 	reserved := encode(&rationv1.ReserveResponse{
 		Decision: &rationv1.Decision{Verdict: rationv1.Verdict_VERDICT_ADMITTED}, Reservation: &rationv1.Reservation{Id: id}, Replayed: true,
 	})
+	acquired := encode(&rationv1.AcquireResponse{Of: &rationv1.AcquireResponse_Answer{Answer: &rationv1.ReserveResponse{
+		Reservation: &rationv1.Reservation{Id: id},
+	}}})
 	for _, test := range []struct {
 		method method
 		answer []byte
@@ -145,6 +148,9 @@ func TestAnswersOfAccounting(t *testing.T) {
 		{methodReserve, encode(&rationv1.ReserveResponse{Decision: &rationv1.Decision{Message: "no"}}), codeOverLimit, "", ""},
 		{methodReserve, encode(&rationv1.ReserveResponse{Reservation: &rationv1.Reservation{Id: "f"}}), codeOK, "f", "want 32 characters"},
 		{methodReserve, reserved[:len(reserved)-5], codeOverLimit, "", "malformed"},
+		{methodAcquire, acquired, codeOK, id, ""},
+		{methodAcquire, encode(&rationv1.AcquireResponse{Of: &rationv1.AcquireResponse_Standing{}}), codeOverLimit, "", ""},
+		{methodAcquire, acquired[:len(acquired)-5], 0, "", "malformed"},
 		{methodSettle, encode(&rationv1.SettleResponse{State: rationv1.State_STATE_SETTLED, Cost: 7}), codeOK, "", ""},
 		{methodSettle, encode(&rationv1.SettleResponse{State: rationv1.State_STATE_LAPSED}), codeOK, "", "STATE_LAPSED"},
 		{methodSettle, nil, codeOK, "", "STATE_UNSPECIFIED"},

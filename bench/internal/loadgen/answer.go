@@ -127,6 +127,8 @@ func (m method) path() string {
 	switch m {
 	case methodReserve:
 		return rationv1.AccountingService_Reserve_FullMethodName
+	case methodAcquire:
+		return rationv1.AccountingService_Acquire_FullMethodName
 	case methodSettle:
 		return rationv1.AccountingService_Settle_FullMethodName
 	default:
