@@ -203,3 +203,32 @@ func TestStopWhileSomeWait(t *testing.T) {
 		settle(t, other, a, 1)
 	})
 }
+
+// Who waits by two processes under one key has one turn, by the one to which it came last; the other one tells what came of it
+// when it would have given up.
+func TestWaitsByTwoProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New(memory.Options{})
+		defer s.Close()
+		one, other := engine.New(s, engine.Options{}), engine.New(s, engine.Options{})
+		defer one.Close()
+		defer other.Close()
+		for _, e := range []*engine.Engine{one, other} {
+			reload(t, e, laned)
+		}
+		first := now(t, one, callOf("x", "pro", 1))
+		now(t, one, callOf("y", "pro", 1))
+		keyed := callOf("a", "pro", 1)
+		keyed.Key = "a's call"
+		here, there := acquire(t, one, keyed), acquire(t, other, keyed)
+		settle(t, one, first, 1)
+		a := <-there
+		settle(t, other, a, 1)
+		if b := <-here; b.err != nil || b.Over || !b.Replayed || b.ID != a.ID || b.Waiting.For != 20*time.Second {
+			t.Errorf("%v %s, replayed %v, %+v", b.err, b.Message(), b.Replayed, b.Waiting)
+		}
+		if n := sayLimits(bench{one, nil, s}.askIn(t, "llm", hits(0, "user=a", "ration.tier=pro"))); n != "OK requests:1" {
+			t.Errorf("it is counted as %s", n)
+		}
+	})
+}

@@ -191,6 +191,9 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 	}
 	a := c.base()
 	w := &waiter{candidate: c, lane: in, prepared: true}
+	if l := a.s.step.Lease; l != nil && c.named() {
+		w.lease = l.ID
+	}
 	if e.room == nil || e.opts.Shadow {
 		if err := c.ask(ctx); err != nil {
 			return err
@@ -214,16 +217,17 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 		c.abandon(context.WithoutCancel(ctx))
 	}
 	ended := WaitedForTurn
-	if err == nil && (result.End == waiting.Full || result.End == waiting.FullForSubject) {
+	switch {
+	case err != nil:
+	case result.End == waiting.Full, result.End == waiting.FullForSubject:
 		ended, err = w.standsOutside(ctx, result.End)
+	case result.End == waiting.TimedOut:
+		ended, err = w.standsInVain(ctx, &result)
 	}
 	d.Waiting = Waiting{Lane: in, For: result.Waited, Standing: result.Standing}
 	if err != nil {
 		e.metrics.lanes.observe(in, d, "gone")
 		return err
-	}
-	if result.End == waiting.TimedOut {
-		ended = WaitedTooLong
 	}
 	if d.Waiting.Ended = ended; ended != WaitedForTurn {
 		d.Over = true
@@ -237,11 +241,12 @@ func (e *Engine) waitIn(ctx context.Context, in *policy.Lane, place *Place, c ca
 type waiter struct {
 	candidate
 	lane     *policy.Lane
-	prepared bool  // its step is that of now
-	asked    bool  // it has been asked, so that plain rules have counted it
-	counted  bool  // it is among those who wait
-	holds    bool  // it was admitted, or left before that was known
-	unsure   error // why it was not known, when it tried last, whether there is room
+	lease    store.LeaseID // that it has if it was admitted before under its name; zero: it has none
+	prepared bool          // its step is that of now
+	asked    bool          // it has been asked, so that plain rules have counted it
+	counted  bool          // it is among those who wait
+	holds    bool          // it was admitted, or left before that was known
+	unsure   error         // why it was not known, when it tried last, whether there is room
 }
 
 // lookAround says whether it is worth waiting: Refused, where a limit of its own refuses it; Got, where it was admitted
@@ -252,18 +257,30 @@ func (w *waiter) lookAround(ctx context.Context) (waiting.Verdict, error) {
 }
 
 func (w *waiter) wouldBe(ctx context.Context) (waiting.Verdict, error) {
-	a := w.base()
-	if l := a.s.step.Lease; l != nil && w.named() {
-		if a.engine.knows(ctx, l.ID) {
-			return waiting.Got, nil
-		}
+	if w.wasAdmitted(ctx) {
+		return waiting.Got, nil
 	}
 	w.prepared = false
 	err := w.look(ctx, w.lane.Name)
-	if a.decision.Over {
+	if w.base().decision.Over {
 		return waiting.Refused, err
 	}
 	return waiting.Busy, err
+}
+
+// wasAdmitted says that it certainly was, under its name.
+func (w *waiter) wasAdmitted(ctx context.Context) bool {
+	return w.lease != store.LeaseID{} && w.base().engine.knows(ctx, w.lease)
+}
+
+// standsInVain says what becomes of one whose time is over. Where its ticket is gone another process may have had its turn,
+// for who asked for the same there.
+func (w *waiter) standsInVain(ctx context.Context, result *waiting.Result) (WaitEnd, error) {
+	if result.Position > 0 || !w.wasAdmitted(ctx) {
+		return WaitedTooLong, nil
+	}
+	_, err := w.try(ctx, 0)
+	return WaitedForTurn, cmp.Or(err, w.unsure)
 }
 
 // standsOutside says what becomes of one for whom the line has no place.
