@@ -27,7 +27,7 @@ export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
 
 # The race detector everywhere; no cached results, since the tests depend on programs beside Go; a limit per package
 # that a hang reaches before CI's own.
-GOTEST := go test -race -count=1 -timeout=20m $(TESTFLAGS)
+GOTEST := go test -race -count=1 -timeout=30m $(TESTFLAGS)
 
 ##@ Use it
 

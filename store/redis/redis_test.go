@@ -580,7 +580,7 @@ func TestReadyNamesTheMissingPassword(t *testing.T) {
 
 // A Redis whose replicas cannot have what is written is not ready.
 func TestReadyCountsReplicas(t *testing.T) {
-	s := newStore(t, redis.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1, Timeout: 200 * time.Millisecond})
+	s := newStore(t, redis.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1, Timeout: 2 * time.Second})
 	err := s.Ready(t.Context())
 	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "on 1 replicas") {
 		t.Errorf("%v, want that there are too few replicas", err)

@@ -274,7 +274,7 @@ func testLineRenumbers(t *testing.T, open Open) {
 
 // testLineCalls: who is called by a step of somebody else hears of it.
 func testLineCalls(t *testing.T, open Open) {
-	const anna, bert = 1, 2
+	const anna, bert = 1001, 1002 // others may be told still of calls in a test before
 	w := newLineWalk(t, open, twoClasses())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
