@@ -22,12 +22,12 @@ import (
 func TestLines(t *testing.T) {
 	t.Parallel()
 	t.Run("one Redis", func(t *testing.T) {
-		histories(t, 40)
+		histories(t, 20)
 		server := redistest.Start(t)
 		storetest.RunLines(t, threeReplicas(t, server.URL(), server))
 	})
 	t.Run("Cluster", func(t *testing.T) {
-		histories(t, 10)
+		histories(t, 6)
 		nodes := redistest.StartCluster(t)
 		storetest.RunLines(t, threeReplicas(t, "redis-cluster://"+nodes[0].Addr, nodes...))
 	})

@@ -157,12 +157,12 @@ func threeReplicas(t *testing.T, url string, nodes ...*redistest.Server) storete
 func TestConformance(t *testing.T) {
 	t.Parallel() // with the tests of faults, which mostly wait
 	t.Run("one Redis", func(t *testing.T) {
-		histories(t, 40)
+		histories(t, 30)
 		server := redistest.Start(t)
 		storetest.Run(t, threeReplicas(t, server.URL(), server))
 	})
 	t.Run("Cluster", func(t *testing.T) {
-		histories(t, 10)
+		histories(t, 8)
 		nodes := redistest.StartCluster(t)
 		storetest.RunAcrossShards(t, threeReplicas(t, "redis-cluster://"+nodes[0].Addr, nodes...))
 	})
@@ -553,18 +553,25 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// histories makes each random test one of so many histories, for those that rapid would play: a store in memory
-// plays them all, and here each step is a round trip or two. No two tests that run at once may do so.
+// oneAtATime holds back random tests while others have their number of histories.
+var oneAtATime sync.Mutex
+
+// histories makes each random test, until t ends, one of so many histories, for those that rapid would play: a store in
+// memory plays them all, and here each step is a round trip or two.
 func histories(t *testing.T, many int) {
+	oneAtATime.Lock()
+	t.Cleanup(oneAtATime.Unlock)
 	checks := flag.Lookup("rapid.checks")
-	before := checks.Value.String()
-	if before != checks.DefValue {
+	if checks.Value.String() != checks.DefValue {
 		return // somebody has asked for so many
 	}
-	if err := checks.Value.Set(strconv.Itoa(many)); err != nil {
-		t.Fatal(err)
+	set := func(text string) {
+		if err := checks.Value.Set(text); err != nil {
+			t.Fatal(err)
+		}
 	}
-	t.Cleanup(func() { _ = checks.Value.Set(before) })
+	set(strconv.Itoa(many))
+	t.Cleanup(func() { set(checks.DefValue) })
 }
 
 // The commonest mistake of all is named.
